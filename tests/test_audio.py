@@ -1,0 +1,343 @@
+"Audio and Reference: refusals, levels, silences, resampling, cutting long recordings, the picture."
+import html
+import subprocess
+import sys
+import tracemalloc
+import warnings
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from voicelab.audio import Audio, AudioError, Reference, load_audio, read_info, resampling_ratio
+
+RATE = 16_000
+
+
+def tone(seconds=1.0, rate=RATE, hertz=440.0, peak=0.5):
+    return peak * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
+
+
+def speech(*parts, rate=RATE):
+    "Seconds of tone (positive) and of silence (negative), one after the other."
+    pieces = [tone(part, rate) if part > 0 else np.zeros(round(-part * rate)) for part in parts]
+    return Audio(np.concatenate(pieces), rate)
+
+
+def refusal(call, *arguments, **options):
+    "The one line with which `call` is refused."
+    with pytest.raises(AudioError) as caught: call(*arguments, **options)
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+def spoken(call, *arguments, **options):
+    "What `call` returns, and the warnings it gave."
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        value = call(*arguments, **options)
+    return value, [str(warning.message) for warning in caught]
+
+
+# Samples
+
+@pytest.mark.parametrize("samples, said", [
+    ([0.0, np.nan], "1 of 2 are NaN or infinite, first at 1"), ([np.inf, 0.0, -np.inf], "2 of 3 are NaN or infinite"),
+    (np.array([1e300]), "NaN or infinite"), (np.zeros(10, np.int16), "type int16"), ([True, False], "type bool"),
+    (np.zeros((2, 10)), r"shape (2, 10)"), (0.5, "shape ()"), ("abc", "type <U3"), (None, "type object"),
+    ([1j], "type complex128"),
+])
+def test_samples_that_are_refused(samples, said): assert said in refusal(Audio, samples, RATE)
+
+
+@pytest.mark.parametrize("rate", [0, -1, 7_999, 192_001, 16_000.0, "16000", None, True, np.nan])
+def test_rates_that_are_refused(rate): assert "8000 to 192000 Hz" in refusal(Audio, tone(), rate)
+
+
+@pytest.mark.parametrize("samples", [[0.1, 0.2], (0.1, 0.2), np.array([0.1, 0.2]), torch.tensor([0.1, 0.2]),
+                                     np.array([0.1, 0.2], np.float16)])
+def test_samples_become_a_float32_copy(samples):
+    audio = Audio(samples, np.int64(RATE))
+    assert audio.samples.dtype == np.float32 and type(audio.rate) is int
+    if isinstance(samples, np.ndarray):
+        samples[0] = 9
+        assert audio.samples[0] < 1
+    with pytest.raises(FrozenInstanceError): audio.rate = 8_000
+
+
+def test_an_empty_clip_works_everywhere():
+    empty = Audio([], RATE)
+    assert (empty.seconds, empty.peak, empty.rms_db, empty.clipped_share, empty.speech_seconds) == (0, 0, -np.inf, 0, 0)
+    assert empty.silences() == [] and len(empty.resample(8_000).samples) == 0 and len(empty.wav_bytes()) == 44
+    assert Audio.join([empty, empty]).seconds == 0 and "0.00 s" in empty._repr_html_()
+    assert "no samples" in refusal(empty.plot)
+
+
+def test_levels():
+    assert Audio(np.ones(100), RATE).rms_db == 0 and Audio(np.ones(100), RATE).clipped_share == 1
+    assert Audio(tone(peak=0.1), RATE).rms_db == pytest.approx(-23.01, abs=0.01)
+    assert Audio([0.5, -0.999, 0.9], RATE).clipped_share == pytest.approx(1 / 3)
+    assert Audio(np.zeros(10), RATE).rms_db == -np.inf
+
+
+# Cutting, joining, resampling
+
+def test_slices_and_their_join_are_the_clip():
+    audio = Audio(tone(), RATE)
+    parts = [audio.slice(0, 0.25), audio.slice(0.25, 0.25), audio.slice(0.25, audio.seconds)]
+    assert np.array_equal(Audio.join(parts).samples, audio.samples)
+
+
+@pytest.mark.parametrize("start, end", [(-0.1, 0.5), (0.5, 0.4), (0, 1.1), (2, 3)])
+def test_slices_outside_the_clip(start, end):
+    assert "not within the clip of 1.000 s" in refusal(speech(1).slice, start, end)
+
+
+def test_joins_that_are_refused():
+    assert "0 with the rates []" in refusal(Audio.join, [])
+    assert "[8000, 16000] Hz" in refusal(Audio.join, [speech(1), speech(1, rate=8_000)])
+
+
+@pytest.mark.parametrize("new", [8_000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000, 192_000])
+@pytest.mark.parametrize("old", [8_000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000, 96_000, 192_000])
+def test_resampling_keeps_length_level_and_pitch(old, new):
+    audio = Audio(tone(0.5, old), old)
+    made = audio.resample(new)
+    assert made.rate == new and len(made.samples) == pytest.approx(audio.seconds * new, abs=1)
+    assert made.rms_db == pytest.approx(audio.rms_db, abs=0.1)
+    spectrum = np.abs(np.fft.rfft(made.samples))
+    assert spectrum.argmax() * new / len(made.samples) == pytest.approx(440, abs=2.1)
+
+
+@pytest.mark.parametrize("old, new", [(47_999, 24_000), (8_001, 191_999), (191_999, 8_001), (24_001, 24_000),
+                                      (44_056, 24_000)])
+def test_odd_rates_need_no_great_memory(old, new):
+    ratio = resampling_ratio(old, new)
+    assert ratio.numerator * ratio.denominator <= 4_000_000
+    assert float(ratio) * old / new == pytest.approx(1, rel=1 / 4000)
+    assert Audio(tone(0.1, old), old).resample(new).seconds == pytest.approx(0.1, abs=1e-3)
+
+
+@pytest.mark.parametrize("old, new", [(a, b) for a in (8_000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000, 192_000)
+                                      for b in (8_000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000, 192_000)])
+def test_usual_rates_keep_their_exact_ratio(old, new): assert resampling_ratio(old, new) * old == new
+
+
+def test_resampling_to_the_same_rate_is_nothing_and_to_no_rate_an_error():
+    audio = speech(1)
+    assert audio.resample(RATE) is audio
+    assert "rate: 4000" in refusal(audio.resample, 4_000)
+
+
+# Silence
+
+def test_silences_and_speech_seconds():
+    audio = speech(-0.5, 1, -0.3, 0.5, -0.1, 0.5, -1)
+    assert np.allclose(audio.silences(), [(0, 0.5), (1.5, 1.8), (2.9, 3.9)], atol=0.021)
+    assert audio.speech_seconds == pytest.approx(2.1, abs=0.05)
+    assert len(audio.silences(min_seconds=0.1)) == 4 and len(audio.silences(min_seconds=0.6)) == 1
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 24_000, 44_100, 192_000])
+def test_silences_at_any_rate(rate):
+    assert np.allclose(speech(1, -0.5, 1, rate=rate).silences(), [(1, 1.5)], atol=0.03)
+
+
+def test_silence_is_relative_to_the_clip():
+    audio = speech(1, -0.5, 1)
+    quiet = Audio(audio.samples * 1e-3, RATE)
+    assert quiet.silences() == audio.silences()
+    hum = Audio(audio.samples + 0.02 * tone(2.5, hertz=100), RATE)
+    assert hum.silences() == [] and len(hum.silences(threshold_db=-30)) == 1
+
+
+@pytest.mark.parametrize("spoken_seconds", [0.5, 1, 15])
+def test_a_little_speech_in_much_hiss_is_found(spoken_seconds):
+    hiss = Audio(np.random.default_rng(0).normal(0, 5e-4, 30 * RATE), RATE)
+    audio = Audio.join([speech(spoken_seconds), hiss])
+    assert audio.speech_seconds == pytest.approx(spoken_seconds, abs=0.05)
+
+
+def test_a_click_does_not_make_speech_silent():
+    audio = speech(2, -0.5, 2)
+    clicked = audio.samples.copy() * 0.1
+    clicked[:20] = 1.0
+    assert len(Audio(clicked, RATE).silences()) == 1
+
+
+def test_digital_silence_is_one_silence_and_constant_noise_is_none():
+    assert Audio(np.zeros(RATE), RATE).silences() == [(0.0, 1.0)] and Audio(np.zeros(RATE), RATE).speech_seconds == 0
+    assert Audio(np.random.default_rng(0).normal(0, 0.1, RATE), RATE).silences() == []
+
+
+# Files
+
+def test_loading_resamples_and_saving_keeps_the_texts(tmp_path):
+    path = speech(1).save(tmp_path / "a.wav", info={"ICMT": "synthetic"})
+    assert read_info(path) == {"ICMT": "synthetic"}
+    audio, said = spoken(load_audio, str(path), rate=24_000)
+    assert (audio.rate, len(audio.samples), said) == (24_000, 24_000, [])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_a_file_with_nan_or_infinity(tmp_path, value, subtype):
+    samples = np.stack([tone(), tone()], axis=1)
+    samples[100, 0] = value
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype=subtype)
+    for call in (load_audio, Reference):
+        said = refusal(call, tmp_path / "a.wav")
+        assert "a.wav" in said and "1 of 16000 are NaN or infinite, first at 100" in said
+
+
+@pytest.mark.parametrize("options, said", [
+    (dict(rate=100), "rate: 100"), (dict(rate=24_000.5), "rate: 24000.5"), (dict(limit_seconds=0), "limit_seconds: 0"),
+    (dict(limit_seconds=-1), "limit_seconds: -1"), (dict(limit_seconds=np.nan), "limit_seconds: nan"),
+    (dict(limit_seconds=np.inf), "limit_seconds: inf"),
+])
+def test_options_that_are_refused(tmp_path, options, said):
+    assert said in refusal(load_audio, speech(1).save(tmp_path / "a.wav"), **options)
+
+
+def test_a_long_file_is_cut_at_its_last_pause(tmp_path):
+    path = speech(10, -0.5, 14, -0.5, 20).save(tmp_path / "a.wav")
+    audio, said = spoken(load_audio, path)
+    assert audio.seconds == pytest.approx(24.75, abs=0.02) and len(said) == 1
+    assert f"{str(path)!r} is 45.0 s long, longer than the limit of 30 s: cut at 24.7" in said[0]
+    assert "in a pause" in said[0]
+
+
+@pytest.mark.parametrize("parts, seconds", [((5, -0.5, 40), 30), ((45,), 30), ((5, -40), 25), ((29.9, -5), 30),
+                                            ((28, -5), 29)])
+def test_where_a_long_file_is_cut(tmp_path, parts, seconds):
+    audio, said = spoken(load_audio, speech(*parts).save(tmp_path / "a.wav"))
+    assert audio.seconds == pytest.approx(seconds, abs=0.02) and len(said) == 1
+    assert ("in mid-sound" in said[0]) == (seconds == 30)
+
+
+@pytest.mark.parametrize("seconds, warned", [(30, 0), (30 + 1 / RATE, 1)])
+def test_the_limit_itself_is_allowed(tmp_path, seconds, warned):
+    assert len(spoken(load_audio, speech(seconds).save(tmp_path / "a.wav"))[1]) == warned
+
+
+def test_a_limit_of_ones_own_and_none(tmp_path):
+    path = speech(2, -0.4, 40).save(tmp_path / "a.wav")
+    audio, said = spoken(load_audio, path, limit_seconds=2.5)
+    assert audio.seconds == pytest.approx(2.2, abs=0.02) and "limit of 2.5 s" in said[0]
+    assert spoken(load_audio, path, limit_seconds=None)[0].seconds == pytest.approx(42.4)
+
+
+def test_an_mp3_of_unknown_length_is_cut_without_naming_one(tmp_path):
+    soundfile.write(tmp_path / "a.mp3", speech(40).samples, RATE)
+    said = spoken(load_audio, tmp_path / "a.mp3")[1]
+    assert "a.mp3' is longer than the limit of 30 s" in said[0]
+
+
+def test_a_ten_minute_reference_stays_small_in_memory(tmp_path):
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.tile(speech(8, -0.5, 1.5).samples, 60), RATE)
+    tracemalloc.start()
+    reference, said = spoken(Reference, path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 20 < reference.audio.seconds <= 30 and "600.0 s long" in said[0]
+    assert peak < 600 * RATE  # the whole would be four bytes a sample
+
+
+# References
+
+def test_a_reference_from_a_path_an_audio_and_samples(tmp_path):
+    audio = speech(1, -0.5, 1)
+    path = audio.save(tmp_path / "my voice.wav")
+    from_path, from_audio = Reference(path), Reference(load_audio(path))
+    samples = from_audio.audio.samples
+    assert (from_path.name, from_audio.name, Reference(audio, name="me").name) == ("my voice", "reference", "me")
+    assert from_path.speech_seconds == pytest.approx(2.0, abs=0.05)
+    same = [from_path, from_audio, Reference((samples, RATE)), Reference((samples[None], RATE)),
+            Reference((np.stack([samples, samples], axis=1), RATE)), Reference((torch.tensor(samples), RATE))]
+    assert len({reference.sha256 for reference in same}) == 1
+    assert Reference((samples, 2 * RATE)).sha256 != from_path.sha256
+
+
+@pytest.mark.parametrize("audio, said", [
+    (speech(0.49), "'reference' is 0.49 s long, but at least 0.5 s"), (Audio([], RATE), "0.00 s long"),
+    (speech(30.01), "is 30.01 s long, but at most 30 s"), (Audio(np.zeros(RATE), RATE), "silent: its loudest 20 ms"),
+    (Audio(tone(peak=1e-3), RATE), "dBFS, not over -60"), ((tone(0.1), RATE), "0.10 s long"),
+    ((np.zeros(RATE, np.int16), RATE), "type int16"), ((tone() * np.nan, RATE), "NaN"), ((tone(), 1), "rate: 1 "),
+    ((tone(),), "tuple given"), (None, "NoneType given"), (tone(), "ndarray given"), (b"a.wav", "bytes given"),
+    ("none.wav", "No such file"),
+])
+def test_recordings_that_are_no_reference(audio, said): assert said in refusal(Reference, audio)
+
+
+def test_short_silent_and_cancelled_files_are_no_reference(tmp_path):
+    assert "'a' is 0.40 s long" in refusal(Reference, speech(0.4).save(tmp_path / "a.wav"))
+    assert "'b' is silent" in refusal(Reference, Audio(np.zeros(RATE), RATE).save(tmp_path / "b.wav"))
+    soundfile.write(tmp_path / "c.wav", np.stack([tone(), -tone()], axis=1), RATE)
+    assert "'c' is silent" in refusal(Reference, tmp_path / "c.wav")
+
+
+@pytest.mark.parametrize("seconds", [0.5, 30])
+def test_the_limits_themselves_are_allowed(seconds): assert Reference(speech(seconds)).audio.seconds == seconds
+
+
+def test_speech_with_digital_silence_round_it_is_a_reference():
+    assert Reference(speech(-5, 0.1, -5)).speech_seconds < 0.2
+
+
+@pytest.mark.parametrize("options, said", [
+    (dict(transcript=""), "transcript: ''"), (dict(transcript=" \n "), "transcript: ' \\n '"),
+    (dict(transcript=3), "transcript: 3"),
+    (dict(transcript="a\0b"), "transcript"), (dict(consent=""), "consent: ''"), (dict(consent=None), "consent: None"),
+    (dict(name=" "), "name: ' '"), (dict(name=7), "name: 7"), (dict(consent="x\0"), "consent"),
+])
+def test_texts_that_are_refused(options, said): assert said in refusal(Reference, speech(1), **options)
+
+
+def test_the_notice_shows_until_consent_is_stated():
+    silent = Reference(speech(1))
+    assert silent.consent == "not stated" and "consent" in silent.notice and "\n" not in silent.notice
+    assert html.escape(silent.notice) in silent._repr_html_()
+    assert Reference(speech(1), consent="my own voice").notice == ""
+
+
+def test_html_is_escaped():
+    shown = Reference(speech(1), "<script>", "<b>", "<i>")._repr_html_()
+    assert "<script>" not in shown and "<b>" not in shown and "<i>" not in shown and "&lt;script&gt;" in shown
+
+
+# Seeing and hearing
+
+def test_the_picture_takes_the_place_of_the_given_axes_and_leaves_no_figure():
+    from matplotlib import pyplot
+    from matplotlib.figure import Figure
+    audio = speech(-0.5, 1, -0.5, 1)
+    figure = Figure()
+    ax = figure.subplots()
+    assert audio.plot(ax) is ax and len(figure.axes) >= 2 and "full scale" in ax.get_ylabel()
+    assert len(ax.patches) == len(audio.silences()) == 2
+    assert audio.png_bytes().startswith(b"\x89PNG") and pyplot.get_fignums() == []
+
+
+@pytest.mark.parametrize("audio", [Audio(np.zeros(RATE), RATE), Audio([0.5], 8_000), speech(100),
+                                   Audio(tone(0.01, 192_000), 192_000), Audio(tone() * 5, RATE)], 
+                         ids=["zeros", "one", "long", "short", "loud"])
+def test_any_clip_has_a_picture_and_a_player(audio):
+    shown = audio._repr_html_()
+    assert "data:audio/wav;base64," in shown and "data:image/png;base64," in shown
+
+
+def test_the_player_plays_the_true_level():
+    import base64
+    import io
+    content = Audio(tone(peak=0.05), RATE).player().split("base64,")[1].split('"')[0]
+    assert np.abs(soundfile.read(io.BytesIO(base64.b64decode(content)))[0]).max() == pytest.approx(0.05, abs=1e-4)
+
+
+def test_importing_does_not_load_matplotlib():
+    root = Path(__file__).parent.parent
+    code = "import sys, voicelab.audio; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0

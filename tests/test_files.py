@@ -1,0 +1,293 @@
+"Sound files: every format, depth, rate and channel count in; every broken file refused in one line."
+import io
+import os
+import re
+import struct
+import tracemalloc
+
+import numpy as np
+import pytest
+import soundfile
+
+from voicelab.files import AudioError, ForwardFile, read_info, read_sound, wav_file, write_whole
+
+def tone(seconds=1.0, rate=24_000, hertz=440.0):
+    "A sine at half scale, float32 [n]."
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def refusal(path, limit_seconds=30.0):
+    "The one line with which the file at `path` is refused."
+    with pytest.raises(AudioError) as caught: read_sound(path, limit_seconds)
+    text = str(caught.value)
+    assert text.isprintable() and repr(str(path)) in text
+    return text
+
+
+@pytest.fixture
+def make(tmp_path):
+    "Write samples to a file of the folder and return its path."
+    def make(name, samples, rate=24_000, **options):
+        soundfile.write(tmp_path / name, samples, rate, **options)
+        return tmp_path / name
+    return make
+
+
+# What can be read
+
+@pytest.mark.parametrize("name, subtype, close", [
+    ("a.wav", "PCM_U8", 1e-2), ("a.wav", "PCM_16", 1e-4), ("a.wav", "PCM_24", 1e-6), ("a.wav", "PCM_32", 1e-6),
+    ("a.wav", "FLOAT", 1e-7), ("a.wav", "DOUBLE", 1e-7), ("a.wav", "ULAW", 3e-2),
+    ("a.flac", "PCM_S8", 1e-2), ("a.flac", "PCM_16", 1e-4), ("a.flac", "PCM_24", 1e-6),
+    ("a.ogg", "VORBIS", 5e-2), ("a.ogg", "OPUS", 5e-2), ("a.mp3", "MPEG_LAYER_III", 5e-2),
+])
+def test_formats_and_depths(make, name, subtype, close):
+    samples, rate, _ = read_sound(make(name, tone(), subtype=subtype), None)
+    assert (rate, samples.dtype, samples.ndim) == (24_000, np.float32, 1)
+    middle = samples[4_000:20_000]
+    assert len(samples) == pytest.approx(24_000, abs=600)
+    assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.5 / 2**0.5, abs=max(close, 1e-3))
+    if subtype.startswith(("PCM", "FLOAT", "DOUBLE")): assert np.abs(samples - tone()).max() < close
+
+
+@pytest.mark.parametrize("format", ["WAV", "WAVEX", "RF64"])
+def test_the_kinds_of_wav(make, format):
+    assert len(read_sound(make("a.wav", tone(), format=format), None)[0]) == 24_000
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000, 192_000])
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+def test_rates(make, name, rate):
+    samples, own_rate, seconds = read_sound(make(name, tone(0.6, rate), rate), None)
+    assert (own_rate, len(samples), seconds) == (rate, round(0.6 * rate), pytest.approx(0.6))
+
+
+@pytest.mark.parametrize("channels", range(1, 9))
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg"])
+def test_channels_are_averaged(make, name, channels):
+    spread = np.stack([tone() * (2 * number / (channels + 1)) for number in range(1, channels + 1)], axis=1)
+    samples, _, _ = read_sound(make(name, spread), None)
+    assert np.abs(samples - tone())[2_000:-2_000].max() < (0.1 if name == "a.ogg" else 1e-3)
+
+
+def test_stereo_mp3_and_the_name_does_not_decide(make, tmp_path):
+    path = make("a.mp3", np.stack([tone(), 0 * tone()], axis=1))
+    for name in ("b.wav", "c", "d.raw", "e.MP3", "ä ö.mp3"):
+        (tmp_path / name).write_bytes(path.read_bytes())
+        assert np.abs(read_sound(tmp_path / name, None)[0]).max() == pytest.approx(0.25, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
+def test_blocks_give_what_one_reading_gives(make, name):
+    noise = np.random.default_rng(0).normal(0, 0.1, 24_000 * 8)
+    path = make(name, noise)
+    whole = soundfile.read(path, dtype="float32")[0]
+    assert np.abs(read_sound(path, None)[0] - whole).max() < 1e-6
+
+
+def test_mp3_with_a_tag_before_it(make):
+    path = make("a.mp3", tone())
+    plain = path.read_bytes()
+    path.write_bytes(b"ID3\x04\0\0" + bytes([0, 0, 8, 0]) + bytes(1024) + plain)
+    assert len(read_sound(path, None)[0]) == 24_000
+    path.write_bytes(path.read_bytes()[:-len(plain) // 2])
+    assert "truncated" in refusal(path)
+
+
+def test_mp3_without_a_stated_length(make):
+    path = make("a.mp3", np.random.default_rng(0).normal(0, 0.1, 72_000))
+    plain = path.read_bytes()
+    path.write_bytes(plain[plain.index(plain[:2], 4):])
+    samples, rate, stated = read_sound(path, None)
+    assert stated is None and len(samples) > 24_000
+
+
+def test_streamed_files_that_do_not_know_their_length(make):
+    wav, flac = make("a.wav", tone()), make("a.flac", tone())
+    for stated in (0xFFFFFFFF, 0x7FFFFFFF):
+        whole = bytearray(wav.read_bytes())
+        whole[4:8] = whole[40:44] = struct.pack("<I", stated)
+        wav.write_bytes(whole)
+        assert len(read_sound(wav, None)[0]) == 24_000
+    whole = bytearray(flac.read_bytes())
+    whole[21:26] = bytes([whole[21] & 0xF0, 0, 0, 0, 0])
+    flac.write_bytes(whole)
+    samples, _, stated = read_sound(flac, None)
+    assert len(samples) == 24_000 and stated is None
+    flac.write_bytes(whole[:len(whole) * 2 // 3])
+    assert "damaged" in refusal(flac)
+
+
+# What cannot
+
+def test_missing_file(tmp_path): assert "No such file" in refusal(tmp_path / "none.wav")
+
+
+def test_folder(tmp_path): assert "folder" in refusal(tmp_path)
+
+
+def test_file_as_a_folder(make): assert "Not a directory" in refusal(make("a.wav", tone()) / "b.wav")
+
+
+def test_pipe_does_not_wait(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert "not a file" in refusal(tmp_path / "pipe.wav")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_forbidden_file(make):
+    path = make("a.wav", tone())
+    path.chmod(0)
+    assert "Permission denied" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["a\0b.wav", "a\nb.wav", "a" * 300 + ".wav"])
+def test_impossible_names_stay_on_one_line(name):
+    with pytest.raises(AudioError) as caught: read_sound(name, None)
+    assert str(caught.value).isprintable() and "cannot be read" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a"])
+def test_empty_file(tmp_path, name):
+    (tmp_path / name).touch()
+    assert "is empty (0 bytes)" in refusal(tmp_path / name)
+
+
+def test_no_samples(make): assert "holds no samples" in refusal(make("a.wav", np.zeros(0)))
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.mp3"])
+def test_no_samples_in_other_formats(make, name): refusal(make(name, np.zeros(0)))
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.raw", "a"])
+@pytest.mark.parametrize("content", [b"not a sound\n" * 100, b"\x89PNG\r\n\x1a\n" + bytes(500), bytes(5_000), b"R",
+                                     b"RIFF", b"\xff\xfb\x90\x00" + bytes(40), bytes(range(256)) * 20, b"OggS",
+                                     b"fLaC", b"ID3"],
+                         ids=["text", "png", "zeros", "R", "RIFF", "sync", "bytes", "OggS", "fLaC", "ID3"])
+def test_no_sound(tmp_path, capfd, name, content):
+    (tmp_path / name).write_bytes(content)
+    refusal(tmp_path / name)
+    if not content.startswith(b"\xff"): assert capfd.readouterr().err == ""
+
+
+def test_sound_of_another_format(make): assert "is AIFF" in refusal(make("a.aiff", tone()))
+
+
+@pytest.mark.parametrize("rate", [4_000, 7_999, 192_001, 384_000])
+def test_unsupported_rates(make, rate):
+    said = refusal(make("a.wav", tone(), rate))
+    assert f"sample rate: {rate} is not a whole number from 8000 to 192000 Hz" in said
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.02, 0.5, 0.99])
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
+def test_truncated_files_never_pass_for_whole(make, capfd, name, share):
+    path = make(name, np.random.default_rng(0).normal(0, 0.1, 24_000 * 8))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:max(1, int(len(whole) * share))])
+    refusal(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_truncated_files_say_how_much_is_there(make):
+    wav, flac, mp3 = (make(f"a.{ending}", tone(8.0)) for ending in ("wav", "flac", "mp3"))
+    for path in (wav, flac, mp3): path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+    assert re.search(r"truncated: 191978 of its 384000 bytes of sound are there \(50.0%\)", refusal(wav))
+    assert re.search(r"truncated: \d+ of its \d+ bytes of sound are there \(50.0%\)", refusal(mp3))
+    assert re.search(r"truncated or damaged: [2-4].\d\d of 8.00 s could be read", refusal(flac))
+
+
+def test_truncated_beyond_the_limit_is_seen_where_the_file_states_its_length(make):
+    path = make("a.wav", tone(8.0))
+    path.write_bytes(path.read_bytes()[:300_000])
+    assert "truncated" in refusal(path, limit_seconds=1.0)
+
+
+def test_damage_in_the_middle_of_a_flac(make):
+    path = make("a.flac", np.random.default_rng(0).normal(0, 0.1, 24_000 * 8))
+    whole = bytearray(path.read_bytes())
+    middle = len(whole) // 2
+    whole[middle:middle + 20_000] = bytes(20_000)
+    path.write_bytes(whole)
+    assert "damaged" in refusal(path)
+
+
+# A long file
+
+@pytest.mark.parametrize("name", ["long.wav", "long.flac"])
+def test_ten_minutes_are_not_read_whole(make, monkeypatch, name):
+    path = make(name, np.tile(tone(1.0, 16_000), 600), 16_000)
+    counts, read = [], ForwardFile.read
+
+    def counting(self, *arguments, **options):
+        block = read(self, *arguments, **options)
+        counts.append(len(block))
+        return block
+
+    monkeypatch.setattr(ForwardFile, "read", counting)
+    tracemalloc.start()
+    samples, rate, stated = read_sound(path, 30.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(samples) == 30 * 16_000 + 1 and stated == 600.0
+    assert sum(counts) == len(samples) and len(counts) > 5 and max(counts) <= 65_536
+    assert peak < 3 * samples.nbytes < 600 * 16_000
+
+
+# Writing
+
+def test_what_is_written_is_read_back_bit_for_bit(tmp_path):
+    whole = np.concatenate([np.arange(-32768, 32768) / 32768, [1.0, 2.0, -2.0]])
+    path = write_whole(tmp_path / "a.wav", wav_file(whole, 16_000))
+    back = read_sound(path, None)[0]
+    assert np.array_equal(back[:65_536], whole[:65_536].astype(np.float32))
+    assert np.array_equal(np.rint(back[65_536:] * 32768), [32767, 32767, -32768])
+    assert wav_file(back, 16_000) == path.read_bytes()
+
+
+@pytest.mark.parametrize("info", [{}, {"ISFT": "voicelab"}, {"ICOP": "© مثال 声音", "ICMT": "", "IABC": "odd"}])
+def test_info_is_read_back_and_does_not_disturb_the_sound(tmp_path, info):
+    path = write_whole(tmp_path / "a.wav", wav_file(tone(), 24_000, info))
+    assert read_info(path) == info
+    assert len(soundfile.read(path)[0]) == 24_000
+    if "ISFT" in info: assert soundfile.SoundFile(path).software == "voicelab"
+
+
+def test_info_of_files_made_elsewhere(make, tmp_path):
+    path = make("a.wav", tone())
+    assert read_info(path) == {}
+    with soundfile.SoundFile(tmp_path / "b.wav", "w", 16_000, 1) as file:
+        file.artist = "somebody"
+        file.write(tone())
+    assert read_info(tmp_path / "b.wav")["IART"] == "somebody"
+    path.write_bytes(path.read_bytes()[:50])
+    assert read_info(path) == {}
+
+
+@pytest.mark.parametrize("content, said", [(b"", "empty"), (b"fLaC" + bytes(20), "not a WAV"), (b"RIFF", "not a WAV")])
+def test_info_of_no_wav(tmp_path, content, said):
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(AudioError, match=said): read_info(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("info", [{"TOOLONG": "x"}, {"abc": "x"}, {"IS T": "x"}, {"ÄÖÜß": "x"}, {"ICMT": "a\0b"}])
+def test_info_that_a_wav_cannot_hold(info):
+    with pytest.raises(AudioError, match="^info: "): wav_file(tone(), 24_000, info)
+
+
+def test_a_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = write_whole(tmp_path / "a.wav", b"old")
+
+    def full(descriptor): raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"): write_whole(path, b"new")
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a.wav"]
+
+
+def test_a_written_file_has_the_usual_permissions(tmp_path):
+    (tmp_path / "usual").write_bytes(b"")
+    path = write_whole(tmp_path / "a.wav", b"x")
+    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
+    assert soundfile.info(io.BytesIO(wav_file(tone(), 24_000))).subtype == "PCM_16"
