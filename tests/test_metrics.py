@@ -1,0 +1,193 @@
+"Measures: definitions, limits, every reason for `unavailable`, and refusal to compare unlike things."
+import json
+import math
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from voicelab import metrics
+from voicelab.audio import Audio, Reference
+from voicelab.engine import Generation
+from voicelab.metrics import Measure, Report, compare, judged, measure, similarity, unavailable
+from voicelab.settings import Settings
+
+NAMES = ["duration_ratio", "silence_ratio", "length", "level", "clipping", "similarity"]
+VOWELS = np.array([[730, 1090, 2440], [270, 2290, 3010], [570, 840, 2410], [440, 1020, 2240], [530, 1840, 2480]])
+TEXT = "Seven grey geese fly over a quiet harbour."
+
+
+def buzz(pitch=110, tract=1.0, seconds=2.4, seed=0, rate=16_000):
+    "A voice of `pitch` Hz that speaks vowels picked by `seed`."
+    time = np.arange(int(seconds * rate)) / rate
+    formants = np.random.default_rng(seed).choice(VOWELS, int(seconds * 5) + 1)[(time * 5).astype(int)] * tract
+    phase = np.cumsum(pitch * (1 + 0.08 * np.sin(4 * time))) * 2 * np.pi / rate
+    wave = sum((1 / (1 + ((k * pitch - formants) / 90) ** 2)).sum(-1) * np.sin(k * phase) for k in range(1, int(4000 / pitch)))
+    return Audio((0.3 * wave / np.abs(wave).max()).astype(np.float32), rate)
+
+
+def silent(seconds, rate=16_000): return Audio(np.zeros(int(seconds * rate), np.float32), rate)
+
+
+@pytest.fixture(scope="module")
+def voice(): return buzz()
+
+
+@pytest.fixture
+def limits(): return Settings().quality
+
+
+def test_report_has_every_measure_in_order_with_unit_and_model(voice):
+    report = measure(voice, text=TEXT, reference=Reference(voice))
+    assert list(report.table.metric) == NAMES
+    assert list(report.table.columns) == ["metric", "value", "unit", "model", "status", "detail"]
+    assert all(m.unit and m.model for m in report.measures)
+    assert report["similarity"].model == "resemblyzer-0.1.4/GE2E@-30dBFS"
+    assert report.passed is True
+    with pytest.raises(ValueError, match="metric: must be one of duration_ratio, .*'mos'"): report["mos"]
+
+
+@pytest.mark.parametrize("value,status", [(0.99, "fail"), (1.0, "pass"), (30.0, "pass"), (30.01, "fail"), (math.inf, "fail")])
+def test_limits_are_inclusive(value, status):
+    assert judged("length", value, "s", "m", at_least=1, at_most=30).status == status
+
+
+def test_a_measure_without_a_value_is_unavailable_and_only_that():
+    with pytest.raises(AssertionError): Measure("x", None, "s", "m", "ok")
+    with pytest.raises(AssertionError): Measure("x", 1.0, "s", "m", "unavailable")
+    with pytest.raises(AssertionError): Measure("x", 1.0, "s", "m", "fine")
+
+
+def test_level_and_clipping():
+    square = Audio(np.tile(np.float32([1, -1]), 8000), 16_000)
+    assert metrics.level(square).value == pytest.approx(0, abs=1e-4)
+    assert metrics.clipping(square).value == 1
+    assert metrics.level(silent(1)).value == -math.inf
+    assert metrics.clipping(silent(1)).value == 0
+
+
+@pytest.mark.parametrize("pause", [0.3, 0.6, 1.2])
+def test_silence_ratio_counts_pauses_and_duration_ratio_does_not(voice, limits, pause):
+    paused = Audio.join([voice, silent(pause), voice])
+    assert metrics.silence_ratio(paused, limits).value == pytest.approx(pause / paused.seconds, abs=0.02)
+    spoken = metrics.duration_ratio(paused, TEXT, None, limits).value
+    assert spoken == pytest.approx(2 * metrics.duration_ratio(voice, TEXT, None, limits).value, rel=0.03)
+
+
+def test_ratios_do_not_depend_on_level(voice, limits):
+    paused = Audio.join([voice, silent(0.5), voice])
+    faint = Audio(paused.samples * 0.05, paused.rate)
+    assert metrics.silence_ratio(faint, limits).value == metrics.silence_ratio(paused, limits).value
+    assert metrics.duration_ratio(faint, TEXT, None, limits).value == metrics.duration_ratio(paused, TEXT, None, limits).value
+
+
+@pytest.mark.parametrize("audio", [silent(2), Audio(np.float32(1e-4) * np.ones(32_000, np.float32), 16_000)], ids=["zeros", "-80 dB"])
+def test_silence_fails_and_is_no_speech(audio, limits):
+    report = measure(audio, text=TEXT, reference=Reference(buzz()))
+    assert report["silence_ratio"].value == 1 and report["silence_ratio"].status == "fail"
+    assert report["duration_ratio"].status == "unavailable" and "no speech" in report["duration_ratio"].detail
+    assert report["similarity"].status == "unavailable" and "generated" in report["similarity"].detail
+    assert report.passed is False
+
+
+def test_no_samples_at_all(voice):
+    report = measure(silent(0), text=TEXT, reference=Reference(voice))
+    assert [m.status for m in report.measures] == ["unavailable", "unavailable", "fail", "ok", "ok", "unavailable"]
+    assert "no samples" in report["silence_ratio"].detail
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_too_long_for_its_text_fails(voice, limits):
+    babble = Audio.join([voice] * 6)
+    assert metrics.duration_ratio(babble, "Yes.", None, limits).status == "fail"
+    assert metrics.duration_ratio(babble, "Yes.", None, replace(limits, max_duration_ratio=100.0)).status == "pass"
+
+
+def test_pace_of_the_reference_is_another_model_than_the_usual_pace(voice, limits):
+    names = [metrics.duration_ratio(voice, TEXT, reference, limits).model
+             for reference in (None, Reference(voice), Reference(voice, transcript="Two slow owls watch the road."))]
+    assert names[0] == names[1] != names[2]
+    assert metrics.duration_ratio(voice, None, None, limits).detail.startswith("no text")
+    assert metrics.duration_ratio(voice, "\u2028", None, limits).status == "unavailable"
+
+
+def test_embedding_is_resemblyzers_own(voice):
+    from resemblyzer import VoiceEncoder
+    encoder = VoiceEncoder("cpu", verbose=False)
+    for seconds in (0.7, 1.5, 2.4):
+        wave = metrics.voiced(voice.slice(0, seconds))
+        assert metrics.embed_voice(wave) == pytest.approx(encoder.embed_utterance(wave), abs=2e-5)
+
+
+def test_similarity_tells_voices_apart_and_not_words_levels_or_rates(voice):
+    value = lambda audio: similarity(audio, Reference(voice)).value
+    assert value(voice) == pytest.approx(1, abs=1e-5)
+    assert all(value(Audio(voice.samples * gain, voice.rate)) > 0.98 for gain in (0.02, 0.3, 3.0))
+    assert value(voice.resample(24_000)) > 0.98
+    assert value(buzz(seed=1)) > value(buzz(220, tract=1.17)) + 0.1
+
+
+def test_short_speech_is_marked_and_very_short_speech_is_unavailable(voice):
+    assert "runs low" not in similarity(voice, Reference(voice)).detail
+    assert "runs low under 1.6 s" in similarity(voice.slice(0, 1.0), Reference(voice)).detail
+    found = similarity(voice.slice(0, 0.3), Reference(voice))
+    assert (found.status, found.value) == ("unavailable", None) and "0.30 s in the generated" in found.detail
+    assert "in the reference" in similarity(voice, SimpleNamespace(audio=voice.slice(0, 0.3))).detail
+    assert similarity(voice, None).detail == "no reference to compare with"
+
+
+@pytest.mark.parametrize("package", ["resemblyzer", "webrtcvad", "librosa"])
+def test_a_missing_package_is_unavailable_with_its_name(voice, monkeypatch, package):
+    metrics.voice_encoder.cache_clear()
+    for name in [n for n in sys.modules if n.split(".")[0] == "resemblyzer"]: monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    found = similarity(voice, Reference(voice))
+    assert (found.status, found.value) == ("unavailable", None) and package in found.detail
+
+
+def test_to_dict_is_json_without_nan(voice):
+    found = measure(silent(1)).to_dict()
+    assert list(found) == NAMES and set(found["level"]) == {"value", "unit", "model", "status", "detail"}
+    assert found["level"]["value"] is None
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_passed_is_none_when_a_limit_could_not_be_judged(voice):
+    assert measure(voice).passed is None
+    assert measure(voice.slice(0, 0.5)).passed is False
+
+
+def test_html_escapes_details():
+    report = Report((unavailable("x", "s", "m", "<script>"),))
+    assert "<script>" not in report._repr_html_() and "&lt;script&gt;" in report._repr_html_()
+
+
+def test_compare_refuses_other_models_and_names_both(voice):
+    a = Report((Measure("similarity", 0.7, "cosine", "resemblyzer-0.1.4/GE2E", "ok"),))
+    b = Report((Measure("similarity", 0.8, "cosine", "wavlm-sv/1", "ok"),))
+    with pytest.raises(ValueError, match="resemblyzer-0.1.4/GE2E.*wavlm-sv/1"): compare(a, b)
+    assert compare(a, a).difference.tolist() == [0]
+
+
+def test_compare_keeps_what_one_side_lacks(voice):
+    table = compare(measure(voice, text=TEXT), measure(voice, text=TEXT, reference=Reference(voice))).set_index("metric")
+    assert math.isnan(table.difference["similarity"]) and table.b["similarity"] == pytest.approx(1, abs=1e-5)
+    assert table.difference["length"] == 0
+
+
+@pytest.mark.parametrize("stop_reason", ["eos", "budget", "timeout"])
+def test_a_generation_brings_text_reference_and_stop_reason(voice, stop_reason):
+    sample = SimpleNamespace(audio=voice, text=TEXT, reference=Reference(voice), stop_reason=stop_reason)
+    report = Generation.report(sample)
+    assert Generation.report(sample) is report
+    assert report["similarity"].value == pytest.approx(1, abs=1e-5)
+    assert (f"stopped by {stop_reason}" in report["duration_ratio"].detail) == (stop_reason != "eos")
+
+
+def test_measuring_leaves_the_random_state_alone(voice):
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    measure(voice, text=TEXT, reference=Reference(voice))
+    assert torch.equal(before[0], torch.get_rng_state()) and (before[1] == np.random.get_state()[1]).all()

@@ -1,0 +1,456 @@
+"Runs: names, lines, bad folders, full disks, many writers, and death at every step."
+import errno
+import hashlib
+import json
+import os
+import random
+import resource
+import signal
+import stat
+import tempfile
+import time
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import voicelab
+from voicelab.audio import Audio, Reference, load_audio, read_info
+from voicelab.budget import make_budget
+from voicelab.control import Control, Sampling
+from voicelab.engine import Generation, ModelInfo
+from voicelab.runs import Run, RunError, plain, safe_name
+
+TEXT = "Seven grey geese fly."
+KEYS = {"id", "status", "generated", "reference", "text", "transcript", "language", "speaker", "prompt_form", "settings",
+        "seed", "stop_reason", "seconds", "frames", "rtf", "measures", "hashes", "model", "versions", "consent", "notice",
+        "synthetic", "created", "chunks"}
+
+
+def tone(pitch=150, seconds=0.6, rate=16_000):
+    time = np.arange(int(seconds * rate)) / rate
+    return Audio((0.3 * np.sin(2 * np.pi * pitch * time) * np.sin(9 * time) ** 2).astype(np.float32), rate)
+
+
+def sample(text=TEXT, reference="given", seed=0, **changes):
+    "A generation made by hand."
+    reference = Reference(tone(200, 0.8), transcript="Two owls.", consent="synthetic", name="Anna") if reference == "given" else reference
+    fields = dict(text=text, audio=tone(), codes=torch.zeros(8, 15, dtype=torch.long), reference=reference,
+                  prompt=SimpleNamespace(form="assistant_ref"), budget=make_budget(TEXT), sampling=Sampling(seed=seed),
+                  control=Control(), stop_reason="eos", trace=pd.DataFrame(), timings={"rtf": 0.5, "total": 0.3},
+                  model=ModelInfo("hand", "demo", "1", "ab" * 32, "none", "Apache-2.0"))
+    return Generation(**fields | changes)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    "A generation whose report is there already, so that forked children need no torch."
+    generation = sample()
+    generation.report()
+    return generation
+
+
+@pytest.fixture
+def run(tmp_path): return Run(tmp_path / "run")
+
+
+def strict_lines(run):
+    "Every line of the manifest, as a strict reader sees it; the last may be torn by a death but no other."
+    refuse = lambda constant: pytest.fail(f"{constant} is not JSON")
+    data = run.manifest.read_bytes() if run.manifest.exists() else b""
+    return [json.loads(line, parse_constant=refuse) for line in data.split(b"\n")[:-1]]
+
+
+def check_whole(run):
+    "Every line's files exist, load whole and have the hash of the line; ids are distinct."
+    rows = strict_lines(run)
+    for row in rows:
+        for kind in ("generated", "reference"):
+            path = run.folder / row[kind]
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == row["hashes"][kind]
+            assert load_audio(path, limit_seconds=None).seconds == (0.6 if kind == "generated" else 0.8)
+    assert len({row["id"] for row in rows}) == len(rows)
+    return rows
+
+
+def check_clean(run):
+    "Nothing but whole pairs, their lines and an empty stage."
+    rows = check_whole(run)
+    assert run.orphans == []
+    files = {row[kind] for row in rows for kind in ("generated", "reference")}
+    assert {path.name for path in run.folder.iterdir()} - files <= {"manifest.jsonl", "manifest.torn", ".lock", ".stage"}
+    assert list((run.folder / ".stage").iterdir()) == []
+    return rows
+
+
+def forked(work):
+    "Run `work` in a child process; returns its pid. The child's exit status is 0 when `work` returns."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)     # Python >= 3.12 warns of forking with threads
+        pid = os.fork()
+    if pid: return pid
+    status = 1
+    try:
+        work()
+        status = 0
+    finally: os._exit(status)
+
+
+def status_of(pid): return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+# What is saved
+
+def test_a_pair_has_the_contracts_names_and_sounds(run):
+    pair = run.save(sample())
+    assert [pair.row[kind] for kind in ("generated", "reference")] == ["english_generated_000_Anna.wav", "english_generated_000_Anna_ref.wav"]
+    assert np.abs(pair.generated.samples - tone().samples).max() < 1e-4
+    assert np.abs(pair.reference.samples - tone(200, 0.8).samples).max() < 1e-4
+    assert run.save(sample(), speaker="Bo", language="arabic").row["generated"] == "arabic_generated_001_Bo.wav"
+    assert run.save(sample("هذا نص قصير")).row["language"] == "arabic"
+    check_clean(run)
+
+
+def test_a_line_has_everything_to_repeat_the_sample(run):
+    generation = sample(seed=7)
+    run.save(generation)
+    row, = strict_lines(run)
+    assert set(row) == KEYS and next(iter(row)) == "id"
+    assert row["text"] == TEXT and row["transcript"] == "Two owls." and row["seed"] == 7 and row["stop_reason"] == "eos"
+    assert row["settings"]["sampling"] == asdict(generation.sampling) and row["settings"]["control"] == asdict(generation.control)
+    assert row["settings"]["budget"]["frames"] == generation.budget.frames
+    assert row["model"] == asdict(generation.model) and row["hashes"]["model"] == "ab" * 32
+    assert row["hashes"]["voice"] == generation.reference.sha256
+    assert row["measures"] == generation.report().to_dict()
+    assert (row["seconds"], row["frames"], row["rtf"], row["synthetic"]) == (0.6, 15, 0.5, True)
+    assert set(row["versions"]) == {"voicelab", "python", "torch", "transformers"}
+    assert row["created"].endswith("+00:00")
+
+
+def test_wav_files_say_what_they_are(run):
+    pair = run.save(sample())
+    generated, reference = (read_info(pair.path(kind)) for kind in ("generated", "reference"))
+    assert generated == {"ISFT": f"voicelab {voicelab.__version__}", "ICOP": "Consent of the reference speaker: synthetic",
+                         "ICMT": "AI-generated (synthetic) speech; model hand; run sample 0"}
+    assert reference["ICMT"].startswith("Reference recording") and reference["ICOP"] == generated["ICOP"]
+
+
+def test_consent_that_is_not_stated_shows_a_notice(run):
+    pair = run.save(sample(reference=Reference(tone(200, 0.8), transcript="Two owls.")))
+    assert pair.row["consent"] == "not stated" and pair.row["notice"]
+    assert pair.row["notice"].split(":")[0].replace("'", "&#x27;") in run._repr_html_()
+
+
+def test_without_a_reference_there_is_no_reference_file(run):
+    pair = run.save(sample(reference=None))
+    assert pair.row["reference"] is None and pair.reference is None and pair.row["consent"] is None
+    assert pair.row["generated"] == "english_generated_000_no_reference.wav" and len(list(run.folder.glob("*.wav"))) == 1
+    assert "ICOP" not in read_info(pair.path("generated"))
+    assert pair.row["measures"]["similarity"]["status"] == "unavailable"
+
+
+def test_a_generation_without_a_frame_has_a_row_and_no_file(run):
+    empty = Audio(np.zeros(0, np.float32), 16_000)
+    pair = run.save(sample(audio=empty, codes=torch.zeros(8, 0, dtype=torch.long), stop_reason="interrupted"))
+    assert pair.row["generated"] is None and pair.row["status"] == "ok" and pair.row["seconds"] == 0
+    assert pair.row["reference"] and "none" in pair._repr_html_() and "None" in repr(pair)
+
+
+def test_chunks_keep_their_stop_reasons(run):
+    chunks = [SimpleNamespace(text="One.", codes=torch.zeros(8, 4), stop_reason="eos"),
+              SimpleNamespace(text="Two.", codes=None, stop_reason=None)]
+    assert run.save(sample(chunks=chunks)).row["chunks"] == [{"text": "One.", "frames": 4, "stop_reason": "eos"},
+                                                             {"text": "Two.", "frames": 0, "stop_reason": None}]
+
+
+@pytest.mark.parametrize("text", ["line\nbreaks\r\n", "\u2028 \u2029 \x85", '"quotes" \\ </td>', "مَرْحَبًا", "\ud800 alone", "x" * 100_000, "🦉"])
+def test_any_text_survives(run, text):
+    run.save(sample(text))
+    run.save_failure(text, "no reason")
+    assert [row["text"] for row in strict_lines(run)] == [text, text]
+    assert "</td></td>" not in run._repr_html_()
+
+
+def test_values_become_plain():
+    found = plain({"a": np.float32(1.5), "b": np.int64(2), "c": np.bool_(True), "d": float("nan"), "e": (1, None), "f": errno, 3: Path("x")})
+    assert found == {"a": 1.5, "b": 2, "c": True, "d": None, "e": [1, None], "f": str(errno), "3": "x"}
+    assert plain(torch.arange(2)) == [0, 1] and plain(Sampling(seed=1))["seed"] == 1
+
+
+# Names
+
+NAMES = ["", " ", ".", "..", "/", "\0", "../../etc/passwd", "a/b", "a\\b", "C:\\x", "x\0y", "con\n", "\x1b[0m", "\u202eevil", "\ud800", ".hidden",
+         "-rf", "~", "a_ref", "A" * 10_000, "声" * 300, "مريم", "a..b", "*?", "<b>", "_ref", "é" * 200]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_a_speaker_name_never_leaves_the_folder(run, name):
+    pair = run.save(sample(), speaker=name, language=name)
+    for kind in ("generated", "reference"):
+        assert pair.path(kind).resolve().parent == run.folder.resolve() and pair.path(kind).exists()
+        assert len(pair.row[kind].encode()) <= 255 and ".." not in pair.row[kind] and not pair.row[kind].startswith((".", "-"))
+    assert pair.row["generated"].count("_ref.wav") == 0 and pair.row["reference"].endswith("_ref.wav")
+    assert strict_lines(run)[0]["speaker"] == (name or "Anna")      # the row keeps the name as it was given
+    check_clean(run)
+
+
+def test_safe_names_are_short_plain_and_stable():
+    for name in NAMES:
+        assert 1 <= len(safe_name(name).encode()) <= 80 and safe_name(safe_name(name)) == safe_name(name)
+    assert safe_name("Anna Maria") == "Anna_Maria" and safe_name("") == "speaker" and safe_name(12) == "12"
+
+
+# Failures, reading
+
+def test_a_failed_sample_is_a_row(run):
+    pair = run.save_failure("", ValueError("text: empty\nor blank"), reference=sample().reference, seed=3, settings={"a": float("inf")})
+    assert (pair.row["status"], pair.row["error"], pair.row["seed"]) == ("failed", "ValueError: text: empty or blank", 3)
+    assert pair.generated is None and pair.row["settings"] == {"a": None} and pair.row["consent"] == "synthetic"
+    run.save(sample())
+    assert run.table.status.tolist() == ["failed", "ok"] and run.table.id.tolist() == [0, 1] and len(run) == 2
+    assert "1 failed" in run._repr_html_()
+    with pytest.raises(RunError, match="context: error?|context: id"): run.save_failure("x", "y", id=3)
+    assert run.save_failure(None, "no text at all").row["text"] is None
+
+
+def test_table_has_measures_as_columns_and_is_there_when_empty(run):
+    assert len(run.table) == 0 and {"id", "similarity"} - set(run.table.columns) == {"similarity"}
+    run.save(sample())
+    assert run.table.loc[0, "length"] == 0.6 and run.table.loc[0, "model"] == "hand"
+    assert [pair.row["id"] for pair in run] == [0] and "1 samples" in repr(run)
+    with pytest.raises(RunError, match="id: 5 is not among the 1 samples"): run[5]
+
+
+def test_html_escapes_and_a_missing_file_is_said(run):
+    pair = run.save(sample("<script>alert(1)</script>"), speaker="<b>")
+    assert "<script>" not in pair._repr_html_() and "<b>&lt;" not in pair._repr_html_()
+    pair.path("generated").unlink()
+    assert "the file is missing" in run._repr_html_()
+
+
+def test_orphans_are_reported_kept_and_never_overwritten(run):
+    run.save(sample())
+    lost = run.folder / "english_generated_007_Anna.wav"
+    tone().save(lost)
+    tone().save(run.folder / "notes.wav")
+    assert Run(run.folder).orphans == [lost] and "1 sounds without a line" in run._repr_html_()
+    assert run.save(sample()).row["id"] == 8 and lost.exists()
+
+
+def test_a_line_that_is_not_json_is_named(run):
+    run.save(sample())
+    with open(run.manifest, "ab") as file: file.write(b"not json\n")
+    with pytest.raises(RunError, match="manifest.jsonl.*not JSON"): run.rows
+    assert run.save(sample()).row["id"] == 1        # saving goes on
+
+
+def test_a_torn_last_line_is_set_aside(run):
+    run.save(sample())
+    with open(run.manifest, "ab") as file: file.write(b'{"id": 1, "te')
+    assert len(run) == 1
+    again = Run(run.folder)
+    assert (run.folder / "manifest.torn").read_bytes() == b'{"id": 1, "te\n' and len(again) == 1
+    assert again.save(sample()).row["id"] == 1
+    check_clean(run)
+
+
+# Bad folders
+
+def test_a_folder_that_is_a_file(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for folder, reason in ((file, "is a file, not a folder"), (file / "deeper", "lies under a file"), ("a\0b", "null byte"),
+                           (tmp_path / ("n" * 300), "File name too long")):
+        with pytest.raises(RunError, match=reason) as caught: Run(folder)
+        assert len(str(caught.value).splitlines()) == 1
+    assert file.read_text() == "mine"
+
+
+def test_missing_parents_are_made_and_files_are_readable_as_usual(tmp_path):
+    pair = Run(tmp_path / "a" / "b ج").save(sample())
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(pair.path("generated").stat().st_mode) == 0o666 & ~mask
+
+
+def test_a_read_only_folder_when_not_root():
+    "The real thing: as an ordinary user, which a child of root becomes."
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o555)
+
+    def work():
+        try:
+            if os.geteuid() == 0: os.setgid(65534), os.setuid(65534)
+        except OSError: os._exit(77)
+        with pytest.raises(RunError, match="is read-only for this user"): Run(folder)
+        with pytest.raises(RunError, match="is read-only for this user"): Run(folder / "new")
+    status, left = status_of(forked(work)), list(folder.iterdir())
+    folder.rmdir()
+    if status == 77: pytest.skip("root may not become another user here")
+    assert status == 0 and left == []
+
+
+@pytest.mark.parametrize("code,reason", [(errno.EROFS, "read-only disk"), (errno.EACCES, "read-only for this user"), (errno.EPERM, "read-only"),
+                                         (errno.ENOSPC, "no space left"), (errno.EDQUOT, "quota"), (errno.EIO, "failed: ")])
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "mkdir"])
+def test_opening_says_what_the_system_says(tmp_path, monkeypatch, call, code, reason):
+    def refuse(*_, **__): raise OSError(code, os.strerror(code))
+    with monkeypatch.context() as patched:
+        patched.setattr({"open": "builtins.open", "mkdir": "pathlib.Path.mkdir"}.get(call, f"os.{call}"), refuse)
+        with pytest.raises(RunError, match=reason) as caught: Run(tmp_path / "run")
+    assert str(tmp_path) in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+CALLS = ("write", "fsync", "rename", "replace", "truncate", "ftruncate")
+
+
+def disturb(monkeypatch, at, act, calls=CALLS):
+    "Call `act(original, *args)` in the place of the `at`-th of the system calls named; returns a counter."
+    count = [0]
+
+    def wrap(original):
+        def called(*args, **kwargs):
+            count[0] += 1
+            return act(original, *args) if count[0] == at else original(*args, **kwargs)
+        return called
+    for name in calls: monkeypatch.setattr(os, name, wrap(getattr(os, name)))
+    return count
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_an_error_at_any_step_of_saving_loses_nothing_and_leaves_nothing(run, measured, monkeypatch, code):
+    run.save(measured)
+    failures = 0
+    for at in range(1, 40):
+        before = run.manifest.read_bytes()
+
+        def refuse(*_): raise OSError(code, os.strerror(code))
+        with monkeypatch.context() as patched:
+            count = disturb(patched, at, refuse)
+            try: run.save(measured)
+            except RunError as error: assert str(run.folder) in str(error)
+            else: break
+        failures += 1
+        assert run.manifest.read_bytes() == before
+        check_clean(run)
+    assert failures >= 7 and count[0] < at
+    assert run.save(measured).row["id"] == 2 and len(check_clean(run)) == 3
+
+
+def test_a_short_write_then_a_full_disk_takes_the_line_back(run, measured, monkeypatch):
+    run.save(measured)
+    before, write = run.manifest.read_bytes(), os.write
+    calls = []
+
+    def half(fd, data):
+        calls.append(len(data))
+        if len(calls) == 1: return write(fd, data[:len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", half)
+        with pytest.raises(RunError, match="no space left"): run.save(measured)
+    assert len(calls) == 2 and run.manifest.read_bytes() == before
+    check_clean(run)
+
+
+def test_a_file_size_limit_is_one_clear_line(run, measured):
+    run.save(measured)
+
+    def work():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+        with pytest.raises(RunError, match="may not hold a file of this size"): run.save(measured)
+    assert status_of(forked(work)) == 0
+    assert len(check_clean(run)) == 1
+
+
+# Many writers, and death
+
+def test_two_processes_lose_nothing(run, measured):
+    def work():
+        mine = Run(run.folder)
+        for _ in range(50): mine.save(measured)
+    children = [forked(work) for _ in range(2)]
+    while any(os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None for pid in children):
+        for row in run.rows[-3:]: assert run[row["id"]].generated.seconds == 0.6      # reading at the same time
+        time.sleep(0.02)
+    assert [status_of(pid) for pid in children] == [0, 0]
+    assert sorted(row["id"] for row in check_clean(run)) == list(range(100))
+
+
+def test_death_before_any_step_leaves_whole_pairs_and_whole_lines(run, measured, monkeypatch):
+    "The child dies before its 1st, 2nd, ... system call, until it gets through."
+    run.save(measured)
+    for at in range(1, 40):
+        known = len(run)
+
+        def work():
+            disturb(monkeypatch, at, lambda *_: os.kill(os.getpid(), signal.SIGKILL), (*CALLS, "unlink"))
+            run.save(measured)
+        status = status_of(forked(work))
+        check_whole(run)
+        again = Run(run.folder)
+        assert len(check_clean(again)) in (known, known + 1)
+        if status == 0: break
+        assert again.save(measured).row["id"] == len(again) - 1
+    assert status == 0 and at > 8
+
+
+def test_death_while_a_failed_sample_is_taken_back(run, measured, monkeypatch):
+    "The disk is full when the sounds are to be renamed; the child dies while it tidies up."
+    run.save(measured)
+
+    def work():
+        def refuse(*_): raise OSError(errno.ENOSPC, "No space left on device")
+        monkeypatch.setattr(os, "rename", refuse)
+        disturb(monkeypatch, at, lambda *_: os.kill(os.getpid(), signal.SIGKILL), ["unlink"])
+        with pytest.raises(RunError, match="no space left"): run.save(measured)
+    for at in range(1, 20):
+        status = status_of(forked(work))
+        check_clean(Run(run.folder))
+        if status == 0: break
+    assert status == 0 and at > 5
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_death_inside_a_write(run, measured, monkeypatch, share):
+    "A kill can stop a write after some of its pages; the line is then torn, and published again from the stage."
+    run.save(measured)
+    appended = run.manifest.stat().st_ino
+
+    def tear(original, fd, data):
+        original(fd, data[:int(len(data) * share)])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def work():
+        write = os.write
+        monkeypatch.setattr(os, "write", lambda fd, data: tear(write, fd, data) if os.fstat(fd).st_ino == appended else write(fd, data))
+        run.save(measured)
+    assert status_of(forked(work)) == -signal.SIGKILL
+    assert len(run) == 1
+    assert len(check_clean(Run(run.folder))) == 2
+
+
+def test_kill_9_at_random_moments(run, measured):
+    run.save(measured)
+    chance, end, kills, seen = random.Random(0), time.monotonic() + 10, 0, 1
+    while kills < 150 and time.monotonic() < end:
+        def work():
+            mine = Run(run.folder)
+            while True: mine.save(measured)
+        pid = forked(work)
+        time.sleep(chance.uniform(0.002, 0.06))
+        os.kill(pid, signal.SIGKILL)
+        assert status_of(pid) == -signal.SIGKILL
+        kills += 1
+        rows = strict_lines(run)
+        assert len(rows) >= seen
+        for row in rows[-2:]: assert run[row["id"]].generated.seconds == 0.6 and run[row["id"]].reference.seconds == 0.8
+        seen = len(rows)
+    rows = check_clean(Run(run.folder))
+    assert kills >= 20 and len(rows) >= seen
+    assert run.save(measured).row["id"] == max(row["id"] for row in rows) + 1
