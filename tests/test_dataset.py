@@ -2,8 +2,7 @@
 import numpy as np
 import pytest
 import torch
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from conftest import random_codes
 
 from voicelab.audio import Audio, Reference
 from voicelab.chatml import PROMPT_FORMS, clone_messages, render
@@ -16,21 +15,9 @@ from voicelab.dataset import (
     whisper_features,
     whisper_features_extractor,
 )
-from voicelab.text import SPECIAL_TOKENS
+from voicelab.models.tiny import build_tokenizer
 
-def byte_tokenizer(**options):
-    vocab = {symbol: i for i, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    core = Tokenizer(models.BPE(vocab=vocab, merges=[]))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL_TOKENS])
-    return PreTrainedTokenizerFast(tokenizer_object=core, **options)
-
-
-TOKENIZER = byte_tokenizer(pad_token="<|end_of_text|>")
-
-
-def random_codes(frames, n_codebooks=8, seed=0):
-    return torch.randint(0, 1024, (n_codebooks, frames), generator=torch.Generator().manual_seed(seed))
+TOKENIZER = build_tokenizer()
 
 
 def prompt_of(form="assistant_ref", frames=7, text="Hello there."):
@@ -185,30 +172,19 @@ def test_clips_must_match_slots(clips):
 
 
 def test_a_tokenizer_without_padding():
-    with pytest.raises(ValueError, match="^tokenizer: must have a padding token"): VoiceCloneCollator(byte_tokenizer())
-
-
-@pytest.fixture(scope="module")
-def network():
-    from transformers import HiggsAudioV2Config, HiggsAudioV2ForConditionalGeneration
-    def token(name): return TOKENIZER.convert_tokens_to_ids(name)
-    torch.manual_seed(0)
-    return HiggsAudioV2ForConditionalGeneration(HiggsAudioV2Config(
-        vocab_size=len(TOKENIZER), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, head_dim=16, num_codebooks=8, codebook_size=1026,
-        audio_token_id=token("<|AUDIO_OUT|>"), audio_bos_token_id=token("<|audio_out_bos|>"),
-        audio_delay_token_id=token("<|reserved_special_token_6|>"), bos_token_id=token("<|begin_of_text|>"),
-        eos_token_id=token("<|eot_id|>"), pad_token_id=TOKENIZER.pad_token_id)).eval()
+    tokenizer = build_tokenizer()
+    tokenizer.pad_token = None
+    with pytest.raises(ValueError, match="^tokenizer: must have a padding token"): VoiceCloneCollator(tokenizer)
 
 
 @torch.no_grad()
-def test_a_batch_gives_the_network_what_its_samples_give_alone(network):
+def test_a_batch_gives_the_network_what_its_samples_give_alone(tiny_network):
     prompts = [prompt_of(form, frames) for form, frames in zip(PROMPT_FORMS, (3, 12, 7, 5, 20))]
     prompts.append(render(clone_messages("A longer text to be spoken, without any reference."), TOKENIZER))
     batch = VoiceCloneCollator(TOKENIZER)([sample_of(p) for p in prompts])
     positions = (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)
-    together = network(**batch, position_ids=positions).logits[:, -1]
+    together = tiny_network(**batch, position_ids=positions).logits[:, -1]
     for row, prompt in enumerate(prompts):
         clips = dict(audio_input_ids=prompt.audio_columns.T[None]) if prompt.codes else {}
-        alone = network(input_ids=prompt.network_ids[None], **clips).logits[0, -1]
+        alone = tiny_network(input_ids=prompt.network_ids[None], **clips).logits[0, -1]
         torch.testing.assert_close(together[row], alone, atol=1e-5, rtol=0)

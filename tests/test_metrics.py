@@ -100,6 +100,14 @@ def test_no_samples_at_all(voice):
     json.dumps(report.to_dict(), allow_nan=False)
 
 
+def test_a_little_faint_speech_in_a_long_silence_is_speech(voice, limits):
+    "The whole clip lies under -60 dBFS. A reference of it is accepted, so a sample of it is measured, too."
+    faint = Audio.join([Audio(voice.samples * 0.02, voice.rate), silent(27)])
+    assert faint.rms_db < -60 and Reference(faint).speech_seconds > 2
+    assert metrics.duration_ratio(faint, TEXT, None, limits).status == "pass"
+    assert metrics.silence_ratio(faint, limits).value == pytest.approx(27 / faint.seconds, abs=0.02)
+
+
 def test_too_long_for_its_text_fails(voice, limits):
     babble = Audio.join([voice] * 6)
     assert metrics.duration_ratio(babble, "Yes.", None, limits).status == "fail"
@@ -107,9 +115,10 @@ def test_too_long_for_its_text_fails(voice, limits):
 
 
 def test_pace_of_the_reference_is_another_model_than_the_usual_pace(voice, limits):
-    names = [metrics.duration_ratio(voice, TEXT, reference, limits).model
-             for reference in (None, Reference(voice), Reference(voice, transcript="Two slow owls watch the road."))]
-    assert names[0] == names[1] != names[2]
+    hardly = Reference(Audio.join([voice.slice(0, 0.3), silent(1)]), transcript="Two slow owls watch the road.")
+    paced = Reference(voice, transcript="Two slow owls watch the road.")
+    names = [metrics.duration_ratio(voice, TEXT, reference, limits).model for reference in (None, Reference(voice), hardly, paced)]
+    assert names[0] == names[1] == names[2] != names[3]     # 0.3 s of speech give no pace
     assert metrics.duration_ratio(voice, None, None, limits).detail.startswith("no text")
     assert metrics.duration_ratio(voice, "\u2028", None, limits).status == "unavailable"
 

@@ -101,6 +101,7 @@ def test_values_take_their_own_type_and_comments_are_dropped(write):
     ("GENERATION_PARAMS", "top_k = 2.5", "top_k = '2.5': must be a whole number"),
     ("GENERATION_PARAMS", "do_sample = maybe", "do_sample = 'maybe': must be true or false"),
     ("GENERATION_PARAMS", "do_sample = 2", "do_sample = '2'"),
+    ("GENERATION_PARAMS", "use_cache = false", "use_cache = False: must be true"),
     ("QUALITY_THRESHOLDS", "max_silence_ratio = 30", "max_silence_ratio = 30.0: must be a number from 0 to 1"),
     ("QUALITY_THRESHOLDS", "min_audio_length = 40", "min_audio_length = 40.0: may not exceed max_audio_length = 30.0"),
     ("AUDIO_GENERATION_CONFIG", "max_tokens = 32", "min_tokens = 64: may not exceed max_tokens = 32"),

@@ -3,9 +3,8 @@ import random
 import unicodedata
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
+from voicelab.models.tiny import build_tokenizer
 from voicelab.text import (
     MAX_CHARACTERS,
     PUNCTUATION,
@@ -24,19 +23,15 @@ from voicelab.text import (
     weigh,
 )
 
-def byte_tokenizer(special_tokens) -> PreTrainedTokenizerFast:
-    "A byte-level tokenizer whose control tokens are found as the released tokenizer finds its own."
-    symbols = {symbol: i for i, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = Tokenizer(models.BPE(vocab=symbols, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special_tokens])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|begin_of_text|>",
-                                   eos_token="<|end_of_text|>", pad_token="<|end_of_text|>")
+def knowing(*special_tokens):
+    "The tiny model's tokenizer with more control tokens; it finds them as the released tokenizer finds its own."
+    tokenizer = build_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": list(special_tokens)})
+    return tokenizer
 
 
 @pytest.fixture(scope="module")
-def tokenizer(): return byte_tokenizer(SPECIAL_TOKENS)
+def tokenizer(): return build_tokenizer()
 
 
 def controls(tokenizer, text: str) -> list[str]:
@@ -50,7 +45,8 @@ def squeeze(text: str) -> str: return "".join(text.split())
 
 def test_special_tokens_are_the_released_ones(tokenizer):
     assert len(set(SPECIAL_TOKENS)) == len(SPECIAL_TOKENS) == 28
-    assert [tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS] == list(range(256, 284))
+    first = len(tokenizer) - 28
+    assert [tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS] == list(range(first, first + 28))
 
 
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)
@@ -83,13 +79,13 @@ def test_random_pieces_of_tokens_never_make_one(tokenizer):
 
 @pytest.mark.parametrize("token", ["<|reserved_special_token_100|>", "<|im_start|>", "<|audio_7|>", "<|x|>"])
 def test_names_beyond_the_list_are_escaped(token):
-    assert controls(byte_tokenizer((*SPECIAL_TOKENS, token)), escape_control_tokens(f"a{token}b")) == []
+    assert controls(knowing(token), escape_control_tokens(f"a{token}b")) == []
 
 
 def test_other_spellings_on_request():
     tokens = (*SPECIAL_TOKENS, "<tool_call>", "[gMASK]", "[a]", "]b[")
     text = "x<tool_call>[gMASK][a]b[]b[a]"
-    assert controls(byte_tokenizer(tokens), escape_control_tokens(text, tokens)) == []
+    assert controls(knowing(*tokens), escape_control_tokens(text, tokens)) == []
     assert escape_control_tokens("[gMASK]") == "[gMASK]"
 
 
@@ -127,7 +123,6 @@ def test_punctuation_never_becomes_part_of_a_control_token():
     ("".join(SPECIAL_TOKENS), "only control tokens"),
     ("<|reserved_special_token_9|>", "only control tokens"),
     ("...", "not spoken"), ("؟!，。", "not spoken"), ("🙂", "not spoken"), ("\u064e\u0640", "not spoken"),
-    ("+-=$%", "not spoken"),
     ("\u200b", "not spoken"), ("\x00", "not spoken"), ("half \ud83d here", "lone surrogate.* position 5"),
     ("a" * (MAX_CHARACTERS + 1), "at most 100000 characters, got 100001"),
 ])
@@ -142,7 +137,7 @@ def test_the_argument_is_named():
 
 
 @pytest.mark.parametrize("text", [
-    "a", "7", "٧", "你", "مرحبا", "<|eot_id|> a", " padded ", "a" * MAX_CHARACTERS, "½", "e\u0301",
+    "a", "7", "٧", "%", "你", "مرحبا", "<|eot_id|> a", " padded ", "a" * MAX_CHARACTERS, "½", "e\u0301",
 ])
 def test_good_text_comes_back_unchanged(text):
     assert check_text(text) == text
@@ -243,7 +238,7 @@ def test_nothing_is_lost_and_everything_fits(name, limit):
     pieces = split_text(text, limit)
     assert squeeze("".join(pieces)) == squeeze(text)
     assert all(weigh(piece) <= limit + 1e-6 for piece in pieces)
-    assert all(has_speech(piece) or "%" in piece or "$" in piece for piece in pieces)
+    assert all(has_speech(piece) for piece in pieces)
     assert all(piece == piece.strip() for piece in pieces)
     assert not any(unicodedata.combining(piece[0]) for piece in pieces)
 

@@ -122,7 +122,7 @@ def resample(self: Audio, rate: int) -> Audio:
         torch.from_numpy(self.samples), ratio.denominator, ratio.numerator, lowpass_filter_width=32)
     return Audio(made.numpy(), rate)
 
-# %% ../nbs/01_audio.ipynb #14e6ef71
+# %% ../nbs/01_audio.ipynb #b1c0f34c
 FRAME_SECONDS = 0.02
 
 
@@ -135,13 +135,18 @@ def levels(self: Audio) -> np.ndarray:
     return np.sqrt(sums / np.diff(starts, append=len(self.samples)))
 
 
+@patch(as_prop=True)
+def loudest_db(self: Audio) -> float:
+    "RMS level of the loudest frame of 20 ms, in dBFS."
+    return decibels(self.levels().max(initial=0))
+
+
 @patch
 def quiet_frames(self: Audio, threshold_db: float = -40.0) -> np.ndarray:
     "Which frames lie `threshold_db` or more under the loud level; bool [frames]."
     levels = self.levels()
     if not len(levels): return np.zeros(0, dtype=bool)
-    power = levels**2
-    loud = np.percentile(levels[power >= power.mean() / 10], 95)
+    loud = np.percentile(levels[levels**2 >= np.mean(levels**2) / 10], 95)
     return levels <= loud * 10 ** (threshold_db / 20)
 
 # %% ../nbs/01_audio.ipynb #fa9f0a4e
@@ -175,26 +180,23 @@ def speech_seconds(self: Audio) -> float:
     first, last = spoken[0][0], spoken[-1][1]
     return last - first - sum(end - start for start, end in self.silences() if first <= start and end <= last)
 
-# %% ../nbs/01_audio.ipynb #a150071f
+# %% ../nbs/01_audio.ipynb #f5de8044
 @patch
-def wav_bytes(
-    self: Audio,
-    info: dict[str, str] | None = None,  # texts for the file's INFO chunk, by their four-letter names
-) -> bytes:                              # a whole WAV file, 16 bit, one channel
-    "Make a WAV file in memory; samples beyond full scale are cut off."
-    return wav_file(self.samples, self.rate, info)
+def wav_bytes(self: Audio) -> bytes:
+    "Make a WAV file of 16 bits in memory; samples beyond full scale are cut off."
+    return wav_file(self.samples, self.rate)
 
 
 @patch
 def save(
     self: Audio,
     path: str | Path,                    # the file to make or replace
-    info: dict[str, str] | None = None,  # texts for its INFO chunk
+    info: dict[str, str] | None = None,  # texts for its INFO chunk, by their four-letter names
 ) -> Path:                               # `path`
     "Save as a 16-bit WAV file, whole or not at all."
-    return write_whole(path, self.wav_bytes(info))
+    return write_whole(path, wav_file(self.samples, self.rate, info))
 
-# %% ../nbs/01_audio.ipynb #5163f007
+# %% ../nbs/01_audio.ipynb #14e6ef71
 def pause_before_end(audio: Audio) -> float | None:
     "Return the middle of the last pause in the last third of `audio`, in seconds; None when there is none."
     third = audio.seconds * 2 / 3
@@ -216,14 +218,13 @@ def cut_long(
                   f"{where}; a transcript must end there too", stacklevel=3)
     return kept
 
-# %% ../nbs/01_audio.ipynb #549c2309
+# %% ../nbs/01_audio.ipynb #33a46541
 def load_audio(
     path: str | Path,                    # WAV, FLAC, OGG or MP3 file
     rate: int | None = None,             # rate wanted, Hz; None: the file's own
     limit_seconds: float | None = 30.0,  # longer files are cut, with a warning; None: no limit
 ) -> Audio:                              # the mean of the channels
     "Read a recording; raise `AudioError`, one line, when the file is missing, damaged, incomplete or no audio."
-    if rate is not None: check_rate(rate)
     if limit_seconds is not None and not 0 < limit_seconds < np.inf:
         raise AudioError(f"limit_seconds: {limit_seconds} is not a number above 0; None is no limit")
     samples, own_rate, length = read_sound(path, limit_seconds)
@@ -231,7 +232,7 @@ def load_audio(
     try: audio = Audio(samples[:most], own_rate)
     except AudioError as error: raise AudioError(f"{str(path)!r}: {error}") from None
     if len(samples) > most: audio = cut_long(audio, path, length)
-    return audio.resample(rate) if rate else audio
+    return audio if rate is None else audio.resample(rate)
 
 # %% ../nbs/01_audio.ipynb #2513a974
 SPECTROGRAM_DB = 70      # from the loudest point down
@@ -276,9 +277,9 @@ def draw_spectrogram(self: Audio, ax) -> None:
 def caption(self: Audio) -> str:
     "Length, rate and level in one line."
     clipped = round(self.clipped_share * len(self.samples))
-    level = f"peak {decibels(self.peak):z.1f} dBFS, RMS {self.rms_db:z.1f} dBFS"
     clip = f", {clipped} samples at full scale" if clipped else ""
-    return f"{self.seconds:.2f} s, {self.rate} Hz, {level}{clip}"
+    peak, rms = f"peak {decibels(self.peak):z.1f} dBFS", f"RMS {self.rms_db:z.1f} dBFS"
+    return f"{self.seconds:.2f} s, {self.rate} Hz, {peak}, {rms}{clip}"
 
 
 @patch
@@ -330,7 +331,7 @@ def _repr_html_(self: Audio) -> str:
     picture = f'<img alt="waveform and spectrogram" src="{data_url("image/png", self.png_bytes())}">'
     return f"<div>{self.player()}<br>{picture}</div>"
 
-# %% ../nbs/01_audio.ipynb #b1c0f34c
+# %% ../nbs/01_audio.ipynb #816487dd
 MIN_REFERENCE_SECONDS, MAX_REFERENCE_SECONDS = 0.5, 30.0
 SILENT_DB = -60.0  # dBFS
 NOT_STATED = "not stated"
@@ -353,9 +354,8 @@ def check_reference(audio: Audio, name: str) -> None:
     about, least, most = f"audio: {name!r} is", MIN_REFERENCE_SECONDS, MAX_REFERENCE_SECONDS
     if audio.seconds < least: raise AudioError(f"{about} {audio.seconds:.2f} s long, but at least {least} s are needed")
     if audio.seconds > most: raise AudioError(f"{about} {audio.seconds:.2f} s long, but at most {most:g} s are allowed")
-    loudest = decibels(audio.levels().max())
-    if loudest <= SILENT_DB:
-        raise AudioError(f"{about} silent: its loudest 20 ms have {loudest:.1f} dBFS, not over {SILENT_DB:g}")
+    if audio.loudest_db <= SILENT_DB:
+        raise AudioError(f"{about} silent: its loudest 20 ms have {audio.loudest_db:.1f} dBFS, not over {SILENT_DB:g}")
 
 # %% ../nbs/01_audio.ipynb #a07de5de
 @dataclass(frozen=True, eq=False, repr=False)

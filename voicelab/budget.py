@@ -36,7 +36,7 @@ def frames_for_columns(columns: int, n_codebooks: int = 8) -> int:
     "Whole frames in `columns` columns of a stream that is opened and closed; none where there is no room for that."
     return max(0, columns - BEGIN_AND_END - (n_codebooks - 1))
 
-# %% ../nbs/05_budget.ipynb #d17557de
+# %% ../nbs/05_budget.ipynb #6a3459a2
 DEFAULT_RATE = 14.0          # Latin letters a second
 RATE_BAND = (0.5, 2.0)       # how far from the default a reference may take the rate
 MIN_SPEECH_SECONDS = 0.5     # too little to measure a rate on
@@ -46,6 +46,7 @@ class SpeakingRate(NamedTuple):
     "Latin letters a second, and where the number comes from."
     value: float
     source: str
+    measured: bool = False      # on the reference, or the default
 
 
 def speaking_rate(reference: Reference | None = None) -> SpeakingRate:
@@ -58,22 +59,22 @@ def speaking_rate(reference: Reference | None = None) -> SpeakingRate:
     low, high = (bound * DEFAULT_RATE for bound in RATE_BAND)
     held = min(max(measured, low), high)
     source = "measured on the reference" if held == measured else f"the reference's {measured:.1f} held in the band"
-    return SpeakingRate(held, source)
+    return SpeakingRate(held, source, measured=True)
 
-# %% ../nbs/05_budget.ipynb #eba11d6e
+# %% ../nbs/05_budget.ipynb #b421677d
 RULES = BUDGET_RULES
 WORDS_PER_MINUTE = 150
 
 
 def choose_rule(rule: str | None, config: AudioGenerationConfig) -> str:
     "Return `rule`, or the one that `config` stands for where it is None."
-    if rule is None: return config.rule if config.adaptive_max_tokens else "fixed"
-    if rule not in RULES: raise BudgetError(f"rule: one of {', '.join(RULES)}, got {rule!r}")
-    return rule
+    if rule is not None: return rule
+    return config.rule if config.adaptive_max_tokens else "fixed"
 
 
 def rule_seconds(text: str, rate: SpeakingRate, rule: str) -> float:
     "Seconds of speech that `rule` expects for `text`; `fixed` has no opinion and takes that of `reference_rate`."
+    if rule not in RULES: raise BudgetError(f"rule: one of {', '.join(RULES)}, got {rule!r}")
     return (count_words(text) / WORDS_PER_MINUTE) * 60 if rule == "words_per_minute" else weigh(text) / rate.value
 
 
@@ -83,7 +84,6 @@ def estimate_seconds(
     rule: str = "reference_rate",         # one of `RULES`
 ) -> float:                               # seconds of speech, pauses left out
     "Estimate how long `text` takes to speak: a guess, expect it to be out by 20 % and more."
-    if rule not in RULES: raise BudgetError(f"rule: one of {', '.join(RULES)}, got {rule!r}")
     return rule_seconds(text, speaking_rate(reference), rule)
 
 # %% ../nbs/05_budget.ipynb #729118b0

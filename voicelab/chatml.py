@@ -171,18 +171,17 @@ def tokenise_pieces(pieces: list[Piece], tokenizer) -> tuple[list[int], list[int
             found.append((names[name], owner))
     return [token for token, _ in found], [owner for _, owner in found]
 
-# %% ../nbs/04_chatml.ipynb #ce6ce44a
+# %% ../nbs/04_chatml.ipynb #aa0bbd3b
 def expand_slots(slot_ids: torch.Tensor, # int64 [m], one id a slot
                  codes: list[torch.Tensor], # one [n_codebooks, frames] a slot, in order
                  slot_tokens: list[int], # the ids that are slots
                  n_codebooks: int = 8,
-                 codebook_size: int = 1024, # stream BOS is `codebook_size`, stream EOS one more
                 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: # ids [n], mask [n], columns [n_codebooks, c]
     "Ids with one id a column, where they are audio, and the columns of all clips joined."
     is_slot = torch.isin(slot_ids, torch.tensor(slot_tokens))
     if int(is_slot.sum()) != len(codes):
         raise ValueError(f"codes: need one clip for each of the {int(is_slot.sum())} audio slots, got {len(codes)}")
-    columns = [delay(check_codes(c, n_codebooks, codebook_size), codebook_size, codebook_size + 1) for c in codes]
+    columns = [delay(check_codes(c, n_codebooks)) for c in codes]
     repeats = torch.ones_like(slot_ids)
     repeats[is_slot] = torch.tensor([c.shape[1] for c in columns], dtype=repeats.dtype)
     joined = torch.cat([torch.zeros(n_codebooks, 0, dtype=torch.long), *columns], dim=1)
@@ -269,7 +268,7 @@ def form_of(messages: list[Message]) -> str:
     roles = {message.role for message in messages if _clips(message)}
     return next((f"{role}_ref" for role in ROLES if role in roles), NO_REFERENCE)
 
-# %% ../nbs/04_chatml.ipynb #d7c50f74
+# %% ../nbs/04_chatml.ipynb #e7d46ecd
 _FEEDS = {"text": "language model: token embeddings", "control": "language model: token embeddings",
           "audio": "language model: codes in the chat"}
 
@@ -289,7 +288,6 @@ def render(messages: list[Message],
            tokenizer, # a transformers PreTrainedTokenizerFast with the control tokens in its added vocabulary
            *,
            n_codebooks: int = 8,
-           codebook_size: int = 1024,
            frame_rate: float = 25.0, # Hz, for the seconds of clips that come as codes alone
            add_generation_prompt: bool = True, # end with the assistant about to speak
           ) -> Prompt:
@@ -302,7 +300,7 @@ def render(messages: list[Message],
     codes = [p.audio.needed_codes() for p in pieces if p.kind == "audio"]
     slot_ids, owners = tokenise_pieces(pieces, tokenizer)
     slot_tokens = [names[token] for _, token in SLOTS.values() if token in names]
-    ids, mask, columns = expand_slots(torch.tensor(slot_ids), codes, slot_tokens, n_codebooks, codebook_size)
+    ids, mask, columns = expand_slots(torch.tensor(slot_ids), codes, slot_tokens, n_codebooks)
     return Prompt("".join(p.text for p in pieces), ids, columns, mask, _segment_table(pieces, owners, frame_rate),
                   form_of(messages), codes, names[SLOTS["out"][1]])
 
@@ -375,7 +373,7 @@ def _opening(message: Message) -> list[dict]:
                    [*_words(f"SPEAKER{n}:"), *_items(speaker)]
     return [{"role": "system", "content": _words(text)}, {"role": "scene", "content": content}]
 
-# %% ../nbs/04_chatml.ipynb #b4ee870c
+# %% ../nbs/04_chatml.ipynb #ce6ce44a
 def to_transformers(messages: list[Message]) -> list[dict]:
     "The conversation for HiggsAudioV2Processor.apply_chat_template, or a FormError if its template cannot say it."
     if (form := form_of(messages)) not in ("assistant_ref", "system_ref", NO_REFERENCE):

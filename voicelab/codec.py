@@ -6,7 +6,8 @@
 __all__ = ['STREAM_BOS', 'STREAM_EOS', 'Codec', 'CodecError', 'check_codes', 'delay', 'plot_columns', 'undelay', 'StreamDecoder',
            'frame_seconds', 'code_tokens', 'parse_code_tokens']
 
-# %% ../nbs/03_codec.ipynb #11206a38
+# %% ../nbs/03_codec.ipynb #6ccb2720
+import re
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -123,7 +124,7 @@ def frame_seconds(frames: int, # how many
     "Start of each frame in seconds."
     return np.arange(frames) / frame_rate
 
-# %% ../nbs/03_codec.ipynb #a497468d
+# %% ../nbs/03_codec.ipynb #0a2c0d2d
 def code_tokens(codes: torch.Tensor) -> str: # codes [frames] of one codebook
     "A row of codes as token text: `<|audio_7|><|audio_0|>`."
     return "".join(f"<|audio_{int(code)}|>" for code in codes)
@@ -131,5 +132,4 @@ def code_tokens(codes: torch.Tensor) -> str: # codes [frames] of one codebook
 
 def parse_code_tokens(text: str) -> torch.LongTensor: # [frames]
     "The codes in token text; anything else in it is left out."
-    return torch.tensor([int(piece.split("|>")[0]) for piece in text.split("<|audio_")[1:]
-                         if piece.split("|>")[0].isdigit()], dtype=torch.long)
+    return torch.tensor([int(code) for code in re.findall(r"<\|audio_([0-9]+)\|>", text)], dtype=torch.long)

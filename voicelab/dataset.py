@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .audio import Audio, Reference
 from .chatml import SLOTS, Prompt, expand_slots
-from .codec import Codec
+from .codec import STREAM_EOS, Codec
 
 # %% ../nbs/04_dataset.ipynb #e0c700e0
 WHISPER_SECONDS = 30                                    # the window of Whisper's features
@@ -117,7 +117,7 @@ def process_reference_audio_dual_pathway(reference: Reference | Audio,
     features = None if feature_extractor is None else whisper_features(audio, feature_extractor)
     return DualPathway(audio, codec.encode(audio.resample(codec.sample_rate)), features)
 
-# %% ../nbs/04_dataset.ipynb #ab009fb8
+# %% ../nbs/04_dataset.ipynb #05c47d8a
 class VoiceCloneCollator:
     "Samples to a batch for HiggsAudioV2ForConditionalGeneration."
 
@@ -125,18 +125,17 @@ class VoiceCloneCollator:
                  tokenizer, # with the control tokens and a padding token
                  *,
                  n_codebooks: int = 8,
-                 codebook_size: int = 1024,
                  feature_extractor=None, # adds `audio_features` of the waveforms; the network takes no such input
                 ):
         if tokenizer.pad_token_id is None: raise ValueError("tokenizer: must have a padding token, but has none")
-        self.pad_id, self.n_codebooks, self.codebook_size = tokenizer.pad_token_id, n_codebooks, codebook_size
+        self.pad_id, self.n_codebooks = tokenizer.pad_token_id, n_codebooks
         self.slot_tokens = {name: tokenizer.convert_tokens_to_ids(token) for name, (_, token) in SLOTS.items()}
         self.feature_extractor = feature_extractor
 
     def _expand(self, sample: ChatMLDatasetSample) -> tuple[torch.Tensor, torch.Tensor]:
         "Ids [n] and columns [columns, n_codebooks]."
         ids, mask, columns = expand_slots(sample.input_ids, sample.codes, list(self.slot_tokens.values()),
-                                          self.n_codebooks, self.codebook_size)
+                                          self.n_codebooks)
         return ids.masked_fill(mask, self.slot_tokens["out"]), columns.T
 
     def _features(self, samples: list[ChatMLDatasetSample]) -> torch.Tensor: # float32 [waveforms, mels, frames]
@@ -152,7 +151,7 @@ class VoiceCloneCollator:
         batch = {"input_ids": pad_sequence(ids, padding_value=self.pad_id, **pad),
                  "attention_mask": pad_sequence([torch.ones_like(i) for i in ids], **pad)}
         if any(len(c) for c in columns):
-            batch["audio_input_ids"] = pad_sequence(columns, batch_first=True, padding_value=self.codebook_size + 1)
+            batch["audio_input_ids"] = pad_sequence(columns, batch_first=True, padding_value=STREAM_EOS)
             batch["audio_input_ids_mask"] = pad_sequence([torch.ones(len(c), dtype=torch.bool) for c in columns],
                                                          batch_first=True)
         if self.feature_extractor is not None: batch["audio_features"] = self._features(samples)

@@ -22,7 +22,7 @@ import torchaudio
 from fastcore.basics import patch
 
 from .audio import SILENT_DB, Audio, Reference
-from .budget import estimate_seconds
+from .budget import rule_seconds, speaking_rate
 from .engine import Generation
 from .settings import QualityThresholds, Settings, read_settings
 
@@ -82,33 +82,35 @@ def clipping(audio: Audio) -> Measure:
     "Share of samples at full scale: 0 is clean; above about 0.001 it is heard."
     return Measure("clipping", float(audio.clipped_share), "share", SAMPLES_RULE, "ok", "samples with |x| >= 0.999")
 
-# %% ../nbs/09_metrics.ipynb #c7f129a5
+# %% ../nbs/09_metrics.ipynb #fba1fb76
 ENERGY_RULE = "voicelab-energy-1"
 
 
 def silence_ratio(audio: Audio, thresholds: QualityThresholds) -> Measure:
     "Share of the clip that is silent, in stretches of at least 0.2 s."
     if not audio.seconds: return unavailable("silence_ratio", "share", ENERGY_RULE, "the audio has no samples")
-    silent = audio.seconds if audio.rms_db < SILENT_DB else sum(end - start for start, end in audio.silences())
+    silent = audio.seconds if audio.loudest_db <= SILENT_DB else sum(end - start for start, end in audio.silences())
     return judged("silence_ratio", min(1.0, silent / audio.seconds), "share", ENERGY_RULE,
                   f"{silent:.2f} s of {audio.seconds:.2f} s", at_most=thresholds.max_silence_ratio)
 
 
 def duration_ratio(audio: Audio,
                    text: str | None, # what should be said
-                   reference: Reference | None, # its pace is expected, if it has a transcript
+                   reference: Reference | None, # its pace is expected, if that can be measured
                    thresholds: QualityThresholds,
                   ) -> Measure:
     "Speech seconds over the seconds that reading `text` should take."
-    paced = reference is not None and reference.transcript is not None
-    model = f"{ENERGY_RULE}/{'reference' if paced else 'default'}-rate-1"
+    rate = speaking_rate(reference)
+    model = f"{ENERGY_RULE}/{'reference' if rate.measured else 'default'}-rate-1"
     lacks = partial(unavailable, "duration_ratio", "ratio", model)
     if text is None: return lacks("no text to estimate a reading time from")
-    if audio.rms_db < SILENT_DB: return lacks(f"no speech: {audio.rms_db:.1f} dBFS, speech is above {SILENT_DB:g}")
-    spoken, expected = audio.speech_seconds, estimate_seconds(text, reference, rule="reference_rate")
+    if audio.loudest_db <= SILENT_DB:
+        return lacks(f"no speech: the loudest 20 ms have {audio.loudest_db:.1f} dBFS, speech is above {SILENT_DB:g}")
+    spoken, expected = audio.speech_seconds, rule_seconds(text, rate, "reference_rate")
     if not expected: return lacks("the text has nothing that is spoken")
     return judged("duration_ratio", spoken / expected, "ratio", model,
-                  f"{spoken:.2f} s of speech, {expected:.2f} s estimated", at_most=thresholds.max_duration_ratio)
+                  f"{spoken:.2f} s of speech, {expected:.2f} s estimated ({rate.source})",
+                  at_most=thresholds.max_duration_ratio)
 
 # %% ../nbs/09_metrics.ipynb #1fb0be6b
 VOICE_RATE, WINDOW_SECONDS = 16_000, 1.6    # resemblyzer's input rate (Hz) and analysis window
@@ -125,7 +127,7 @@ def voice_encoder():
 def voiced(audio: Audio) -> np.ndarray: # float32 [n] at 16 kHz
     "What the encoder gets to hear: `audio` at 16 kHz, long silences cut, at -30 dBFS. Empty when there is no speech."
     from resemblyzer import preprocess_wav
-    if audio.rms_db < SILENT_DB or audio.seconds < 0.03: return np.zeros(0, np.float32)     # 0.03 s: one VAD frame
+    if audio.loudest_db <= SILENT_DB or audio.seconds < 0.03: return np.zeros(0, np.float32)     # 0.03 s: one VAD frame
     speech = Audio(preprocess_wav(np.clip(audio.resample(VOICE_RATE).samples, -1, 1)), VOICE_RATE)
     return speech.samples * np.float32(10 ** ((VOICE_DB - speech.rms_db) / 20)) if speech.peak else speech.samples
 

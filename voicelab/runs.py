@@ -81,13 +81,13 @@ def request_row(text: str, # what should be said
 # %% ../nbs/10_runs.ipynb #193fece2
 def result_row(generation: Generation) -> dict:
     "The part of a line that says what was generated, how, and by what."
-    g, voice = generation, getattr(generation.reference, "sha256", None)
-    chunks = [dict(text=chunk.text, frames=0 if chunk.codes is None else chunk.codes.shape[1], stop_reason=chunk.stop_reason)
-              for chunk in g.chunks]
+    g, voice = generation, generation.reference and generation.reference.sha256
+    chunks = [dict(text=chunk.text, stop_reason=chunk.stop_reason,
+                   frames=0 if chunk.codes is None else chunk.codes.shape[1]) for chunk in g.chunks]
     return {"prompt_form": g.prompt.form,
             "settings": plain(dict(budget=g.budget, sampling=g.sampling, control=g.control)), "seed": g.sampling.seed,
             "stop_reason": g.stop_reason, "seconds": g.audio.seconds, "frames": g.codes.shape[1],
-            "rtf": plain(g.timings.get("rtf")), "chunks": chunks, "measures": Generation.report(g).to_dict(),
+            "rtf": plain(g.timings["rtf"]), "chunks": chunks, "measures": g.report().to_dict(),
             "hashes": {"generated": None, "reference": None, "voice": voice, "model": g.model.sha256},
             "model": plain(g.model), "synthetic": True}
 

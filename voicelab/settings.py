@@ -24,10 +24,10 @@ class SettingsError(ValueError):
 
 # %% ../nbs/00_settings.ipynb #f5390074
 def limited(
-    default: int | float | str,     # value when no file says otherwise
+    default,                        # value when no file says otherwise
     low: float | None = None,       # least value allowed
     high: float | None = None,      # greatest value allowed
-    choices: tuple[str, ...] = (),  # for a text: the values allowed
+    choices: tuple = (),            # for a text, or for a switch that cannot be turned: the values allowed
 ):                                  # a dataclass field
     "Make a dataclass field that carries its limits."
     return field(default=default, metadata=dict(low=low, high=high, choices=choices))
@@ -36,7 +36,7 @@ def limited(
 def describe_limits(item) -> str:
     "Say in words which values the dataclass field `item` takes."
     low, high, choices = (item.metadata.get(key) for key in ("low", "high", "choices"))
-    if item.type is bool: return "true or false"
+    if item.type is bool: return " or ".join(str(choice).lower() for choice in choices or (True, False))
     if item.type is str: return "one of " + ", ".join(choices)
     return f"a {'whole ' if item.type is int else ''}number from {low} to {high}"
 
@@ -47,10 +47,10 @@ def check_value(
     value,         # value to judge
 ):                 # the value in the field's own type
     "Return `value` in the type of `item`; raise `SettingsError` when its type or its range is wrong."
+    allowed = item.metadata.get("choices") or (True, False)
     number = item.type in (int, float) and isinstance(value, (int, item.type)) and not isinstance(value, bool)
     if number: good = item.metadata["low"] <= value <= item.metadata["high"]
-    elif item.type is str: good = value in item.metadata["choices"]
-    else: good = isinstance(value, bool) and item.type is bool
+    else: good = item.type in (bool, str) and isinstance(value, item.type) and value in allowed
     if not good: raise SettingsError(f"[{section}] {item.name} = {value!r}: must be {describe_limits(item)}")
     return item.type(value)
 
@@ -104,7 +104,7 @@ class GenerationParams(SettingsGroup):
     top_k: int = limited(50, 1, 1_000_000)                # draw from the k likeliest tokens
     top_p: float = limited(0.95, 0.01, 1)                 # draw from the likeliest tokens of this total probability
     do_sample: bool = True                                # False: always the likeliest token
-    use_cache: bool = True                                # keep keys and values of earlier steps
+    use_cache: bool = limited(True, choices=(True,))      # keep keys and values of earlier steps
 
 # %% ../nbs/00_settings.ipynb #27115392
 GROUPS = {cls.section: cls for cls in (AudioGenerationConfig, QualityThresholds, GenerationParams)}

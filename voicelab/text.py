@@ -26,11 +26,11 @@ SPECIAL_TOKENS = (
     "<SE>", "</SE>", "<SE_s>", "</SE_s>", "<SE_e>", "</SE_e>",
 )
 
-# %% ../nbs/02_text.ipynb #cebc3b6b
+# %% ../nbs/02_text.ipynb #d1850f93
 class TextError(ValueError):
     "A text that cannot be spoken; the message is one line."
 
-# %% ../nbs/02_text.ipynb #f8bf68ae
+
 def control_pattern(special_tokens: tuple[str, ...]) -> re.Pattern:
     "A pattern that finds each of `special_tokens`, and everything of the form `<|name|>`."
     for token in special_tokens:
@@ -82,11 +82,11 @@ def strip_harakat(text: str) -> str:
 
 # %% ../nbs/02_text.ipynb #a94fac29
 MAX_CHARACTERS = 100_000
-UNSPOKEN = ("space", "punctuation", "symbol", "silent")
+UNSPOKEN = ("space", "punctuation", "silent")
 
 
 def has_speech(text: str) -> bool:
-    "Whether `text` has a letter or a digit."
+    "Whether `text` has a letter, a digit or a symbol that is read as a word."
     return any(script_of(char) not in UNSPOKEN for char in text)
 
 
@@ -104,7 +104,7 @@ def check_text(
     pattern = control_pattern(SPECIAL_TOKENS)
     if not has_speech(pattern.sub(" ", text)):
         only = "control tokens" if pattern.search(text) else "characters that are not spoken"
-        raise TextError(f"{argument}: needs a letter or a digit, has only {only}, got {text[:40]!r}")
+        raise TextError(f"{argument}: needs a letter, a digit or a sign like %, has only {only}, got {text[:40]!r}")
     return text
 
 # %% ../nbs/02_text.ipynb #472286ec
@@ -128,7 +128,7 @@ def language_of(text: str) -> str:
     times = {}
     for char in text:
         script = script_of(char)
-        if script not in (*UNSPOKEN, "digit", "letter"): times[script] = times.get(script, 0) + WEIGHTS[script]
+        if script in SCRIPTS.values(): times[script] = times.get(script, 0) + WEIGHTS[script]
     if "kana" in times: times["kana"] += times.pop("han", 0)
     script = max(times, key=times.get, default="other")
     return LANGUAGES.get(script, script)
@@ -142,7 +142,7 @@ def normalise(text: str) -> str:
     text = " ".join(text.split())
     return text if not text or text[-1] in END_MARKS else text + "."
 
-# %% ../nbs/02_text.ipynb #d1850f93
+# %% ../nbs/02_text.ipynb #61f61a58
 WEIGHTS = {"latin": 1.0, "cyrillic": 1.0, "greek": 1.0, "arabic": 1.6, "hebrew": 1.3, "han": 3.5, "kana": 2.0,
            "hangul": 2.5, "devanagari": 1.7, "bengali": 1.7, "tamil": 1.7, "telugu": 1.7, "thai": 1.7, "ethiopic": 2.0,
            "letter": 1.5, "digit": 4.5, "symbol": 5.0, "punctuation": 0.5, "space": 0.2, "silent": 0.0}
@@ -206,7 +206,7 @@ def cut_levels(text: str) -> list[list[int]]:
     marked = [[found.end() for found in pattern.finditer(text) if is_end(text, found)]
               for pattern in (SENTENCE_END, CLAUSE_END)]
     words = [found.end() for found in re.finditer(r"\s+", text)]
-    characters = [i for i, char in enumerate(text) if script_of(char) not in (*PAUSES, "silent")]
+    characters = [i for i, char in enumerate(text) if script_of(char) not in UNSPOKEN]
     return [*marked, words, characters]
 
 
@@ -244,7 +244,7 @@ def split_text(
     if not max_weight > 0: raise TextError(f"max_weight: more than 0, got {max_weight}")
     text = text.strip()
     heights = list(accumulate(character_weights(text), initial=0.0))
-    sounds = list(accumulate((script_of(char) not in (*PAUSES, "silent") for char in text), initial=0))
+    sounds = list(accumulate((script_of(char) not in UNSPOKEN for char in text), initial=0))
     limit = max_weight + 1e-6      # sums of tenths are not exact
     spans = split_span((0, len(text)), cut_levels(text), heights, sounds, limit)
     return [text[start:end].strip() for start, end in spans if end > start]

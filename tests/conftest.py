@@ -1,0 +1,92 @@
+"""What several test modules share: a random network of the Higgs class, its tokenizer, and a codec that can be foreseen."""
+import os
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")            # no test needs the hub; those about the hub say so themselves
+import numpy as np
+import pytest
+import torch
+from transformers import HiggsAudioV2ForConditionalGeneration
+
+from voicelab.audio import Audio
+from voicelab.models.tiny import build_config, build_tokenizer
+
+class ToneCodec:
+    """Eight codebooks whose sound is known: a frame is a ramp, as loud as its codes say, mixed with its neighbours.
+    A frame whose first code is below `silent_below` is digital silence."""
+    name, sample_rate, frame_rate, n_codebooks, codebook_size = "tones", 8000, 25.0, 8, 1024
+
+    def __init__(self, context_frames=2, silent_below=0):
+        self.context_frames, self.silent_below, self.decoded = context_frames, silent_below, []
+
+    def encode(self, audio):
+        return torch.arange(len(audio.samples) // 320).remainder(1024).repeat(8, 1)
+
+    def decode(self, codes):
+        self.decoded.append(codes)
+        assert codes.shape[0] == 8 and codes.shape[1] and 0 <= codes.min() and codes.max() < 1024
+        loud = 0.1 + 0.4 * codes.float().mean(0) / 1024
+        loud[codes[0] < self.silent_below] = 0
+        reach = 2 * self.context_frames + 1
+        mixed = torch.nn.functional.conv1d(loud[None, None], torch.full((1, 1, reach), 1 / reach),
+                                           padding=self.context_frames)[0, 0]
+        if self.silent_below: mixed = loud
+        return Audio((mixed[:, None] * torch.linspace(0.5, 1, 320)).flatten().numpy(), self.sample_rate)
+
+
+def random_codes(frames, n_codebooks=8, seed=0):
+    return torch.randint(0, 1024, (n_codebooks, frames), generator=torch.Generator().manual_seed(seed))
+
+
+def joined(pieces, rate=24_000):
+    "The samples of pieces that may be none."
+    return np.concatenate([np.zeros(0, np.float32), *(piece.samples for piece in pieces if piece is not None)])
+
+
+def untouched(call):
+    "What `call` returns; fails if a global random state has moved."
+    import random
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    made = call()
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == states
+    return made
+
+
+@contextmanager
+def saying(network, wish):
+    "Within it `wish(column, logits)` may change the network's logits [batch, n_codebooks, vocabulary] of each column."
+    columns = count()
+    def hook(module, inputs, output):
+        wish(next(columns), output[:, -1].view(len(output), network.config.num_codebooks, -1))
+    handle = network.audio_lm_head.register_forward_hook(hook)
+    try: yield
+    finally: handle.remove()
+
+
+def endless(at, logits):
+    "A wish: never BOS, never EOS."
+    logits[..., (1024, 1025)] = -float("inf")
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(): return build_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_network(tiny_tokenizer):
+    "A random network of the shipped model's class in its smallest useful size. Hooks put on it must be taken off."
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = build_config(tiny_tokenizer, hidden_size=64, layers=2, heads=4, intermediate_size=128)
+        network = HiggsAudioV2ForConditionalGeneration(config).eval()
+        for tensor in network.parameters():                 # so that what was read matters for what is said
+            if tensor.ndim > 1: tensor.data.mul_(4)
+        return network
+
+
+@pytest.fixture(scope="session")
+def root():
+    "The top of the checkout."
+    return Path(__file__).parent.parent

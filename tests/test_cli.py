@@ -1,0 +1,92 @@
+"""The command line as a user runs it: exit codes, one-line errors, the JSON line, the saved pair."""
+import contextlib
+import io
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from voicelab.audio import load_audio, read_info
+from voicelab.cli import main
+from voicelab.lab import load
+from voicelab.runs import Run
+
+@pytest.fixture(scope="module")
+def voicelab(root, tmp_path_factory):
+    "The command in this process, with its exit code, standard output and standard error, run in a folder of its own."
+    folder = tmp_path_factory.mktemp("cli")
+    def call(*words):
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+            try: main([str(word) for word in words])
+            except SystemExit as stop: code = stop.code or 0
+        return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
+    call.folder = folder
+    return call
+
+
+def test_the_command_is_installed(tmp_path):
+    command = Path(sys.executable).with_name("voicelab")
+    done = subprocess.run([command, "clone", "--text", ""], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("voicelab clone: text") and not any(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def cloned(voicelab, root):
+    return voicelab("clone", "--text", "Good morning.", "--reference", root / "data/voices/ada.wav", "--transcript",
+                    "The old library opens at nine in the morning.", "--seed", 1, "--out", "made", "--speaker", "../a/b", "--json")
+
+
+def test_clone(voicelab, cloned):
+    assert cloned.returncode == 0, cloned.stderr
+    result = json.loads(cloned.stdout.splitlines()[-1])
+    assert {"generated", "reference", "stop_reason", "seconds", "frames", "rtf", "model", "seed", "budget"} <= set(result)
+    sound = load_audio(voicelab.folder / result["generated"])
+    assert abs(sound.seconds - result["seconds"]) < 0.001 and result["frames"] * 960 == len(sound.samples)
+    assert (voicelab.folder / result["generated"]).parent == voicelab.folder / "made"
+    assert "synthetic" in read_info(voicelab.folder / result["generated"])["ICMT"]
+    (line,) = (voicelab.folder / "made/manifest.jsonl").read_text().splitlines()
+    assert json.loads(line)["consent"] == "not stated" and "consent" in cloned.stdout
+
+
+def test_evaluate(voicelab, cloned):
+    done = voicelab("evaluate", "made", "--json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout.splitlines()[-1])["rows"]
+    (saved,) = map(json.loads, (voicelab.folder / "made/manifest.jsonl").read_text().splitlines())
+    assert row["measures"]["similarity"]["value"] == pytest.approx(saved["measures"]["similarity"]["value"], abs=0.01)
+
+
+def test_evaluate_has_a_row_for_what_failed(voicelab, cloned):
+    run = Run(voicelab.folder / "made")
+    run.save_failure("Good night.", ValueError("no such voice"))
+    broken = run.save(load("tiny").clone("Good night.", seed=0))
+    broken.path("generated").unlink()
+    result = json.loads(voicelab("evaluate", "made", "--json").stdout.splitlines()[-1])
+    assert [row["status"] for row in result["rows"]] == ["ok", "failed", "failed"] and result["failed"] == 2
+    assert "no such voice" in result["rows"][1]["detail"] and broken.row["generated"] in result["rows"][2]["detail"]
+
+
+def test_models(voicelab):
+    done = voicelab("models", "--json")
+    assert done.returncode == 0 and {"tiny", "higgs-v2"} <= {m["name"] for m in json.loads(done.stdout.splitlines()[-1])["models"]}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["clone", "--help"], ["models", "--help"], ["evaluate", "--help"]])
+def test_help(voicelab, words): assert voicelab(*words).returncode == 0
+
+
+@pytest.mark.parametrize("words, says", [
+    ([], "COMMAND"), (["clone"], "--text"), (["clone", "--text", ""], "text"), (["clone", "--text", "Hi.", "--model", "giant"], "giant"),
+    (["clone", "--text", "Hi.", "--reference", "none.wav"], "none.wav"), (["clone", "--text", "Hi.", "--seed", "x"], "--seed"),
+    (["clone", "--text", "Hi.", "--out", "/dev/null"], "/dev/null"), (["clone", "--text", "Hi.", "--transcript", "x"], "--reference"),
+    (["clone", "--text", "Hi.", "--budget", "guess"], "guess"), (["evaluate", "nowhere"], "nowhere"),
+])
+def test_bad_input_exits_2_with_one_line(voicelab, words, says):
+    done = voicelab(*words)
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+    if words and says != "--text" and says != "--seed": assert len(done.stderr.strip().splitlines()) == 1

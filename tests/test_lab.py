@@ -1,0 +1,141 @@
+"""The main job end to end, with the model that ships."""
+import random
+
+import numpy as np
+import pytest
+import torch
+
+import voicelab as vl
+from voicelab.audio import AudioError
+from voicelab.budget import BudgetError
+from voicelab.chatml import PROMPT_FORMS, FormError
+from voicelab.control import ControlError
+from voicelab.lab import ModelError
+from voicelab.metrics import similarity
+from voicelab.text import SPECIAL_TOKENS, TextError
+
+VOICE = ("data/voices/ada.wav", "The old library opens at nine in the morning.")
+TEXT = "Seven green boats."
+
+
+@pytest.fixture(scope="module")
+def model(): return vl.load("tiny")
+
+
+@pytest.fixture(scope="module")
+def reference(root): return vl.Reference(root / VOICE[0], transcript=VOICE[1], consent="synthetic")
+
+
+@pytest.fixture(scope="module")
+def made(model, reference): return model.clone(TEXT, reference=reference, seed=3)
+
+
+def test_contract(made):
+    assert made.audio.samples.dtype == np.float32 and made.audio.samples.ndim == 1 and made.audio.rate == 24_000
+    assert made.codes.dtype == torch.int64 and made.codes.shape[0] == 8
+    assert len(made.audio.samples) == made.codes.shape[1] * 960
+    assert made.stop_reason in ("eos", "budget")
+    assert isinstance(made.prompt.text, str) and made.prompt.ids.dtype == torch.int64 and len(made.prompt.segments) > 5
+    assert len(made.trace) == sum(c.codes.shape[1] + 9 for c in made.chunks)
+    assert {"prefill", "decode", "codec", "total", "rtf", "first_audio"} <= set(made.timings)
+    assert made.report()["similarity"].status == "ok"
+
+
+def test_a_seed_repeats_and_the_global_state_is_left_alone(model, reference, made):
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    again = model.clone(TEXT, reference=reference, seed=3)
+    assert torch.equal(again.codes, made.codes) and np.array_equal(again.audio.samples, made.audio.samples)
+    assert torch.equal(torch.get_rng_state(), before[0]) and random.getstate() == before[2]
+    assert np.array_equal(np.random.get_state()[1], before[1])
+    assert not torch.equal(model.clone(TEXT, reference=reference, seed=4).codes, made.codes)
+
+
+def test_a_drawn_seed_is_recorded(model, reference):
+    first = model.clone(TEXT, reference=reference)
+    assert torch.equal(model.clone(TEXT, reference=reference, seed=first.sampling.seed).codes, first.codes)
+
+
+@pytest.mark.parametrize("text", [TEXT, "One. Two three four, five six seven eight nine ten! Eleven twelve thirteen?"])
+def test_a_stream_joins_to_the_offline_sound(model, reference, text):
+    stream = model.stream(text, reference=reference, seed=5)
+    pieces = list(stream)
+    offline = model.clone(text, reference=reference, seed=5)
+    joined = vl.Audio.join(pieces).samples
+    assert np.abs(joined - offline.audio.samples).max() < 1e-4 and torch.equal(stream.generation.codes, offline.codes)
+
+
+@pytest.mark.parametrize("form", PROMPT_FORMS)
+def test_every_form_speaks(model, reference, form):
+    made = model.clone(TEXT, reference=reference, seed=0, prompt_form=form, budget="reference_rate")
+    assert made.prompt.form == form and made.codes.shape[1] > 0
+
+
+def test_without_a_reference(model):
+    assert model.clone(TEXT, seed=0).codes.shape[1] > 0
+
+
+def test_the_reference_is_heard(model, root):
+    "Each of the four shipped voices: a clone is nearer to its own reference than to the others on average."
+    words = dict(line.split("\t") for line in (root / "data/voices/transcripts.tsv").read_text().splitlines())
+    voices = [vl.Reference(root / f"data/voices/{name}.wav", transcript=said, consent="synthetic") for name, said in words.items()]
+    made = [model.clone("The children are playing in the park.", reference=voice, seed=0).audio for voice in voices]
+    table = np.array([[similarity(clone, voice).value for voice in voices] for clone in made])
+    apart = table[~np.eye(len(voices), dtype=bool)]
+    assert table.diagonal().mean() > apart.mean() + 0.05
+
+
+def test_a_long_text_is_cut_into_chunks_and_nothing_is_lost(model, reference):
+    text = " ".join(f"Sentence number {n} is here." for n in range(6))
+    made = model.clone(text, reference=reference, seed=0)
+    assert len(made.chunks) > 1 and " ".join(c.text for c in made.chunks).split() == text.split()
+    assert made.codes.shape[1] == sum(c.codes.shape[1] for c in made.chunks)
+
+
+def test_a_budget_ends_it_to_the_frame(model, reference):
+    budget = vl.Budget("fixed", seconds=0.4, frames=10, columns=19, margin=None, clamped="", detail="ten frames")
+    made = model.clone(TEXT, reference=reference, seed=0, budget=budget)
+    assert made.stop_reason == "budget" and made.codes.shape[1] == 10
+
+
+def test_control_tokens_beside_words_are_no_obstacle(model):
+    assert model.clone("<|eot_id|> " * 60 + "Hello.", seed=0, budget="reference_rate").chunks
+
+
+@pytest.mark.parametrize("token", SPECIAL_TOKENS)
+def test_text_of_a_user_never_becomes_a_control_token(model, reference, token):
+    plain = model.prompt("hello", reference).ids
+    token_id = model.tokenizer.convert_tokens_to_ids(token)
+    inserted = model.prompt(f"hello {token} there", reference).ids
+    assert (inserted == token_id).sum() == (plain == token_id).sum()
+
+
+BAD = [
+    (dict(text=""), TextError, "text"), (dict(text="   \n"), TextError, "text"), (dict(text="<|eot_id|><|AUDIO_OUT|>"), TextError, "text"),
+    (dict(text="x" * 100_001), TextError, "100,?000"), (dict(text=None), TextError, "text"), (dict(text="?!..."), TextError, "text"),
+    (dict(prompt_form="sideways"), FormError, "sideways"), (dict(budget="guess"), BudgetError, "guess"),
+    (dict(sampling="wild"), ControlError, "wild"), (dict(seed=-1), ControlError, "seed"), (dict(seed=1.5), ControlError, "seed"),
+    (dict(reference="no-such.wav"), AudioError, "no-such.wav"),
+]
+
+
+@pytest.mark.parametrize("change, error, says", BAD, ids=[str(list(c.items())[0])[:40] for c, _, _ in BAD])
+def test_bad_input_is_one_clear_line(model, reference, change, error, says):
+    options = dict(text=TEXT, reference=reference, seed=0) | change
+    with pytest.raises(error, match=says) as caught: model.clone(options.pop("text"), **options)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("form", [form for form in PROMPT_FORMS if form != "system_ref"])
+def test_a_form_that_needs_a_transcript_says_so(model, root, form):
+    with pytest.raises(FormError, match="transcript"): model.clone(TEXT, reference=vl.Reference(root / VOICE[0]), prompt_form=form)
+
+
+def test_unknown_models():
+    with pytest.raises(ModelError, match="giant"): vl.load("giant")
+
+
+def test_no_hub(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in ("higgs-v2", "nobody/nothing"):
+        with pytest.raises(ModelError, match="put its config.json") as caught: vl.load(name)
+        assert "\n" not in str(caught.value)
