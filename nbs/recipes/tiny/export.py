@@ -10,7 +10,6 @@ from transformers import HiggsAudioV2ForConditionalGeneration
 from voicelab.models.tiny import build_config, build_tokenizer, save_checkpoint
 from voicelab.models.tinycodec import TinyCodecNet
 
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("lm", "codec", "version", "out"): parser.add_argument(f"--{name}", required=True)
