@@ -1,4 +1,4 @@
-"""What several test modules share: a random network of the Higgs class, its tokenizer, and a codec that can be foreseen."""
+"""What several test modules share: a random network of the Higgs class, its tokenizer, a codec that can be foreseen."""
 import os
 from contextlib import contextmanager
 from itertools import count

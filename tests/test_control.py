@@ -54,8 +54,8 @@ def test_presets_and_settings():
     assert "upstream, brief, greedy" in refusal(Sampling.preset, "wild")
     settings = Settings()
     sampling = Sampling.from_settings(settings, 4)
-    assert (sampling.temperature, sampling.top_k, sampling.top_p) == (settings.generation.temperature, settings.generation.top_k,
-                                                                      settings.generation.top_p)
+    wanted = settings.generation
+    assert (sampling.temperature, sampling.top_k, sampling.top_p) == (wanted.temperature, wanted.top_k, wanted.top_p)
     assert sampling.ras_window == 7 and sampling.seed == 4       # the brief has no RAS; the lab always has
     assert Control.from_settings(settings).silence_frames == settings.audio_generation.max_silence_tokens
 
@@ -73,7 +73,8 @@ def test_a_fresh_seed_is_chosen_without_the_global_random_state():
 @pytest.mark.parametrize("top_p", (None, 1e-6, 0.3, 0.95, 1.0))
 def test_filter_equals_transformers_warpers(temperature, top_k, top_p):
     logits = 3 * torch.randn(4, 8, 1026, generator=torch.Generator().manual_seed(0))
-    scores = TemperatureLogitsWarper(temperature)(None, logits.flatten(0, 1)) if temperature != 1 else logits.flatten(0, 1)
+    scores = logits.flatten(0, 1)
+    if temperature != 1: scores = TemperatureLogitsWarper(temperature)(None, scores)
     if top_k: scores = TopKLogitsWarper(top_k)(None, scores)
     if top_p and top_p < 1: scores = TopPLogitsWarper(top_p)(None, scores)
     mine = filter_logits(logits, Sampling(temperature, top_k, top_p)).flatten(0, 1)
@@ -90,7 +91,8 @@ def test_filter_leaves_its_input_alone():
 
 
 def test_ties_at_the_edge_all_stay():
-    assert filter_logits(torch.tensor([1.0, 1, 1, 0]), Sampling(top_k=2, top_p=None)).isfinite().tolist() == [True] * 3 + [False]
+    kept = filter_logits(torch.tensor([1.0, 1, 1, 0]), Sampling(top_k=2, top_p=None))
+    assert kept.isfinite().tolist() == [True] * 3 + [False]
 
 
 def test_greedy_takes_the_likeliest_and_draws_nothing():

@@ -95,13 +95,15 @@ def test_a_checkpoint_comes_back(written, tiny_network, tiny_tokenizer):
     assert isinstance(parts.codec, TinyCodec) and parts.codec.net.config.channels == 32 and not parts.network.training
     info = parts.info
     assert (info.name, info.version, info.license, info.family) == ("untrained", "0.1", "Apache-2.0", "higgs-audio-v2")
-    assert info.sha256 == checkpoint_sha256(written) and info.codec.startswith("tiny-codec/") and parts.card["chunk_seconds"] == 6.0
+    assert info.sha256 == checkpoint_sha256(written) and info.codec.startswith("tiny-codec/")
+    assert parts.card["chunk_seconds"] == 6.0
 
 
 def test_a_folder_without_a_card_is_named_after_itself(folder):
     (folder / "voicelab.json").unlink()
     parts = load_folder(str(folder))
-    assert (parts.info.name, parts.info.version, parts.info.license, parts.card) == ("model", "not stated", "not stated", {})
+    assert (parts.info.name, parts.info.version, parts.info.license) == ("model", "not stated", "not stated")
+    assert parts.card == {}
 
 
 def test_a_sharded_checkpoint_and_a_text_head_are_fine(folder, written, tiny_network):
@@ -111,7 +113,8 @@ def test_a_sharded_checkpoint_and_a_text_head_are_fine(folder, written, tiny_net
     shard = sorted(folder.glob("model-*.safetensors"))[0]
     change(shard, lambda state: state.update({"text_lm_head.weight": torch.zeros(4, 64)}))
     parts = load_folder(folder)
-    for name, tensor in tiny_network.state_dict().items(): assert torch.equal(parts.network.state_dict()[name], tensor), name
+    state = parts.network.state_dict()
+    for name, tensor in tiny_network.state_dict().items(): assert torch.equal(state[name], tensor), name
 
 
 def test_the_hash_is_of_names_and_contents(folder, written):
@@ -183,7 +186,8 @@ def test_another_model_type(folder, kind):
     assert refusal(load_folder, folder) == f"{folder / 'config.json'}: model_type must be higgs_audio_v2, got {kind!r}"
     change(folder / "config.json", lambda config: config.update(model_type="higgs_audio_v2"))
     change(folder / "codec/config.json", lambda config: config.update(model_type=kind))
-    assert f"model_type must be voicelab_tiny_codec or higgs_audio_v2_tokenizer, got {kind!r}" in refusal(load_folder, folder)
+    message = f"model_type must be voicelab_tiny_codec or higgs_audio_v2_tokenizer, got {kind!r}"
+    assert message in refusal(load_folder, folder)
 
 
 @pytest.mark.parametrize("values", [{"hidden_size": "big"}, {"num_hidden_layers": None}, {"hidden_act": "shout"}])
@@ -203,7 +207,8 @@ def test_a_tokenizer_without_audio_tokens(folder):
         content["added_tokens"] = [token for token in content["added_tokens"] if "AUDIO" not in token["content"]]
     change(folder / "tokenizer.json", forget)
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
-    assert refusal(load_folder, folder) == f"{folder / 'tokenizer.json'}: lacks the audio tokens <|AUDIO|>, <|AUDIO_OUT|>"
+    message = f"{folder / 'tokenizer.json'}: lacks the special tokens <|AUDIO|>, <|AUDIO_OUT|>"
+    assert refusal(load_folder, folder) == message
 
 
 def test_codebook_counts_that_differ(folder, tiny_network, tiny_tokenizer):
@@ -215,7 +220,8 @@ def test_codebook_counts_that_differ(folder, tiny_network, tiny_tokenizer):
 
 
 @pytest.mark.parametrize("name, value, wanted", [
-    ("audio_token_id", 5, "audio_token_id must be {out}, got 5"), ("audio_stream_bos_id", 1, "audio_stream_bos_id must be 1024, got 1"),
+    ("audio_token_id", 5, "audio_token_id must be {out}, got 5"),
+    ("audio_stream_bos_id", 1, "audio_stream_bos_id must be 1024, got 1"),
     ("audio_stream_eos_id", 1024, "audio_stream_eos_id must be 1025, got 1024")])
 def test_ids_that_differ(folder, tiny_tokenizer, name, value, wanted):
     change(folder / "config.json", lambda config: config.update({name: value}))
@@ -246,9 +252,9 @@ def small_higgs_codec() -> HiggsAudioV2TokenizerModel:
             target_bandwidths=[2.0], codebook_size=1024, codebook_dim=8, sample_rate=24_000,
             acoustic_model_config=DacConfig(encoder_hidden_size=4, decoder_hidden_size=64, hidden_size=16,
                                             downsampling_ratios=ratios, upsampling_ratios=ratios),
-            semantic_model_config=HubertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-                                               conv_dim=(16,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4,
-                                               mask_time_prob=0.0))).eval()
+            semantic_model_config=HubertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+                                               intermediate_size=32, conv_dim=(16,) * 7, num_conv_pos_embeddings=16,
+                                               num_conv_pos_embedding_groups=4, mask_time_prob=0.0))).eval()
         for quantizer in net.quantizer.quantizers: quantizer.codebook.embed.normal_()
         for name, tensor in net.acoustic_decoder.named_parameters():
             if tensor.ndim == 3: tensor.data.normal_(0, 0.7 / tensor[0].numel() ** 0.5)
@@ -270,11 +276,13 @@ def higgs_codec(higgs_folder): return load_codec(higgs_folder / "codec")
 
 def test_higgs_codec_keeps_the_contract(higgs_codec):
     assert isinstance(higgs_codec, HiggsCodec) and isinstance(higgs_codec, Codec)
-    assert (higgs_codec.sample_rate, higgs_codec.frame_rate, higgs_codec.n_codebooks, higgs_codec.codebook_size) == (24_000, 25, 8, 1024)
+    assert (higgs_codec.sample_rate, higgs_codec.frame_rate) == (24_000, 25)
+    assert (higgs_codec.n_codebooks, higgs_codec.codebook_size) == (8, 1024)
     assert higgs_codec.name.startswith("higgs-audio-v2-tokenizer/")
 
 
-@pytest.mark.parametrize("samples, rate, frames", [(24_000, 24_000, 25), (19_200, 24_000, 20), (16_000, 16_000, 25), (36_000, 24_000, 38)])
+@pytest.mark.parametrize("samples, rate, frames", [(24_000, 24_000, 25), (19_200, 24_000, 20), (16_000, 16_000, 25),
+                                                   (36_000, 24_000, 38)])
 def test_higgs_codec_encodes_as_its_network(higgs_codec, samples, rate, frames):
     sound = Audio(np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32), rate)
     codes = untouched(lambda: higgs_codec.encode(sound))
@@ -314,7 +322,8 @@ def test_every_tensor_of_the_higgs_codec_that_does_not_fit_is_named(higgs_folder
 def test_higgs_codec_configurations_that_make_no_codec(higgs_folder, tmp_path):
     folder = Path(shutil.copytree(higgs_folder, tmp_path / "model"))
     change(folder / "codec/config.json", lambda config: config.update(codebook_size="big"))
-    assert "codebook_size" in (message := refusal(load_folder, folder)) and message.startswith(f"{folder / 'codec'}: can't be used (")
+    message = refusal(load_folder, folder)
+    assert "codebook_size" in message and message.startswith(f"{folder / 'codec'}: can't be used (")
 
 
 # Models as people meet them
@@ -326,7 +335,8 @@ def voice(seconds=1.2):
 
 
 @pytest.fixture(scope="module", params=("tiny codec", "higgs codec"))
-def model(request, written, higgs_folder): return load(written if request.param == "tiny codec" else higgs_folder, device="cpu")
+def model(request, written, higgs_folder):
+    return load(written if request.param == "tiny codec" else higgs_folder, device="cpu")
 
 
 FIXED = Budget("fixed", 1.0, 30, 39, None, "", "")
@@ -341,7 +351,8 @@ def test_a_voice_is_cloned_and_streamed(model):
     assert torch.equal(stream.generation.codes, made.codes)
     assert np.abs(joined(pieces) - made.audio.samples).max() < 1e-4
     assert np.abs(joined(pieces) - model.codec.decode(made.codes).samples).max() < 1e-4
-    assert made.prompt.codes[0].shape == (8, 30) and made.reference is reference and made.model.codec == model.codec.name
+    assert made.prompt.codes[0].shape == (8, 30) and made.reference is reference
+    assert made.model.codec == model.codec.name
     assert made.trace.rms_dbfs.notna().sum() == 30
 
 
@@ -349,19 +360,22 @@ def test_the_reference_is_heard_and_encoded_once(model, monkeypatch):
     calls, encode = [], model.codec.encode
     monkeypatch.setattr(model.codec, "encode", lambda audio: (calls.append(audio), encode(audio))[1])
     loud, low = (Reference(voice(seconds), transcript="What is said.", consent="synthetic") for seconds in (1.31, 0.9))
-    say = lambda reference, **options: model.clone("Words.", reference=reference, sampling="greedy", budget=FIXED, seed=0, **options)
-    with saying(model.network, endless): made = [say(loud), say(loud), say(low), say(loud, prompt_form="system_ref"), say(None)]
+    say = lambda reference, form="assistant_ref": model.clone("Words.", reference=reference, sampling="greedy", seed=0,
+                                                              budget=FIXED, prompt_form=form)
+    with saying(model.network, endless): made = [say(loud), say(loud), say(low), say(loud, "system_ref"), say(None)]
     assert len(calls) == 2 and torch.equal(made[0].codes, made[1].codes)
     assert len({tuple(each.codes.flatten().tolist()) for each in made}) == 4
 
 
 @pytest.mark.parametrize("options, message", [
-    (dict(prompt_form="whisper"), "prompt_form: must be one of assistant_ref"), (dict(budget=7), "budget: must be a Budget"),
+    (dict(prompt_form="whisper"), "prompt_form: must be one of assistant_ref"),
+    (dict(budget=7), "budget: must be a Budget"),
     (dict(budget="by_moon"), "or one of words_per_minute, reference_rate, fixed, got 'by_moon'"),
-    (dict(sampling="wild"), "sampling: must be one of upstream, brief, greedy"), (dict(sampling=7), "sampling: must be a Sampling"),
+    (dict(sampling="wild"), "sampling: must be one of upstream, brief, greedy"),
+    (dict(sampling=7), "sampling: must be a Sampling"),
     (dict(seed=-1), "seed: must be"), (dict(seed=3, sampling=Sampling(seed=4)), "seed: sampling has seed 4, got 3"),
     (dict(reference=Reference(voice())), "needs one"), (dict(reference="no-such-file.wav"), "no-such-file.wav"),
-    (dict(budget=Budget("fixed", 1.0, 9000, 9009, None, "", "")), "exceed the context of 4096")])
+    (dict(budget=Budget("fixed", 1.0, 9000, 9009, None, "", "")), "exceed the context of 8192")])
 def test_bad_requests_are_one_line_before_any_work(model, options, message, monkeypatch):
     monkeypatch.setattr(model.network, "forward", None)
     with pytest.raises(ValueError) as error: model.session("Some words.", **options)
@@ -422,12 +436,14 @@ def test_a_hub_that_refuses_or_never_answers_is_one_line_and_soon(tmp_path):
         for server in (nobody, silent): server.bind(("127.0.0.1", 0))
         silent.listen()                                     # takes the call, and that is all
         endpoints = [f"http://127.0.0.1:{server.getsockname()[1]}" for server in (nobody, silent)]
-        answer = subprocess.run([sys.executable, "-c", HUB, *endpoints], env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"},
-                                capture_output=True, text=True, timeout=300)
+        environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+        command = [sys.executable, "-c", HUB, *endpoints]
+        answer = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert answer.stderr == "" and len(answer.stdout.splitlines()) == 2
     for line in answer.stdout.splitlines():
         seconds, message = line.split(" ", 1)
-        assert float(seconds) < 15 and message.startswith(NO_HUB) and "folder" in message     # generous: 1 second is waited for
+        assert float(seconds) < 15              # 1 of them waiting for an answer
+        assert message.startswith(NO_HUB) and "folder" in message
 
 
 def test_a_model_shows_itself(written):
@@ -436,4 +452,5 @@ def test_a_model_shows_itself(written):
 
 
 def test_the_special_tokens_are_those_of_the_tokenizer(tiny_tokenizer):
-    assert isinstance(tiny_tokenizer, PreTrainedTokenizerFast) and set(SPECIAL_TOKENS) <= set(tiny_tokenizer.get_added_vocab())
+    assert isinstance(tiny_tokenizer, PreTrainedTokenizerFast)
+    assert set(SPECIAL_TOKENS) <= set(tiny_tokenizer.get_added_vocab())

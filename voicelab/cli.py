@@ -26,7 +26,7 @@ def clone(args) -> dict:
     return dict(generated=path("generated"), reference=path("reference"), stop_reason=made.stop_reason,
                 seconds=round(made.audio.seconds, 3), frames=made.codes.shape[1], rtf=made.timings["rtf"], model=made.model.name,
                 seed=made.sampling.seed, budget=made.budget, similarity=similarity.value, similarity_detail=similarity.detail,
-                notice=reference.notice if reference else "")
+                repeat=f"--model {args.model} --seed {made.sampling.seed}", notice=reference.notice if reference else "")
 
 
 def show_clone(result: dict):
@@ -37,7 +37,7 @@ def show_clone(result: dict):
           f"stopped      {result['stop_reason']}: {STOP_REASONS[result['stop_reason']]}\n"
           f"length       {result['seconds']:.2f} s, {result['frames']} frames\nspeed        real-time factor {result['rtf']:.2f}\n"
           f"similarity   {same} ({result['similarity_detail']})\nbudget       {result['budget']}\n"
-          f"repeat with  --model {result['model']} --seed {result['seed']}")
+          f"repeat with  {result['repeat']}")
     if result["notice"]: print(result["notice"])
 
 # %% ../nbs/14_cli.ipynb #df95b8bc

@@ -6,11 +6,12 @@
 __all__ = ['TRACE', 'EngineError', 'check_room', 'CachedNetwork', 'Row', 'Step', 'open_scores', 'decode', 'ModelInfo', 'Chunk',
            'Generation', 'Session', 'frame_levels', 'decode_codes']
 
-# %% ../nbs/07_engine.ipynb #6409102e
+# %% ../nbs/07_engine.ipynb #6fda0263
 import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from html import escape
 
 import numpy as np
 import pandas as pd
@@ -164,7 +165,7 @@ def decode(network, # HiggsAudioV2ForConditionalGeneration
         history = torch.cat([history[..., 1:], drawn[..., None]], -1)
         logits = cached.step(drawn)
 
-# %% ../nbs/07_engine.ipynb #9f459a66
+# %% ../nbs/07_engine.ipynb #c9ac361e
 @dataclass(frozen=True)
 class ModelInfo:
     "Which model made a sample."
@@ -208,7 +209,6 @@ class Generation:
                 f"seed={self.sampling.seed}, model={self.model.name!r})")
 
     def _repr_html_(self):
-        from html import escape
         return (f"<div><p dir='auto'><b>{escape(self.text)}</b></p>{self.audio._repr_html_()}"
                 f"<p>{self.codes.shape[1]} frames, {self.audio.seconds:.2f} s. Stopped ({self.stop_reason}): "
                 f"{STOP_REASONS[self.stop_reason]}. Budget: {escape(str(self.budget))}. Real-time factor "

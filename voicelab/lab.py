@@ -8,12 +8,12 @@ __all__ = ['CHUNK_SECONDS', 'MODELS', 'HUB_SECONDS', 'VoiceModel', 'ModelError',
 # %% ../nbs/11_lab.ipynb #852d722d
 import os
 import re
+from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-import voicelab
 from .audio import Reference
 from .budget import RULES, Budget, BudgetError, plan
 from .chatml import PROMPT_FORMS, FormError, Prompt, clone_messages, render
@@ -89,7 +89,7 @@ class VoiceModel:
 
 # %% ../nbs/11_lab.ipynb #5e0d2953
 MODELS = {
-    "tiny": dict(folder=Path(voicelab.__file__).parent / "checkpoints/tiny", size="40 MB", license="Apache-2.0",
+    "tiny": dict(folder=Path(str(files("voicelab"))) / "checkpoints/tiny", size="40 MB", license="Apache-2.0",
                  languages="English (synthetic voices)"),
     "higgs-v2": dict(hub="bosonai/higgs-audio-v2-generation-3B-base", codec="bosonai/higgs-audio-v2-tokenizer", size="12 GB",
                      license="Boson Higgs Audio 2 Community License", languages="English, Chinese, Korean, German, Spanish"),

@@ -16,6 +16,7 @@ intervals over voices:
 import argparse
 import json
 import platform
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from speech import RATE, draw_text, draw_voice, say
 
 import voicelab as vl
 from voicelab.codec import STREAM_BOS, STREAM_EOS, delay
+from voicelab.control import choose_sampling
 from voicelab.lab import VoiceModel
 from voicelab.metrics import embed_voice, voiced
 
@@ -77,17 +79,17 @@ def main():
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--words", type=int, nargs=2, default=(3, 6))
     parser.add_argument("--temperature", type=float, help="default: as settings.ini says")
-    parser.add_argument("--top-k", type=int)
     parser.add_argument("--out", help="write the figures as JSON")
     parser.add_argument("--save", help="folder for the pairs")
     args = parser.parse_args()
     model, rows = vl.load(args.folder), spoken(args.voices, args.first_seed, args.words)
-    sampling = None if args.temperature is None else vl.Sampling(args.temperature, args.top_k)
+    sampling = choose_sampling(None, vl.read_settings())
+    if args.temperature is not None: sampling = replace(sampling, temperature=args.temperature)
     run = vl.Run(args.save) if args.save else None
     embed, codec = lambda audio: embed_voice(voiced(audio)), model.codec
     for seed, row in enumerate(rows):
         row["codes"] = codec.encode(row["true"])
-        row["made"] = model.clone(row["text"], reference=row["reference"], seed=seed, sampling=sampling)
+        row["made"] = model.clone(row["text"], reference=row["reference"], seed=seed, sampling=replace(sampling, seed=None))
         if run: run.save(row["made"])
     references = np.stack([embed(row["reference"].audio) for row in rows])
     cosines = lambda sounds: np.stack([embed(s) for s in sounds]) @ references.T
