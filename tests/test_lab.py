@@ -1,5 +1,6 @@
 """The main job end to end, with the model that ships."""
 import random
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from voicelab.audio import AudioError
 from voicelab.budget import BudgetError
 from voicelab.chatml import PROMPT_FORMS, FormError
 from voicelab.control import ControlError
+from voicelab.engine import EngineError
 from voicelab.lab import ModelError
 from voicelab.metrics import similarity
 from voicelab.text import SPECIAL_TOKENS, TextError
@@ -64,6 +66,25 @@ def test_a_stream_joins_to_the_offline_sound(model, reference, text):
     assert np.abs(joined - offline.audio.samples).max() < 1e-4 and torch.equal(stream.generation.codes, offline.codes)
 
 
+def test_what_the_listener_does_meanwhile_is_not_work(model, reference):
+    stream, begun = model.stream(TEXT, reference=reference, seed=5, control=vl.Control(timeout_seconds=8)), time.perf_counter()
+    pieces = [time.sleep(9 / 2) for _ in stream]
+    assert len(pieces) >= 2 and stream.generation.stop_reason != "timeout"
+    assert stream.generation.timings["total"] < time.perf_counter() - begun - 4.4 * len(pieces)
+
+
+def test_broken_weights_are_one_clear_line():
+    broken = vl.load("tiny")
+    with torch.no_grad(): broken.network.model.norm.weight.fill_(torch.nan)
+    with pytest.raises(EngineError, match="no numbers in column 0"): broken.clone(TEXT, seed=0)
+
+
+@pytest.mark.parametrize("device", ["foo", pytest.param("cuda", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA"))])
+def test_a_device_that_is_not_there(device):
+    with pytest.raises(ModelError, match=f"device: '{device}'") as caught: vl.load("tiny", device=device)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("form", PROMPT_FORMS)
 def test_every_form_speaks(model, reference, form):
     made = model.clone(TEXT, reference=reference, seed=0, prompt_form=form, budget="reference_rate")
@@ -114,6 +135,7 @@ BAD = [
     (dict(text="x" * 100_001), TextError, "100,?000"), (dict(text=None), TextError, "text"), (dict(text="?!..."), TextError, "text"),
     (dict(prompt_form="sideways"), FormError, "sideways"), (dict(budget="guess"), BudgetError, "guess"),
     (dict(sampling="wild"), ControlError, "wild"), (dict(seed=-1), ControlError, "seed"), (dict(seed=1.5), ControlError, "seed"),
+    (dict(control="quick"), ControlError, "control"), (dict(budget=np.ones(3)), BudgetError, "budget"),
     (dict(reference="no-such.wav"), AudioError, "no-such.wav"),
 ]
 

@@ -180,7 +180,7 @@ def speech_seconds(self: Audio) -> float:
     first, last = spoken[0][0], spoken[-1][1]
     return last - first - sum(end - start for start, end in self.silences() if first <= start and end <= last)
 
-# %% ../nbs/01_audio.ipynb #f5de8044
+# %% ../nbs/01_audio.ipynb #549c2309
 @patch
 def wav_bytes(self: Audio) -> bytes:
     "Make a WAV file of 16 bits in memory; samples beyond full scale are cut off."
@@ -192,9 +192,10 @@ def save(
     self: Audio,
     path: str | Path,                    # the file to make or replace
     info: dict[str, str] | None = None,  # texts for its INFO chunk, by their four-letter names
+    exact: bool = False,                 # 32-bit float instead of 16 bit
 ) -> Path:                               # `path`
-    "Save as a 16-bit WAV file, whole or not at all."
-    return write_whole(path, wav_file(self.samples, self.rate, info))
+    "Save as a WAV file, whole or not at all."
+    return write_whole(path, wav_file(self.samples, self.rate, info, exact))
 
 # %% ../nbs/01_audio.ipynb #14e6ef71
 def pause_before_end(audio: Audio) -> float | None:
@@ -218,7 +219,7 @@ def cut_long(
                   f"{where}; a transcript must end there too", stacklevel=3)
     return kept
 
-# %% ../nbs/01_audio.ipynb #33a46541
+# %% ../nbs/01_audio.ipynb #f5de8044
 def load_audio(
     path: str | Path,                    # WAV, FLAC, OGG or MP3 file
     rate: int | None = None,             # rate wanted, Hz; None: the file's own
@@ -234,7 +235,7 @@ def load_audio(
     if len(samples) > most: audio = cut_long(audio, path, length)
     return audio if rate is None else audio.resample(rate)
 
-# %% ../nbs/01_audio.ipynb #2513a974
+# %% ../nbs/01_audio.ipynb #ac342083
 SPECTROGRAM_DB = 70      # from the loudest point down
 QUIETEST_TOP_DB = -60    # so that digital silence is dark
 SPECTROGRAM_KHZ = 12     # speech has next to nothing above
@@ -247,8 +248,7 @@ def spectrogram(self: Audio) -> np.ndarray:
     size = round(self.rate * 0.025)
     hop = max(round(self.rate * 0.005), len(self.samples) // 1000)
     window = torch.hann_window(size)
-    wave = torch.from_numpy(self.samples)
-    spectrum = torch.stft(wave, size, hop, window=window, pad_mode="constant", return_complex=True)
+    spectrum = torch.stft(torch.from_numpy(self.samples), size, hop, window=window, pad_mode="constant", return_complex=True)
     return 20 * torch.log10(spectrum.abs() * 2 / window.sum() + 1e-7).numpy()
 
 

@@ -11,10 +11,11 @@ import json
 import sys
 import warnings
 
-# %% ../nbs/14_cli.ipynb #8148b9da
+# %% ../nbs/14_cli.ipynb #d13c7bf8
 def clone(args) -> dict:
     "Clone a voice and save the pair."
     import voicelab as vl
+    from voicelab.runs import plain
     if args.transcript and not args.reference: raise ValueError("--transcript: needs --reference beside it")
     reference = args.reference and vl.Reference(args.reference, transcript=args.transcript, consent=args.consent)
     session = vl.load(args.model).stream(args.text, reference=reference or None, seed=args.seed, prompt_form=args.form,
@@ -22,11 +23,15 @@ def clone(args) -> dict:
     run = vl.Run(args.out)                              # only now: bad input leaves no folder behind
     made = session.run()
     pair, similarity = run.save(made, speaker=args.speaker), made.report()["similarity"]
+    options = dict(model=args.model, seed=made.sampling.seed, form=args.form, budget=args.budget, sampling=args.sampling)
+    repeat = " ".join(f"--{name} {value}" for name, value in options.items() if value not in (None, "assistant_ref"))
     path = lambda kind: pair.path(kind) and str(pair.path(kind))
     return dict(generated=path("generated"), reference=path("reference"), stop_reason=made.stop_reason,
                 seconds=round(made.audio.seconds, 3), frames=made.codes.shape[1], rtf=made.timings["rtf"], model=made.model.name,
-                seed=made.sampling.seed, budget=made.budget, similarity=similarity.value, similarity_detail=similarity.detail,
-                repeat=f"--model {args.model} --seed {made.sampling.seed}", notice=reference.notice if reference else "")
+                seed=made.sampling.seed,
+                budget=plain(made.budget) | dict(cap_seconds=made.budget.cap_seconds, clips=made.budget.clips), allowed=made.allowed,
+                similarity=similarity.value, similarity_detail=similarity.detail,
+                repeat=repeat, notice=reference.notice if reference else "")
 
 
 def show_clone(result: dict):
@@ -36,7 +41,7 @@ def show_clone(result: dict):
     print(f"generated    {result['generated'] or 'nothing was said'}\nreference    {result['reference'] or 'none'}\n"
           f"stopped      {result['stop_reason']}: {STOP_REASONS[result['stop_reason']]}\n"
           f"length       {result['seconds']:.2f} s, {result['frames']} frames\nspeed        real-time factor {result['rtf']:.2f}\n"
-          f"similarity   {same} ({result['similarity_detail']})\nbudget       {result['budget']}\n"
+          f"similarity   {same} ({result['similarity_detail']})\nbudget       {result['allowed']}\n"
           f"repeat with  {result['repeat']}")
     if result["notice"]: print(result["notice"])
 
@@ -84,7 +89,7 @@ def show_evaluate(result: dict):
         print(row["id"], row["status"], row["detail"] or "; ".join(shown))
     print(f"{result['samples']} samples, {result['failed']} failed")
 
-# %% ../nbs/14_cli.ipynb #c3f42fdc
+# %% ../nbs/14_cli.ipynb #f62ee98e
 def parser() -> argparse.ArgumentParser:
     "The command line's grammar."
     top = argparse.ArgumentParser(prog="voicelab", description="Zero-shot voice cloning: generate, hear, measure, repeat.")
@@ -114,11 +119,17 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None):
     "Entry point of the `voicelab` command."
     args = parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):                  # a terminal that can't write a letter gets its number
+        if hasattr(stream, "reconfigure"): stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = lambda message, *_, **__: print(f"voicelab: {message}", file=sys.stderr)
     try: result = args.does(args)
     except (ValueError, OSError) as error:
         print(f"voicelab {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print(f"voicelab {args.command}: interrupted before anything was made", file=sys.stderr)
+        raise SystemExit(130) from None
     from voicelab.runs import plain
     args.show(result)
     if args.json: print(json.dumps(plain(result), ensure_ascii=False, allow_nan=False))
+    if result.get("stop_reason") == "interrupted": raise SystemExit(130)

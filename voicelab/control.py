@@ -127,7 +127,7 @@ class Control:
     silence_db: float = -40.0         # a frame is silent this far below the loudest frame so far ...
     silence_floor_dbfs: float = -60.0 # ... or below this level
     repetition_frames: int = 50       # so many frames in a circle end the sample
-    timeout_seconds: float = 600.0
+    timeout_seconds: float = 600.0    # of work on one chunk
 
     def __post_init__(self):
         _check("silence_frames", self.silence_frames, 1, 100_000, Integral)

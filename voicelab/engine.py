@@ -122,7 +122,7 @@ class Row:
         if not self.columns: return torch.zeros(self.n_codebooks, 0, dtype=torch.long)
         return undelay(torch.stack(self.columns, 1))
 
-# %% ../nbs/07_engine.ipynb #3d880b8c
+# %% ../nbs/07_engine.ipynb #b26f0800
 @dataclass
 class Step:
     "What one turn of the loop has made."
@@ -156,6 +156,8 @@ def decode(network, # HiggsAudioV2ForConditionalGeneration
     history = torch.stack([torch.cat([before, prompt.audio_columns], 1)[:, -back:] for prompt in prompts])
     logits = cached.prefill()
     while True:
+        if logits.isnan().any():
+            raise EngineError(f"model: gives logits that are no numbers in column {len(rows[0].columns)}: weights or dtype are broken")
         drawn = sample_ids(open_scores(logits.cpu(), rows), sampling, generator, history)
         for row, ids in zip(rows, drawn):
             if not row.done: row.append(ids)
@@ -165,7 +167,7 @@ def decode(network, # HiggsAudioV2ForConditionalGeneration
         history = torch.cat([history[..., 1:], drawn[..., None]], -1)
         logits = cached.step(drawn)
 
-# %% ../nbs/07_engine.ipynb #c9ac361e
+# %% ../nbs/07_engine.ipynb #e883406e
 @dataclass(frozen=True)
 class ModelInfo:
     "Which model made a sample."
@@ -200,9 +202,17 @@ class Generation:
     control: Control
     stop_reason: str                    # one of STOP_REASONS; of several chunks, the first that is not `eos`
     trace: pd.DataFrame
-    timings: dict                       # seconds; `rtf` is time taken / time of sound
+    timings: dict                       # seconds of work; `rtf` is work / sound, `columns_per_second` the loop's speed
     model: ModelInfo
     chunks: list[Chunk] = field(default_factory=list)
+
+    @property
+    def allowed(self) -> str:
+        "The budget in words; of several chunks, what they were allowed together."
+        if len(self.chunks) < 2: return str(self.budget)
+        frames, rate = sum(chunk.budget.frames for chunk in self.chunks), self.budget.frame_rate
+        reasons = ", ".join(str(chunk.stop_reason) for chunk in self.chunks)
+        return f"{len(self.chunks)} chunks, {frames} frames ({frames / rate:.1f} s) allowed by {self.budget.rule}; they stopped by {reasons}"
 
     def __repr__(self):
         return (f"Generation({self.text[:40]!r}, {self.audio.seconds:.2f} s, stop_reason={self.stop_reason!r}, "
@@ -211,10 +221,10 @@ class Generation:
     def _repr_html_(self):
         return (f"<div><p dir='auto'><b>{escape(self.text)}</b></p>{self.audio._repr_html_()}"
                 f"<p>{self.codes.shape[1]} frames, {self.audio.seconds:.2f} s. Stopped ({self.stop_reason}): "
-                f"{STOP_REASONS[self.stop_reason]}. Budget: {escape(str(self.budget))}. Real-time factor "
+                f"{STOP_REASONS[self.stop_reason]}. Budget: {escape(self.allowed)}. Real-time factor "
                 f"{self.timings['rtf']:.2f}, seed {self.sampling.seed}, model {escape(self.model.name)}.</p></div>")
 
-# %% ../nbs/07_engine.ipynb #9b61f7d7
+# %% ../nbs/07_engine.ipynb #57577a2d
 TRACE = ("chunk", "column", "eos_probability", "ramp", "eos_codebook", "repeated_frames")
 
 
@@ -236,7 +246,7 @@ class Session:
         self.decoder = StreamDecoder(codec)
         self.owners, self.silent_frames = [], []      # of each frame: its chunk's rules; their count when it was heard
         self.trace, self.timings = [], dict(prefill=0.0, decode=0.0, codec=0.0, first_audio=math.nan)
-        self.generation, self.stopped, self.begun = None, False, None
+        self.generation, self.stopped, self.begun, self.away = None, False, None, 0.0
         for chunk in chunks: check_room(network, len(chunk.prompt.ids), chunk.budget.columns)
 
     def stop(self):
@@ -254,19 +264,31 @@ class Session:
 
     def __iter__(self) -> Iterator[Audio]:
         if self.begun is not None: raise EngineError("session: has been run; a second run needs a second session")
-        self.begun = time.perf_counter()
-        generator = torch.Generator().manual_seed(self.sampling.seed)
+        self.begun, pieces = time.perf_counter(), self._pieces()
         try:
-            for number, chunk in enumerate(self.chunks):
-                yield from self._speak(number, chunk, generator)
-                if self.stopped or chunk.stop_reason in ("timeout", "interrupted"): break
-            rest = self._timed("codec", self.decoder.flush)
-            if rest is not None: yield self._hear(rest)
-        finally: self._finish()
+            for piece in pieces:
+                handed_over = time.perf_counter()
+                yield piece
+                self.away += time.perf_counter() - handed_over
+        finally:
+            pieces.close()
+            self._finish()
+
+    def _elapsed(self) -> float:
+        "Seconds of work: what the consumer of the pieces does in between does not count."
+        return time.perf_counter() - self.begun - self.away
+
+    def _pieces(self):
+        generator = torch.Generator().manual_seed(self.sampling.seed)
+        for number, chunk in enumerate(self.chunks):
+            yield from self._speak(number, chunk, generator)
+            if self.stopped or chunk.stop_reason in ("timeout", "interrupted"): break
+        rest = self._timed("codec", self.decoder.flush)
+        if rest is not None: yield self._hear(rest)
 
     def _speak(self, number, chunk, generator):
         rules, begins, row = StopRules(self.control), self.decoder.codes.shape[1], None
-        chunk.stop_reason = "interrupted"
+        chunk.stop_reason, begun = "interrupted", self._elapsed()
         steps = decode(self.network, [chunk.prompt], [chunk.budget.frames], self.sampling, generator)
         try:
             while (step := self._timed("decode" if row else "prefill", next, steps, None)) is not None:
@@ -278,7 +300,7 @@ class Session:
                 piece = self._timed("codec", self.decoder.push, whole) if whole.shape[1] else None
                 heard = self._hear(piece) if piece is not None else None
                 if rules.reason: row.request_end(rules.reason)
-                if time.perf_counter() - self.begun > self.control.timeout_seconds: row.cut_off("timeout")
+                if self._elapsed() - begun > self.control.timeout_seconds: row.cut_off("timeout")
                 if self.stopped: row.cut_off("interrupted")
                 if row.done: chunk.stop_reason = row.stop_reason
                 if heard is not None: yield heard
@@ -286,7 +308,7 @@ class Session:
         finally: chunk.codes = self.decoder.codes[:, begins:]
 
     def _hear(self, piece):
-        if math.isnan(self.timings["first_audio"]): self.timings["first_audio"] = time.perf_counter() - self.begun
+        if math.isnan(self.timings["first_audio"]): self.timings["first_audio"] = self._elapsed()
         for level in frame_levels(piece, self.codec):
             rules = self.owners[len(self.silent_frames)]     # sound comes late: it may belong to the chunk before
             rules.hear(level)
@@ -312,7 +334,7 @@ class Session:
         codes = torch.cat([self.decoder.codes[:, :0], *(chunk.codes for chunk in made)], 1)
         audio = self._timed("codec", decode_codes, self.codec, codes)
         reasons = [chunk.stop_reason for chunk in made] + ["interrupted"] * (len(made) < len(self.chunks))
-        total = time.perf_counter() - self.begun
+        total = self._elapsed()
         steps = sum(self.timings[part] for part in ("prefill", "decode"))
         self.timings.update(total=total, rtf=total / audio.seconds if audio.seconds else math.inf,
                             columns_per_second=len(self.trace) / steps if steps else 0.0)

@@ -49,15 +49,21 @@ def info_chunk(info: dict[str, str]) -> bytes:
     fields = [riff_chunk(tag.encode(), text.encode("utf-8", "replace") + b"\0") for tag, text in info.items()]
     return riff_chunk(b"LIST", b"INFO" + b"".join(fields))
 
-# %% ../nbs/00_files.ipynb #8cf583e8
+# %% ../nbs/00_files.ipynb #254fefb0
 def wav_file(
     samples: np.ndarray,                 # float [n], 1.0 is full scale
     rate: int,                           # Hz
     info: dict[str, str] | None = None,  # texts for the INFO chunk
-) -> bytes:                              # a whole WAV file, 16 bit, one channel
-    "Make a WAV file in memory; samples beyond full scale are cut off."
-    whole = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype("<i2").tobytes()
-    header = riff_chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, rate, rate * 2, 2, 16))
+    exact: bool = False,                 # 32-bit float instead of 16 bit
+) -> bytes:                              # a whole WAV file, one channel
+    "Make a WAV file in memory; 16 bit cuts off samples beyond full scale."
+    if exact:
+        whole = samples.astype("<f4").tobytes()
+        header = riff_chunk(b"fmt ", struct.pack("<HHIIHHH", 3, 1, rate, rate * 4, 4, 32, 0))
+        header += riff_chunk(b"fact", struct.pack("<I", len(samples)))
+    else:
+        whole = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype("<i2").tobytes()
+        header = riff_chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, rate, rate * 2, 2, 16))
     chunks = header + (info_chunk(info) if info else b"") + riff_chunk(b"data", whole)
     return riff_chunk(b"RIFF", b"WAVE" + chunks)
 
@@ -78,9 +84,10 @@ def write_whole(
     finally: temporary.unlink(missing_ok=True)
     return path
 
-# %% ../nbs/00_files.ipynb #112a4ea7
+# %% ../nbs/00_files.ipynb #0f38741f
 def open_file(path: str | Path):
     "Open the regular file at `path` for reading bytes; raise `AudioError` when it cannot be or has no bytes."
+    path = os.path.expanduser(path)
     try:
         found = os.stat(path)
         file = open(path, "rb", buffering=0) if stat.S_ISREG(found.st_mode) and found.st_size else None
@@ -208,7 +215,7 @@ def read_frames(
     if not count: raise AudioError(f"{str(path)!r} holds no samples")
     return np.concatenate(blocks)
 
-# %% ../nbs/00_files.ipynb #0f38741f
+# %% ../nbs/00_files.ipynb #0ccb3f3e
 def read_sound(
     path: str | Path,              # WAV, FLAC, OGG or MP3 file
     limit_seconds: float | None,   # seconds to read at most; None: all
