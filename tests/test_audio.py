@@ -297,6 +297,16 @@ def test_speech_with_digital_silence_round_it_is_a_reference():
 def test_texts_that_are_refused(options, said): assert said in refusal(Reference, speech(1), **options)
 
 
+def test_an_exact_copy_of_a_reference_is_the_same_reference(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = Reference(Audio(tone(30.0) * 4.1, RATE))
+    given.audio.save(tmp_path / "exact.wav", {"ISFT": "voicelab"}, exact=True)
+    given.audio.save(tmp_path / "rounded.wav")
+    again, warned = spoken(Reference, "~/exact.wav")
+    assert again.sha256 == given.sha256 and again.name == "exact" and not warned and read_info(tmp_path / "exact.wav") == {"ISFT": "voicelab"}
+    assert Reference(tmp_path / "rounded.wav").sha256 != given.sha256
+
+
 def test_the_notice_shows_until_consent_is_stated():
     silent = Reference(speech(1))
     assert silent.consent == "not stated" and "consent" in silent.notice and "\n" not in silent.notice

@@ -1,6 +1,8 @@
 """The brief's formula to the token, columns and frames, limits, bad input, and plans that lose and clip nothing."""
 import math
 import random
+import re
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -224,9 +226,33 @@ def test_chunks_too_short(seconds):
 def test_a_cap_without_room_for_a_word():
     with pytest.raises(BudgetError, match="leaves no room"):
         plan("one two three four five " * 9, settings=configured(min_tokens=10, max_tokens=12), rule="words_per_minute")
-    for values in (dict(max_frames=2), dict(chunk_seconds=0.01), dict(rule="fixed", n_codebooks=510)):
-        with pytest.raises(BudgetError, match="leaves no room for '[o5]'"):
-            plan("o 5 " * 9, settings=Settings(), **values)
+
+
+@pytest.mark.parametrize("values, says", [
+    (dict(max_frames=2), "max_frames = 2: leaves no room for '{}', needs to be at least {}"),
+    (dict(chunk_seconds=0.01), "chunk_seconds = 0.01: leaves no room for '{}', needs to be at least {}"),
+    (dict(rule="fixed", n_codebooks=510), "max_tokens = 512: leaves no room for '{}', needs to be at least {}"),
+    (dict(rule="fixed", max_frames=1), "max_frames = 1: leaves no room for '{}', needs to be at least {}"),
+])
+def test_the_limit_without_room_is_named_with_what_would_do(values, says):
+    with pytest.raises(BudgetError) as caught: plan("o 5 " * 9, settings=Settings(), **values)
+    found = re.fullmatch(re.escape(says).replace(r"\{\}", "(.+)"), str(caught.value))
+    name, (piece, needed) = says.split()[0], found.groups()
+    if name == "max_tokens": values, name = values | dict(settings=configured(max_tokens=int(needed))), "settings"
+    else: values = values | {name: float(needed) if name == "chunk_seconds" else int(needed)}
+    [(done, budget)] = plan(piece, **({"settings": Settings()} | values))
+    assert done == piece and not budget.clips
+
+
+@pytest.mark.parametrize("values, says", [
+    (dict(frames=0), "frames: a whole number of at least 1, got 0"), (dict(frames=-5), "got -5"),
+    (dict(frames=2.5), "got 2.5"), (dict(frames=True), "got True"), (dict(frames="40"), "got '40'"),
+    (dict(frames=40, columns=39), "columns: a whole number of at least 40, got 39"),
+    (dict(columns=None), "columns: .* got None"),
+])
+def test_a_budget_made_by_hand_is_checked(values, says):
+    with pytest.raises(BudgetError, match=says):
+        Budget(**(dict(rule="fixed", seconds=1.0, frames=40, columns=49, margin=None, clamped="", detail="") | values))
 
 
 # Plans
@@ -246,6 +272,50 @@ def test_plans_lose_nothing_and_stay_short(rule, name, reference):
         if rule != "words_per_minute": assert not budget.clips
         if any(char.isalnum() for char in piece):
             assert budget == make_budget(piece, reference, rule=rule, settings=Settings())
+
+
+CLIPPED = {
+    "chinese": TEXTS["chinese"] * 3, "japanese": "日本語を話すことができますか。" * 4,
+    "digits": "3141592653589793238462643383279502884197",
+    "url": "See https://www.example.com/some/long-path/to/a/page.html?id=12345678 for more.",
+    "long words": "Internationalisation characteristically necessitates counterintuitive misinterpretations. " * 4,
+    "arabic": TEXTS["arabic"] * 4, "phone": "Call 202-555-0147, 202-555-0148 or 1-800-555-0199 now.",
+    "dashes": "Hello " + "- " * 60 + "there",
+}
+
+
+@pytest.mark.parametrize("name", CLIPPED)
+def test_words_per_minute_is_split_until_nothing_is_cut_off(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pieces = plan(CLIPPED[name], rule="words_per_minute", settings=Settings())
+    assert not any(budget.clips for _, budget in pieces)
+    assert re.findall("[a-zA-Z]+", " ".join(piece for piece, _ in pieces)) == re.findall("[a-zA-Z]+", CLIPPED[name])
+    said = "".join("".join(piece for piece, _ in pieces).split())
+    assert said.replace("-", "") == "".join(CLIPPED[name].split()).replace("-", "")
+
+
+def test_what_cannot_be_helped_says_clips_and_warns_once():
+    word = "pneumonoultramicroscopicsilicovolcanoconiosis"
+    with pytest.warns(UserWarning) as caught:
+        pieces = plan(f"They say {word}, or {word}.", rule="words_per_minute", settings=Settings())
+    assert [piece for piece, budget in pieces if budget.clips] == [f"{word},", f"{word}."]
+    [warning] = caught
+    for part in ("words_per_minute: ", repr(word[:40]), "3.2 s", "2.2 s", "1 more"): assert part in str(warning.message)
+    assert "\n" not in str(warning.message) and warning.filename == __file__
+
+
+def test_pieces_know_whether_they_end_a_sentence():
+    text = "A traveller came along, wrapped in a warm cloak, in Counterrevolutionary circumstances. Then she left"
+    for rule, values in zip(RULES, (dict(max_frames=80), dict(chunk_seconds=2.5), dict(max_frames=60))):
+        pieces = [piece for piece, _ in plan(text, rule=rule, settings=Settings(), **values)]
+        assert len(pieces) > 2
+        assert [piece.ends_sentence for piece in pieces] == [piece.endswith(("ces.", "left")) for piece in pieces]
+
+
+def test_a_piece_of_nothing_but_marks_is_left_out():
+    pieces = plan("a" + "\u0301" * 5000 + " b", settings=Settings())
+    assert all(weigh(piece) and len(piece) <= 1008 for piece, _ in pieces)
 
 
 def test_a_short_text_is_one_piece():

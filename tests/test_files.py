@@ -4,12 +4,13 @@ import os
 import re
 import struct
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from voicelab.files import AudioError, ForwardFile, read_info, read_sound, wav_file, write_whole
+from voicelab.files import AudioError, ForwardFile, append_whole, read_info, read_sound, wav_file, write_whole
 
 def tone(seconds=1.0, rate=24_000, hertz=440.0):
     "A sine at half scale, float32 [n]."
@@ -244,6 +245,34 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path):
     assert np.array_equal(back[:65_536], whole[:65_536].astype(np.float32))
     assert np.array_equal(np.rint(back[65_536:] * 32768), [32767, 32767, -32768])
     assert wav_file(back, 16_000) == path.read_bytes()
+
+
+@pytest.mark.parametrize("count", [0, 1, 1001])
+def test_exact_files_keep_every_float(tmp_path, count):
+    whole = np.resize(np.float32([-0.0, 1e-42, 1 / 3, -7.5, 3e38, 1.0]), count)
+    path = write_whole(tmp_path / "a.wav", wav_file(whole, 44_100, {"ISFT": "voicelab"}, exact=True))
+    assert read_info(path) == {"ISFT": "voicelab"} and soundfile.info(path).subtype == "FLOAT" and soundfile.info(path).frames == count
+    assert struct.unpack("<HHIIHHH", path.read_bytes()[20:38]) == (3, 1, 44_100, 176_400, 4, 32, 0)
+    if count: assert read_sound(path, None)[0].tobytes() == whole.tobytes()
+
+
+def test_a_failed_append_leaves_the_old_file(tmp_path, monkeypatch):
+    path = write_whole(tmp_path / "a.txt", b"old\n")
+
+    def full(descriptor): raise OSError(28, "No space left on device")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"): append_whole(path, b"new\n")
+    assert path.read_bytes() == b"old\n"
+    append_whole(path, b"new\n")
+    assert path.read_bytes() == b"old\nnew\n"
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_whole(tmp_path / "a.wav", wav_file(tone(), 24_000, {"ISFT": "voicelab"}))
+    assert read_info("~/a.wav") == {"ISFT": "voicelab"} and len(read_sound(Path("~/a.wav"), None)[0]) == 24_000
+    with pytest.raises(AudioError, match="No such file"): read_info("~nobody-of-this-name/a.wav")
 
 
 @pytest.mark.parametrize("info", [{}, {"ISFT": "voicelab"}, {"ICOP": "© مثال 声音", "ICMT": "", "IABC": "odd"}])

@@ -1,5 +1,6 @@
 "Runs: names, lines, bad folders, full disks, many writers, and death at every step."
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ import resource
 import signal
 import stat
 import tempfile
+import threading
 import time
 import warnings
 from dataclasses import asdict
@@ -17,14 +19,17 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 import torch
 
 import voicelab
+from voicelab import runs
 from voicelab.audio import Audio, Reference, load_audio, read_info
 from voicelab.budget import make_budget
 from voicelab.control import Control, Sampling
 from voicelab.engine import Generation, ModelInfo
 from voicelab.runs import Run, RunError, plain, safe_name
+from voicelab.settings import SettingsError
 
 TEXT = "Seven grey geese fly."
 KEYS = {"id", "status", "generated", "reference", "text", "transcript", "language", "speaker", "prompt_form", "settings",
@@ -116,6 +121,28 @@ def test_a_pair_has_the_contracts_names_and_sounds(run):
     check_clean(run)
 
 
+@pytest.mark.parametrize("gain", [0.02, 1.0, 5.0], ids=["quiet", "usual", "over full scale"])
+def test_the_saved_reference_is_the_reference_sample_for_sample(run, gain):
+    samples = np.append(tone(200, 0.8).samples, np.float32([-0.0, 1e-40, 1 / 3])) * np.float32(gain)
+    given = Reference(Audio(samples, 16_000), transcript="Two owls.", consent="synthetic")
+    pair = run.save(sample(reference=given))
+    again = Reference(pair.path("reference"))
+    assert again.audio.samples.tobytes() == samples.tobytes() and again.sha256 == given.sha256 == pair.row["hashes"]["voice"]
+    assert pair.reference.samples.tobytes() == samples.tobytes()
+    assert soundfile.info(pair.path("generated")).subtype == "PCM_16" and soundfile.info(pair.path("reference")).subtype == "FLOAT"
+    assert read_info(pair.path("reference"))["ICMT"].startswith("Reference recording")
+
+
+def test_what_can_not_be_measured_is_saved_all_the_same(run, monkeypatch):
+    def broken(self): raise SettingsError("settings.ini: [quality] max_silence_ratio:\nnot a number")
+    monkeypatch.setattr(Generation, "report", broken)
+    pair = run.save(sample())
+    assert pair.row["measures"] == {"error": "SettingsError: settings.ini: [quality] max_silence_ratio: not a number"}
+    assert pair.row["status"] == "ok" and pair.generated.seconds == 0.6
+    assert run.table.loc[0, "error"].startswith("SettingsError") and "eos" in run._repr_html_()
+    check_clean(run)
+
+
 def test_a_line_has_everything_to_repeat_the_sample(run):
     generation = sample(seed=7)
     run.save(generation)
@@ -141,7 +168,13 @@ def test_wav_files_say_what_they_are(run):
 
 
 def test_consent_that_is_not_stated_shows_a_notice(run):
-    pair = run.save(sample(reference=Reference(tone(200, 0.8), transcript="Two owls.")))
+    generation = sample(reference=Reference(tone(200, 0.8), transcript="Two owls."))
+    generation.report()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pair = run.save(generation)
+        run.save(sample())
+    assert [str(warning.message) for warning in caught] == [generation.reference.notice] and caught[0].filename == __file__
     assert pair.row["consent"] == "not stated" and pair.row["notice"]
     assert pair.row["notice"].split(":")[0].replace("'", "&#x27;") in run._repr_html_()
 
@@ -199,6 +232,13 @@ def test_a_speaker_name_never_leaves_the_folder(run, name):
     check_clean(run)
 
 
+@pytest.mark.parametrize("name", ["x_generated_999999_y", "english_generated_057_ada", "_generated_", "_generated_generated_77_"])
+def test_a_name_like_a_file_name_makes_no_id_jump(run, name):
+    for id in range(3): assert run.save_failure("x", "y").row["id"] == 2 * id and run.save(sample(), speaker=name, language=name).row["id"] == 2 * id + 1
+    run.manifest.unlink()       # now the files alone must tell
+    assert run.save(sample()).row["id"] == 6
+
+
 def test_safe_names_are_short_plain_and_stable():
     for name in NAMES:
         assert 1 <= len(safe_name(name).encode()) <= 80 and safe_name(safe_name(name)) == safe_name(name)
@@ -254,9 +294,47 @@ def test_a_torn_last_line_is_set_aside(run):
     with open(run.manifest, "ab") as file: file.write(b'{"id": 1, "te')
     assert len(run) == 1
     again = Run(run.folder)
-    assert (run.folder / "manifest.torn").read_bytes() == b'{"id": 1, "te\n' and len(again) == 1
+    assert len(again) == 1 and not (run.folder / "manifest.torn").exists()      # reading leaves it alone
     assert again.save(sample()).row["id"] == 1
+    assert (run.folder / "manifest.torn").read_bytes() == b'{"id": 1, "te\n'
     check_clean(run)
+
+
+# Manifests from elsewhere
+
+def test_blank_lines_and_compact_json_are_read_and_ids_go_on(run):
+    for _ in range(2): run.save(sample())
+    compact = [json.dumps(row, separators=(",", ":"), sort_keys=True) for row in run.rows]      # as `jq -cS .` writes
+    run.manifest.write_text("\n" + "\n \r\n".join(compact) + "\n\n")
+    assert [row["id"] for row in Run(run.folder).rows] == [0, 1]
+    for path in run.folder.glob("*.wav"): path.unlink()     # the lines alone must tell
+    assert run.save(sample()).row["id"] == 2 and len(run.table) == 3
+
+
+def test_a_last_line_without_its_line_end_is_a_sample(run):
+    run.save(sample())
+    run.manifest.write_bytes(run.manifest.read_bytes()[:-1])
+    assert len(Run(run.folder)) == 1 and not run.manifest.read_bytes().endswith(b"\n")
+    assert run.save(sample()).row["id"] == 1 and not (run.folder / "manifest.torn").exists()
+    assert len(check_clean(run)) == 2
+
+
+@pytest.mark.parametrize("line, said", [("[1]", "is not a sample, but JSON of type list"), ("{", "is not JSON"), ("7", "of type int"),
+                                        ('{"id": 4}', "is not a sample: it lacks status, generated"), ('{"status": []}', "lacks id"),
+                                        ('{"id": Infinity}', "lacks status"), ('{"id": []}', "lacks status")])
+def test_a_foreign_line_is_named_by_its_number(run, line, said):
+    run.save(sample())
+    with open(run.manifest, "a") as file: file.write(f"\n{line}\n")
+    for read in (len, list, repr, lambda run: run.table, lambda run: run[0], lambda run: run.orphans):
+        with pytest.raises(RunError, match="manifest.jsonl: line 3 ") as caught: read(Run(run.folder))
+        assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
+    assert run.save(sample()).row["id"] == (5 if "4" in line else 1)
+
+
+def test_an_id_that_is_no_number_is_named(run):
+    run.save(sample())
+    run.manifest.write_text(run.manifest.read_text().replace('"id": 0', '"id": [0]'))
+    with pytest.raises(RunError, match=r"line 1 is not a sample: its id is \[0\], not a whole number"): run[0]
 
 
 # Bad folders
@@ -269,6 +347,64 @@ def test_a_folder_that_is_a_file(tmp_path):
         with pytest.raises(RunError, match=reason) as caught: Run(folder)
         assert len(str(caught.value).splitlines()) == 1
     assert file.read_text() == "mine"
+    with pytest.raises(RunError, match="must not be empty"): Run("")
+
+
+def test_a_change_of_folder_does_not_move_the_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    run = Run("here")
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    assert run.save(sample()).path("generated").exists() and run.folder == tmp_path / "here" and len(run) == 1
+    assert Run("~/mine").folder == tmp_path / "home" / "mine" and list((tmp_path / "there").iterdir()) == []
+
+
+def test_an_existing_run_is_read_without_writing(run, measured, monkeypatch):
+    "Not even what a dead writer left changes that; on a folder that can be written to it is then recovered."
+    run.save(measured)
+
+    def work():
+        disturb(monkeypatch, 1, lambda *_: os.kill(os.getpid(), signal.SIGKILL), ["rename"])
+        run.save(measured)
+    assert status_of(forked(work)) == -signal.SIGKILL
+    listing = lambda: sorted((path.name, path.stat().st_mtime_ns) for path in run.folder.rglob("*"))
+    before = listing()
+
+    def read_only(path, mode="r", *args, **kwargs):
+        if set(mode) & set("wax+"): raise OSError(errno.EROFS, "Read-only file system")
+        return original(path, mode, *args, **kwargs)
+    original = open
+    with monkeypatch.context() as patched:
+        patched.setattr("builtins.open", read_only)
+        for name in ("mkdir", "rename", "unlink"): patched.setattr(os, name, lambda *_, **__: pytest.fail("written"))
+        again = Run(run.folder)
+        assert (len(again), len(again.table), again[0].generated.seconds, len(list(again))) == (1, 1, 0.6, 1) and again._repr_html_()
+    with monkeypatch.context() as patched:
+        patched.setattr("builtins.open", read_only)
+        for write in (again.check_room, lambda: again.save(measured)):
+            with pytest.raises(RunError, match="is on a read-only disk"): write()
+    assert listing() == before
+    assert len(check_clean(Run(run.folder))) == 2
+
+
+def test_opening_a_run_that_another_process_writes_to_does_not_wait(run, measured):
+    run.save(measured)
+    (run.folder / ".stage" / "generated.wav").write_bytes(b"being written")
+    with open(run.folder / ".lock") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert len(Run(run.folder)) == 1 and (run.folder / ".stage" / "generated.wav").exists()
+
+
+def test_waiting_for_a_lock_is_said_once(run, measured, monkeypatch):
+    monkeypatch.setattr(runs, "PATIENCE_SECONDS", 0.05)
+    other = open(run.folder / ".lock")
+    fcntl.flock(other, fcntl.LOCK_EX)
+    timer = threading.Timer(0.4, other.close)
+    timer.start()
+    with pytest.warns(UserWarning, match="is locked by another process") as caught: pair = run.save(measured)
+    timer.join()
+    assert pair.row["id"] == 0 and len(caught) == 1 and str(run.folder) in str(caught[0].message) and caught[0].filename == __file__
 
 
 def test_missing_parents_are_made_and_files_are_readable_as_usual(tmp_path):
@@ -363,7 +499,8 @@ def test_a_file_size_limit_is_one_clear_line(run, measured):
 
     def work():
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-        with pytest.raises(RunError, match="may not hold a file of this size"): run.save(measured)
+        with pytest.raises(RunError, match="may not hold a file of this size; nothing was saved, but the generation is still in memory"):
+            run.save(measured)
     assert status_of(forked(work)) == 0
     assert len(check_clean(run)) == 1
 

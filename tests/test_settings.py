@@ -78,6 +78,40 @@ def test_nearest_file_upwards_is_read_and_foreign_ones_are_passed_over(tmp_path,
     assert read_settings().generation.top_k == 8
 
 
+@pytest.mark.parametrize("section", ["GENERATION_PARAM", "generation_params", " GENERATION_PARAMS ", 
+                                     "Quality_Threshold", "AUDIO-GENERATION-CONFIG", "GENERATION PARAMS"])
+def test_a_misspelt_section_in_the_current_folder_is_refused(write, tmp_path, monkeypatch, section):
+    path = write(f"# mine\n[{section}]\ntop_k = 7\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError) as caught: read_settings()
+    assert str(caught.value) == f"{path}: unknown section [{section}]: known are {', '.join(GROUPS)}"
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert read_settings().source == "built-in defaults"
+
+
+@pytest.mark.parametrize("section", ["DEFAULT", "settings", "general", "generator", "audio", "tool:pytest"])
+def test_a_section_of_another_project_is_passed_over(write, tmp_path, monkeypatch, section):
+    write(f"[{section}]\ntop_k = 7\n")
+    monkeypatch.chdir(tmp_path)
+    assert read_settings().source == "built-in defaults"
+
+
+def test_a_byte_order_mark_does_no_harm(write, tmp_path, monkeypatch):
+    path = write("[GENERATION_PARAMS]\ntop_k = 7\n".encode("utf-8-sig"))
+    monkeypatch.chdir(tmp_path)
+    assert read_settings().generation.top_k == read_settings(path).generation.top_k == 7
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_utf_16_is_refused_whether_named_or_found(write, tmp_path, monkeypatch, encoding):
+    path = write("[GENERATION_PARAMS]\ntop_k = 7  # größer\n".encode(encoding))
+    monkeypatch.chdir(tmp_path)
+    for given in (path, None):
+        with pytest.raises(SettingsError, match="UTF-8") as caught: read_settings(given)
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("text, value", [("true", True), ("Yes", True), ("on", True), ("1", True), ("FALSE", False),
                                          ("0", False)])
 def test_booleans(write, text, value):

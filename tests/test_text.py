@@ -6,6 +6,7 @@ import pytest
 
 from voicelab.models.tiny import build_tokenizer
 from voicelab.text import (
+    CHARACTERS_PER_WEIGHT,
     MAX_CHARACTERS,
     PUNCTUATION,
     SPECIAL_TOKENS,
@@ -289,6 +290,52 @@ def test_not_the_end_of_a_sentence(text):
 
 def test_a_character_heavier_than_the_limit_stands_alone():
     assert split_text("ab 你5, c", 1) == ["a", "b", "你", "5,", "c"]
+
+
+@pytest.mark.parametrize("text, limit, pieces", [
+    ("A year takes it around the sun. Call 555 at 10:30. Bye.", 24,
+     [("A year takes it around the", False), ("sun.", True), ("Call 555 at", False), ("10:30.", True), ("Bye.", True)]),
+    ("Go. Come. A sentence that is long, very long. Sit. Stay", 20,
+     [("Go. Come.", True), ("A sentence that is", False), ("long, very long.", True), ("Sit. Stay", True)]),
+    ("First line\nsecond line, which is long", 15,
+     [("First line", True), ("second line,", False), ("which is long", True)]),
+    ("你好。今天天气很好，我们走！好。", 25, [("你好。", True), ("今天天气很好，", False), ("我们走！", True), ("好。", True)]),
+])
+def test_whole_sentences_and_parts_of_one_are_not_packed_together(text, limit, pieces):
+    assert [(piece, piece.ends_sentence) for piece in split_text(text, limit)] == pieces
+
+
+def test_only_a_piece_that_ends_a_sentence_gets_a_full_stop():
+    pieces = split_text("They will point it, or not, at the moon\nand go", 16)
+    said = [normalise(piece, piece.ends_sentence) for piece in pieces]
+    assert said == ["They will point", "it, or not,", "at the moon.", "and go."]
+    assert normalise("你好", sentence_end=False) == "你好" and normalise("Yes!", sentence_end=False) == "Yes!"
+
+
+@pytest.mark.parametrize("text, pieces", [
+    ("https://www.example.com/a-page", ["https://", "www.", "example.", "com/a-", "page"]),
+    ("202-555", ["2", "0", "2-", "5", "5", "5"]),
+    ("don't won't", ["don't", "won't"]), ("你好", ["你", "好"]), ("e\u0301te\u0301s été", ["e\u0301te\u0301s", "été"]),
+    ("كَتَبَ", ["كَتَبَ"]), ("internationally", ["internationally"]), ("日本語の本", ["日", "本", "語の", "本"]),
+])
+def test_what_is_cut_where_words_stay_whole(text, pieces):
+    limit = 1 if text == "e\u0301te\u0301s été" else 6
+    assert split_text(text, limit, whole_words=True) == pieces
+
+
+@pytest.mark.parametrize("text", ["a" + "\u0301" * 50_000, "ب" + "\u064e" * 5000 + " ب", "!" * 9000 + "a",
+                                  "a" + " !" * 5000])
+def test_marks_without_end_do_not_make_a_piece_without_end(text):
+    pieces = split_text(text, 168)
+    assert squeeze("".join(pieces)) == squeeze(text)
+    assert max(map(len, pieces)) <= 168 * CHARACTERS_PER_WEIGHT
+
+
+def test_the_bound_on_characters_leaves_voiced_arabic_alone():
+    voiced = "كَتَّبُوهُمَّا " * 400
+    bare = strip_harakat(voiced)
+    for limit in (20, 60, 168):
+        assert [strip_harakat(piece) for piece in split_text(voiced, limit)] == split_text(bare, limit)
 
 
 @pytest.mark.parametrize("limit", [0, -1, float("nan")])

@@ -247,8 +247,8 @@ def spectrogram(self: Audio) -> np.ndarray:
     "Levels in dBFS [frequencies, times]: windows of 25 ms, at most some 1000 of them, at least 5 ms apart."
     size = round(self.rate * 0.025)
     hop = max(round(self.rate * 0.005), len(self.samples) // 1000)
-    window = torch.hann_window(size)
-    spectrum = torch.stft(torch.from_numpy(self.samples), size, hop, window=window, pad_mode="constant", return_complex=True)
+    wave, window = torch.from_numpy(self.samples), torch.hann_window(size)
+    spectrum = torch.stft(wave, size, hop, window=window, pad_mode="constant", return_complex=True)
     return 20 * torch.log10(spectrum.abs() * 2 / window.sum() + 1e-7).numpy()
 
 

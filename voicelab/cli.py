@@ -21,6 +21,7 @@ def clone(args) -> dict:
     session = vl.load(args.model).stream(args.text, reference=reference or None, seed=args.seed, prompt_form=args.form,
                                          budget=args.budget, sampling=args.sampling)
     run = vl.Run(args.out)                              # only now: bad input leaves no folder behind
+    run.check_room()
     made = session.run()
     pair, similarity = run.save(made, speaker=args.speaker), made.report()["similarity"]
     options = dict(model=args.model, seed=made.sampling.seed, form=args.form, budget=args.budget, sampling=args.sampling)
@@ -43,7 +44,6 @@ def show_clone(result: dict):
           f"length       {result['seconds']:.2f} s, {result['frames']} frames\nspeed        real-time factor {result['rtf']:.2f}\n"
           f"similarity   {same} ({result['similarity_detail']})\nbudget       {result['allowed']}\n"
           f"repeat with  {result['repeat']}")
-    if result["notice"]: print(result["notice"])
 
 # %% ../nbs/14_cli.ipynb #df95b8bc
 def models(args) -> dict:

@@ -21,9 +21,9 @@ from .control import Control, ControlError, Sampling, choose_sampling
 from .engine import Chunk, Generation, Session
 from .models.higgs import HiggsParts, load_folder
 from .settings import read_settings
-from .text import check_text, escape_control_tokens, normalise
+from .text import Piece, check_text, escape_control_tokens, normalise
 
-# %% ../nbs/11_lab.ipynb #127b9333
+# %% ../nbs/11_lab.ipynb #2926b8df
 CHUNK_SECONDS = 12.0        # longest chunk where the checkpoint does not say what it was trained on
 
 
@@ -76,10 +76,11 @@ class VoiceModel:
         if not isinstance(control, Control | None): raise ControlError(f"control: must be a Control, got {control!r}")
         sampling = choose_sampling(sampling, settings, seed)
         said = escape_control_tokens(text)
-        if isinstance(budget, Budget): pieces = [(said, budget)]
+        if isinstance(budget, Budget): pieces = [(Piece(said), budget)]
         else: pieces = plan(said, reference, rule=budget, settings=settings, frame_rate=self.codec.frame_rate,
                             n_codebooks=self.codec.n_codebooks, chunk_seconds=self.card.get("chunk_seconds", CHUNK_SECONDS))
-        prompts = self._prompts([normalise(piece) for piece, _ in pieces], reference, prompt_form)
+        written = [normalise(piece, sentence_end=piece.ends_sentence) for piece, _ in pieces]
+        prompts = self._prompts(written, reference, prompt_form)
         chunks = [Chunk(piece, prompt, limit) for (piece, limit), prompt in zip(pieces, prompts)]
         return Session(self.network, self.codec, chunks, text=text, reference=reference, sampling=sampling,
                        control=control or Control.from_settings(settings), model=self.info)

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['BUDGET_RULES', 'GROUPS', 'SettingsError', 'limited', 'describe_limits', 'check_value', 'SettingsGroup',
            'AudioGenerationConfig', 'QualityThresholds', 'GenerationParams', 'Settings', 'read_ini', 'parse_value',
-           'parse_boolean', 'make_group', 'find_settings', 'read_settings']
+           'parse_boolean', 'make_group', 'section_names', 'is_near_group', 'find_settings', 'read_settings']
 
-# %% ../nbs/00_settings.ipynb #0fa6dbcf
+# %% ../nbs/00_settings.ipynb #6f1a2249
 import configparser
 import html
 import re
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import ClassVar
 
@@ -132,7 +133,7 @@ def read_ini(
 ) -> configparser.ConfigParser:
     "Parse the file at `path`; anything that stops it is a `SettingsError` of one line."
     parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"), default_section="")
-    try: parser.read_string(path.read_text(encoding="utf-8"), source=path.name)
+    try: parser.read_string(path.read_text(encoding="utf-8-sig"), source=path.name)
     except OSError as error: raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError: raise SettingsError(f"{path}: is not a text file in UTF-8") from None
     except configparser.Error as error: raise SettingsError(f"{path}: " + " ".join(str(error).split())) from None
@@ -165,17 +166,28 @@ def make_group(
     if unknown: raise SettingsError(f"[{kind.section}] unknown key {unknown[0]!r}: known are {', '.join(known)}")
     return kind(**{key: parse_value(text, known[key]) for key, text in given.items()})
 
-# %% ../nbs/00_settings.ipynb #a7119fc0
+# %% ../nbs/00_settings.ipynb #518e6518
+def section_names(path: Path) -> list[str]:
+    "Names of the sections of the file at `path`, in whatever encoding; none where it cannot be read."
+    try: text = path.read_bytes().replace(b"\0", b"").decode("utf-8-sig", errors="ignore")
+    except OSError: return []
+    return re.findall(r"^\s*\[([^\]\n]+)", text, re.MULTILINE)
+
+
+def is_near_group(name: str) -> bool:
+    "Whether `name` is one of the three sections but for its case or a slip or two."
+    return bool(get_close_matches(name.strip().upper(), GROUPS, cutoff=0.75))
+
+
 def find_settings(
     folder: str | Path = ".",  # where to start
 ) -> Path | None:              # the file, or None
-    "Return the first `settings.ini` from `folder` upwards that has one of the three sections."
-    header = re.compile(r"^\s*\[(" + "|".join(GROUPS) + r")\]", re.MULTILINE)
+    "Return the first `settings.ini` from `folder` upwards that has one of the three sections, in `folder` nearly one."
     start = Path(folder).resolve()
-    for path in (parent / "settings.ini" for parent in (start, *start.parents)):
-        try: text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError: continue
-        if header.search(text): return path
+    for parent in (start, *start.parents):
+        path = parent / "settings.ini"
+        names = section_names(path)
+        if any(name in GROUPS or parent == start and is_near_group(name) for name in names): return path
     return None
 
 

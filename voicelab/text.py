@@ -5,16 +5,19 @@
 # %% auto #0
 __all__ = ['SPECIAL_TOKENS', 'SCRIPTS', 'SYMBOLS', 'TATWEEL', 'HARAKAT', 'MAX_CHARACTERS', 'UNSPOKEN', 'PUNCTUATION', 'UNHEARD',
            'DEGREES', 'END_MARKS', 'LANGUAGES', 'WEIGHTS', 'PAUSES', 'ABBREVIATIONS', 'BEFORE_NUMBERS', 'CLOSERS',
-           'SENTENCE_END', 'CLAUSE_END', 'TextError', 'control_pattern', 'escape_control_tokens', 'script_of',
-           'strip_harakat', 'has_speech', 'check_text', 'language_of', 'normalise', 'character_weights', 'weigh',
-           'count_words', 'is_abbreviation', 'is_end', 'cut_levels', 'pack', 'split_span', 'split_text']
+           'SENTENCE_END', 'CLAUSE_END', 'SPACED', 'APOSTROPHES', 'CHARACTERS_PER_WEIGHT', 'TextError',
+           'control_pattern', 'escape_control_tokens', 'script_of', 'strip_harakat', 'has_speech', 'check_text',
+           'language_of', 'normalise', 'character_weights', 'weigh', 'count_words', 'is_abbreviation', 'is_end',
+           'part_starts', 'cut_levels', 'Ruler', 'Piece', 'split_span', 'split_text']
 
-# %% ../nbs/02_text.ipynb #a1486171
+# %% ../nbs/02_text.ipynb #def01c11
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from functools import cache
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
+from typing import NamedTuple
 
 # %% ../nbs/02_text.ipynb #d45eb1c0
 SPECIAL_TOKENS = (
@@ -71,7 +74,7 @@ def script_of(
     if category[0] != "L": return "punctuation"
     return next((SCRIPTS[word] for word in unicodedata.name(char, "").split() if word in SCRIPTS), "letter")
 
-# %% ../nbs/02_text.ipynb #def01c11
+# %% ../nbs/02_text.ipynb #333c5e1c
 HARAKAT = re.compile("[\u0610-\u061a\u064b-\u0652\u0656-\u065f\u0670"
                      "\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed\u08e3-\u08ff]")
 
@@ -118,7 +121,7 @@ UNHEARD = re.compile("[\u0000-\u0008\u000e-\u001b\u007f-\u0084\u0086-\u009f\u00a
 DEGREES = {"arabic": (" درجة مئوية", " درجة فهرنهايت"), "chinese": ("摄氏度", "华氏度")}
 END_MARKS = ".!?,;\"'؟،؛۔।"
 
-# %% ../nbs/02_text.ipynb #a4e5a8d2
+# %% ../nbs/02_text.ipynb #8b74235b
 LANGUAGES = {"latin": "english", "han": "chinese", "kana": "japanese", "hangul": "korean", "cyrillic": "russian",
              "devanagari": "hindi", "ethiopic": "amharic"}
 
@@ -134,26 +137,28 @@ def language_of(text: str) -> str:
     return LANGUAGES.get(script, script)
 
 
-def normalise(text: str) -> str:
+def normalise(
+    text: str,                   # a text, or a piece of one
+    sentence_end: bool = True,   # give it a full stop if it has no end mark; False: it was cut inside a sentence
+) -> str:                        # tidy text
     "Bring `text` into the form that models are trained on; run it before `escape_control_tokens`, never after."
     text = unicodedata.normalize("NFC", UNHEARD.sub("", text)).translate(PUNCTUATION)
     celsius, fahrenheit = DEGREES.get(language_of(text), (" degrees Celsius", " degrees Fahrenheit"))
     text = re.sub("°C|℃", celsius, re.sub("°F|℉", fahrenheit, text))
     text = " ".join(text.split())
-    return text if not text or text[-1] in END_MARKS else text + "."
+    return text + "." if sentence_end and text and text[-1] not in END_MARKS else text
 
-# %% ../nbs/02_text.ipynb #61f61a58
+# %% ../nbs/02_text.ipynb #115f38dd
 WEIGHTS = {"latin": 1.0, "cyrillic": 1.0, "greek": 1.0, "arabic": 1.6, "hebrew": 1.3, "han": 3.5, "kana": 2.0,
            "hangul": 2.5, "devanagari": 1.7, "bengali": 1.7, "tamil": 1.7, "telugu": 1.7, "thai": 1.7, "ethiopic": 2.0,
            "letter": 1.5, "digit": 4.5, "symbol": 5.0, "punctuation": 0.5, "space": 0.2, "silent": 0.0}
 PAUSES = ("punctuation", "space")
 
 
-def character_weights(text: str) -> list[float]:
-    "The weight of each character of `text`: of a run of pauses only the first counts, and only after a sound."
+def character_weights(scripts: Iterable[str]) -> list[float]:
+    "The weight of characters of these `scripts`: of a run of pauses only the first counts, and only after a sound."
     weights, after_sound = [], False
-    for char in text:
-        script = script_of(char)
+    for script in scripts:
         weight = WEIGHTS[script]
         if script in PAUSES: weight, after_sound = weight * after_sound, False
         elif weight: after_sound = True
@@ -163,7 +168,7 @@ def character_weights(text: str) -> list[float]:
 
 def weigh(text: str) -> float:
     "Speaking time of `text`, in Latin letters: the sum of the script weights of its characters."
-    return round(sum(character_weights(text)), 6)
+    return round(sum(character_weights(map(script_of, text))), 6)
 
 # %% ../nbs/02_text.ipynb #b4dc3f73
 def count_words(text: str) -> int:
@@ -200,51 +205,93 @@ def is_end(text: str, found: re.Match) -> bool:
         return any(script_of(char) in ("han", "kana") for char in text[max(0, start - 1):start] + text[end])
     return marks != "." or not is_abbreviation(text[max(0, start - 20):start], text[end:end + 1])
 
-# %% ../nbs/02_text.ipynb #5c8c017b
-def cut_levels(text: str) -> list[list[int]]:
-    "Where `text` may be cut: after sentences, after clauses, after words, before sounding characters."
+# %% ../nbs/02_text.ipynb #61f61a58
+SPACED = frozenset("latin cyrillic greek arabic hebrew hangul devanagari bengali tamil telugu ethiopic".split())
+APOSTROPHES = "'’"
+
+
+def part_starts(text: str, scripts: list[str]) -> list[int]:
+    "Where a sound of `text` does not go on with a word: in front of each Chinese character, digit or part of a URL."
+    starts, before = [], ""
+    for i, script in enumerate(scripts):
+        if script == "silent" or text[i] in APOSTROPHES: continue
+        if script not in UNSPOKEN and not (script in SPACED and before in SPACED): starts.append(i)
+        before = script
+    return starts
+
+
+def cut_levels(text: str, scripts: list[str]) -> list[list[int]]:
+    "Where `text` may be cut: after sentences, clauses and words, before parts of words and before any sound."
     marked = [[found.end() for found in pattern.finditer(text) if is_end(text, found)]
               for pattern in (SENTENCE_END, CLAUSE_END)]
     words = [found.end() for found in re.finditer(r"\s+", text)]
-    characters = [i for i, char in enumerate(text) if script_of(char) not in UNSPOKEN]
-    return [*marked, words, characters]
-
-
-def pack(spans: list[tuple[int, int]], heights: list[float], limit: float) -> list[tuple[int, int]]:
-    "Join neighbours in `spans` as long as their weight, a difference of `heights`, is at most `limit`."
-    packed = spans[:1]
-    for start, end in spans[1:]:
-        if heights[end] - heights[packed[-1][0]] <= limit: packed[-1] = (packed[-1][0], end)
-        else: packed.append((start, end))
-    return packed
+    sounds = [i for i, script in enumerate(scripts) if script not in UNSPOKEN]
+    return [*marked, words, part_starts(text, scripts), sounds]
 
 # %% ../nbs/02_text.ipynb #bbfd660e
-def split_span(
-    span: tuple[int, int],         # start and end in the text
-    levels: list[list[int]],       # cuts, coarse to fine
-    heights: list[float],          # weight of the text up to each position
-    sounds: list[int],             # sounding characters up to each position
-    limit: float,                  # most weight of a piece
-) -> list[tuple[int, int]]:        # pieces of the span, in order
+CHARACTERS_PER_WEIGHT = 6
+
+
+class Ruler(NamedTuple):
+    "What the stretches of a text measure, and the most that a piece may."
+    heights: list[float]    # weight of the text up to each position
+    sounds: list[int]       # sounding characters up to each position
+    limit: float            # most weight of a piece
+    most: int               # most characters of a piece
+
+    def fits(self, span: tuple[int, int]) -> bool:
+        "Whether `span` is short enough for a piece."
+        start, end = span
+        return self.heights[end] - self.heights[start] <= self.limit and end - start <= self.most
+
+    def cut(self, span: tuple[int, int], cuts: list[int]) -> list[tuple[int, int]]:
+        "Cut `span` at those of `cuts` that have sounds on both sides."
+        places = [span[0]]
+        for cut in cuts[bisect_right(cuts, span[0]):bisect_left(cuts, span[1])]:
+            if self.sounds[places[-1]] < self.sounds[cut] < self.sounds[span[1]]: places.append(cut)
+        return list(pairwise([*places, span[1]]))
+
+    def pack(self, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        "Join neighbours in `spans` as long as they fit."
+        packed = spans[:1]
+        for start, end in spans[1:]:
+            if self.fits((packed[-1][0], end)): packed[-1] = (packed[-1][0], end)
+            else: packed.append((start, end))
+        return packed
+
+# %% ../nbs/02_text.ipynb #94603312
+class Piece(str):
+    "A piece of a text that knows whether a sentence ends where it ends."
+    ends_sentence: bool = True
+
+
+def split_span(span: tuple[int, int], levels: list[list[int]], ruler: Ruler) -> list[tuple[int, int]]:
     "Cut `span` at the coarsest of `levels` that will do."
-    if heights[span[1]] - heights[span[0]] <= limit or not levels: return [span]
-    cuts = [span[0]]
-    for cut in levels[0][bisect_right(levels[0], span[0]):bisect_left(levels[0], span[1])]:
-        if sounds[cuts[-1]] < sounds[cut] < sounds[span[1]]: cuts.append(cut)
-    finer = [piece for part in pairwise([*cuts, span[1]])
-             for piece in split_span(part, levels[1:], heights, sounds, limit)]
-    return pack(finer, heights, limit)
+    if ruler.fits(span): return [span]
+    start, end = span
+    if not levels: return [(i, min(i + ruler.most, end)) for i in range(start, end, ruler.most)]
+    return ruler.pack([piece for part in ruler.cut(span, levels[0]) for piece in split_span(part, levels[1:], ruler)])
 
 
 def split_text(
-    text: str,            # any text
-    max_weight: float,    # most weight of a piece, in Latin letters, as `weigh` gives it
-) -> list[str]:           # pieces in order, without white space at their ends
-    "Split `text` at sentences, then clauses, words and characters, and pack greedily; one character may weigh more."
+    text: str,                  # any text
+    max_weight: float,          # most weight of a piece, in Latin letters, as `weigh` gives it
+    whole_words: bool = False,  # leave a word that weighs more in one piece
+) -> list[Piece]:               # pieces in order, without white space at their ends
+    "Split `text` at sentences, clauses, words, parts and characters, and pack greedily; one character may weigh more."
     if not max_weight > 0: raise TextError(f"max_weight: more than 0, got {max_weight}")
     text = text.strip()
-    heights = list(accumulate(character_weights(text), initial=0.0))
-    sounds = list(accumulate((script_of(char) not in UNSPOKEN for char in text), initial=0))
-    limit = max_weight + 1e-6      # sums of tenths are not exact
-    spans = split_span((0, len(text)), cut_levels(text), heights, sounds, limit)
-    return [text[start:end].strip() for start, end in spans if end > start]
+    scripts = [script_of(char) for char in text]
+    ruler = Ruler(heights=list(accumulate(character_weights(scripts), initial=0.0)),
+                  sounds=list(accumulate((script not in UNSPOKEN for script in scripts), initial=0)),
+                  limit=max_weight + 1e-6,      # sums of tenths are not exact
+                  most=max(1, int(CHARACTERS_PER_WEIGHT * min(max_weight, MAX_CHARACTERS))))
+    sentences, *finer = cut_levels(text, scripts)
+    if whole_words: finer.pop()
+    spans, ends = [], {*sentences, len(text)}
+    for whole, group in groupby(ruler.cut((0, len(text)), sentences), key=ruler.fits):
+        if whole: spans += ruler.pack(list(group))
+        else: spans += [piece for sentence in group for piece in split_span(sentence, finer, ruler)]
+    pieces = [Piece(text[start:end].strip()) for start, end in spans]
+    for piece, (_, end) in zip(pieces, spans): piece.ends_sentence = end in ends
+    return [piece for piece in pieces if piece]
