@@ -56,7 +56,7 @@ class VoiceModel:
                        frame_rate=self.codec.frame_rate) for text in texts]
 
     def session(self,
-        text: str, # to be spoken, any length up to 100,000 characters
+        text: str, # to be spoken, of any length up to 50,000 characters
         *,
         reference: Reference | str | None = None, # or a file's path; None: the model picks a voice
         seed: int | None = None, # None: one is drawn and recorded

@@ -84,7 +84,7 @@ def strip_harakat(text: str) -> str:
     return HARAKAT.sub("", text)
 
 # %% ../nbs/02_text.ipynb #a94fac29
-MAX_CHARACTERS = 100_000
+MAX_CHARACTERS = 50_000          # about an hour of speech; what is longer is better made piece by piece
 UNSPOKEN = ("space", "punctuation", "silent")
 
 
