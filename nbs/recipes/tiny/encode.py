@@ -1,6 +1,6 @@
 """Encode speech files to codes with a trained codec.
 
-    python encode.py CODEC.pt SPEECH...      # writes SPEECH.codes.npy [8, frames] int16 and SPEECH.codes.json
+    python encode.py CODEC.pt SPEECH...      # writes SPEECH.codes.npy [8, frames] int16, in the order of SPEECH.json
 """
 import json
 import sys
@@ -15,22 +15,16 @@ STEP = 960
 
 def encode(net, name):
     speech = np.load(f"{name}.npy", mmap_mode="r")
-    listing = sorted(json.load(open(f"{name}.json")), key=lambda row: row[3])      # similar lengths together
-    codes, rows, start = [], [], 0
+    listing = sorted(json.load(open(f"{name}.json"))["utterances"], key=lambda row: row[3])   # similar lengths together
+    codes = np.zeros((8, len(speech) // STEP), np.int16)
     for first in range(0, len(listing), 64):
         group = listing[first:first + 64]
-        frames = [n // STEP for *_, n in group]
-        batch = np.zeros((len(group), max(frames) * STEP), np.float32)
-        for row, (_, _, at, n), count in zip(batch, group, frames):
-            row[:count * STEP] = speech[at:at + count * STEP].astype(np.float32) / 32768
+        batch = np.zeros((len(group), group[-1][3]), np.float32)
+        for row, (_, _, start, n) in zip(batch, group): row[:n] = speech[start:start + n].astype(np.float32) / 32768
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16): made = net.encode(torch.tensor(batch)).numpy()
-        for row, (voice, text, _, _), count in zip(made, group, frames):
-            codes.append(row[:, :count].astype(np.int16))
-            rows.append((voice, text, start, count))
-            start += count
-    np.save(f"{name}.codes.npy", np.concatenate(codes, 1))
-    with open(f"{name}.codes.json", "w") as file: json.dump(rows, file)
-    print(name, len(rows), "utterances", start, "frames", flush=True)
+        for row, (_, _, start, n) in zip(made, group): codes[:, start // STEP:(start + n) // STEP] = row[:, :n // STEP]
+    np.save(f"{name}.codes.npy", codes)
+    print(name, len(listing), "utterances", codes.shape[1], "frames", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,55 +1,98 @@
-"""Measure a tiny model on voices and texts that it was never trained on.
+"""Measure a tiny model on voices and texts that it was never trained on; write the tables of its card.
 
-    python evaluate.py [FOLDER] --voices 40 --out figures.json
+    python evaluate.py                                  # all parts, for the model that ships
+    python evaluate.py FOLDER --parts main --voices 40 --first-seed 80000000
+    python evaluate.py --card ../../../voicelab/checkpoints/tiny/README.md      # put the tables into the card
+    python evaluate.py --parts recordings --recordings FOLDER                   # WAVs with a TXT transcript beside each
 
-Voices are drawn from the recipe's voice space with seeds that no training step uses; each says a reference text, and the
-model says another text in its voice, through the same `clone` that users call. Printed as a table with 95 % bootstrap
-intervals over voices:
+Voices are drawn from the recipe's voice space with seeds that no training step uses; the model speaks through the same
+`clone` that users call, with the lab's defaults. Figures are means with 95 % bootstrap intervals over voices.
 
-- nearest: share of outputs whose nearest reference, by resemblyzer, is their own
-- similarity: cosine of output and reference; beside it those of other voices (floor), of the codec's own resynthesis
-  of the reference, and of the true utterance of the text (anchors)
-- ended: share of samples that end by themselves
-- length: frames over those of the true utterance
-- rise of the loss of codebook 0 on the true utterance, under a wrong reference and under a wrong text
+main        voice, content, nearest voice, endings, length, speed, and what a wrong reference or text costs in loss
+arabic      bare against vocalised text, and references in the other language
+ablations   the reference right, wrong, reversed, halved, absent, or with a wrong transcript
+texts       texts of kinds that are rare in training or absent
+recordings  people: the codec's resynthesis and the clone
+speed       bytes, time to load, to the first sound, real-time factors, memory
 """
 import argparse
 import json
 import platform
+import re
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from datetime import date
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from measures import cepstral_distance, embed, interval, mean_interval, scale_interval
 from speech import RATE, draw_text, draw_voice, say
 
 import voicelab as vl
 from voicelab.codec import STREAM_BOS, STREAM_EOS, delay
-from voicelab.control import choose_sampling
 from voicelab.lab import VoiceModel
-from voicelab.metrics import embed_voice, voiced
+from voicelab.text import TextError, strip_harakat
 
-FIRST_SEED = 70_000_000
-
-
-def sound(voice, text): return vl.Audio(say(voice, text).astype(np.float32) / 32768, RATE)
+FIRST_SEED, TEXTS_A_VOICE = 70_000_000, 3
 
 
-def sentence(rng, fewest, most):
+def sound(voice: dict, text: str, accent: str | None = None) -> vl.Audio:
+    "espeak-ng's own rendering of `text`."
+    return vl.Audio(say(voice, text, accent)[0].astype(np.float32) / 32768, RATE)
+
+
+def sentence(rng, fewest: int, most: int, language: str = "en") -> str:
     "Random words, written as a sentence."
-    text = draw_text(rng, fewest, most)
+    text = draw_text(rng, fewest, most, language)
     return text[0].upper() + text[1:] + "."
 
 
-def spoken(count: int, first_seed: int, words: tuple[int, int]) -> list[dict]:
-    "Held-out voices with a reference, a text, and the true utterance of it."
-    rows = []
-    for seed in range(first_seed, first_seed + count):
-        rng = np.random.default_rng(seed)
-        voice, said, text = draw_voice(rng), sentence(rng, 4, 7), sentence(rng, *words)
-        reference = vl.Reference(sound(voice, said), transcript=said, consent="synthetic", name=f"voice{seed}")
-        rows.append(dict(reference=reference, text=text, true=sound(voice, text)))
-    return rows
+def reference_of(voice: dict, rng, name: str, language: str = "en") -> vl.Reference:
+    "A reference of 4 to 7 words."
+    said = sentence(rng, 4, 7, language)
+    return vl.Reference(sound(voice, said, language == "ar" and "ar"), transcript=said, consent="synthetic", name=name)
+
+
+class Speaker:
+    "One held-out voice with its reference; all its draws come from its seed."
+    def __init__(self, seed: int):
+        self.seed, self.rng = seed, np.random.default_rng(seed)
+        self.voice = draw_voice(self.rng)
+        self.reference = reference_of(self.voice, self.rng, f"voice{seed}")
+
+    def true(self, text: str, accent: str | None = None) -> vl.Audio: return sound(self.voice, text, accent)
+
+
+class Bench:
+    "A model with its held-out speakers, and the anchors that every table needs."
+    def __init__(self, model: VoiceModel, speakers: list[Speaker]):
+        self.model, self.speakers, self.others = model, speakers, speakers[7:] + speakers[:7]
+        self.references = np.stack([embed(speaker.reference.audio) for speaker in speakers])
+
+    def through_codec(self, audio: vl.Audio) -> vl.Audio: return self.model.codec.decode(self.model.codec.encode(audio))
+
+    def clone(self, text, reference, seed): return self.model.clone(text, reference=reference, seed=seed)
+
+    def cosines(self, sounds: list[list[vl.Audio]]) -> np.ndarray: # [speakers, texts, references]
+        "Similarity of each sound, a row of them for each speaker, to all references."
+        return np.stack([[self.references @ embed(audio) for audio in row] for row in sounds])
+
+    def own(self, cosines: np.ndarray) -> np.ndarray: # [speakers, texts]
+        return np.stack([row[:, i] for i, row in enumerate(cosines)])
+
+    def apart(self, cosines: np.ndarray) -> np.ndarray: # [speakers, texts], mean over the other voices
+        return np.stack([np.delete(row, i, 1).mean(1) for i, row in enumerate(cosines)])
+
+    def nearest(self, cosines: np.ndarray) -> np.ndarray:
+        return np.stack([row.argmax(1) == i for i, row in enumerate(cosines)])
+
+
+def distances(true: list[list[vl.Audio]], sounds: list[list[vl.Audio]]) -> np.ndarray: # [speakers, texts]
+    return np.array([[cepstral_distance(a, b) for a, b in zip(*rows)] for rows in zip(true, sounds)])
 
 
 @torch.inference_mode()
@@ -65,65 +108,210 @@ def loss(model: VoiceModel, text: str, reference: vl.Reference, codes: torch.Ten
     return F.cross_entropy(logits[counted].float(), true[counted]).item()
 
 
-def interval(values, draws=2000) -> tuple[float, float, float]:
-    "Mean and 95 % bootstrap interval."
-    values = np.asarray(values, float)
-    means = np.random.default_rng(0).choice(values, (draws, len(values))).mean(1)
-    return values.mean(), *np.quantile(means, [0.025, 0.975])
+def part_main(bench: Bench, args) -> dict:
+    "The figures that the model was made for."
+    texts = [[sentence(speaker.rng, *args.words) for _ in range(TEXTS_A_VOICE)] for speaker in bench.speakers]
+    made = [[bench.clone(text, speaker.reference, i) for i, text in enumerate(row)] for speaker, row in zip(bench.speakers, texts)]
+    true = [[speaker.true(text) for text in row] for speaker, row in zip(bench.speakers, texts)]
+    ideal = [[bench.through_codec(audio) for audio in row] for row in true]
+    other_sentence = [row[1:] + row[:1] for row in ideal]
+    output, truth, best = (bench.cosines(sounds) for sounds in ([[gen.audio for gen in row] for row in made], true, ideal))
+    away, far, near = (distances(true, sounds) for sounds in ([[gen.audio for gen in row] for row in made], other_sentence, ideal))
+    frames = np.array([[gen.codes.shape[1] / (len(audio.samples) // bench.model.codec.hop) for gen, audio in zip(*rows)]
+                       for rows in zip(made, true)])
+    work, seconds = (np.array([[part(gen) for gen in row] for row in made])
+                     for part in (lambda gen: gen.timings["total"], lambda gen: gen.audio.seconds))
+    codes = [bench.model.codec.encode(row[0]) for row in true]
+    right = np.array([loss(bench.model, text[0], s.reference, c) for s, text, c in zip(bench.speakers, texts, codes)])
+    wrong_reference = [loss(bench.model, text[0], o.reference, c) for o, text, c in zip(bench.others, texts, codes)]
+    wrong_text = [loss(bench.model, text[0], s.reference, c) for s, text, c in zip(bench.speakers, texts[7:] + texts[:7], codes)]
+    resynthesis = bench.cosines([[bench.through_codec(speaker.reference.audio)] for speaker in bench.speakers])
+    return {
+        "**voice**, 0 another voice, 1 the codec": scale_interval(bench.own(output), bench.apart(output), bench.own(best)),
+        "**nearest** voice is the reference's": mean_interval(bench.nearest(output)),
+        "nearest, true utterance through the codec": mean_interval(bench.nearest(best)),
+        "nearest, true utterance": mean_interval(bench.nearest(truth)),
+        "**content**, 0 another sentence, 1 the codec": scale_interval(away, far, near),
+        "**ended by itself**": mean_interval([[gen.stop_reason == "eos" for gen in row] for row in made]),
+        "**real-time factor**": interval(lambda rows: work[rows].sum() / seconds[rows].sum(), len(work)),
+        "length over the true one": mean_interval(frames),
+        "similarity to the reference": mean_interval(bench.own(output)),
+        "similarity to another voice (0 of voice)": mean_interval(bench.apart(output)),
+        "similarity of the true utterance through the codec (1 of voice)": mean_interval(bench.own(best)),
+        "similarity of the true utterance": mean_interval(bench.own(truth)),
+        "similarity of the reference through the codec": mean_interval(bench.own(resynthesis)),
+        "mel-cepstral distance / dB": mean_interval(away),
+        "distance of another sentence through the codec (0 of content) / dB": mean_interval(far),
+        "distance of the true utterance through the codec (1 of content) / dB": mean_interval(near),
+        "loss of codebook 0 on the true utterance / nats": mean_interval(right),
+        "rise with a wrong reference": mean_interval(wrong_reference - right),
+        "rise with a wrong text": mean_interval(wrong_text - right),
+    }
+
+
+def part_arabic(bench: Bench, args) -> dict:
+    "Arabic with and without vowel marks, and references in the other language than the text."
+    rows = []
+    for speaker in bench.speakers:
+        arabic = reference_of(speaker.voice, speaker.rng, speaker.reference.name, "ar")
+        said, other, english = (sentence(speaker.rng, 3, 8, language) for language in ("ar", "ar", "en"))
+        rows.append(dict(arabic=arabic, said=said, english=english, true=speaker.true(said, "ar"),
+                         true_english=speaker.true(english), other=bench.through_codec(speaker.true(other, "ar")),
+                         vocalised=bench.clone(said, arabic, 1).audio, bare=bench.clone(strip_harakat(said), arabic, 1).audio,
+                         to_english=bench.clone(english, arabic, 2).audio, to_arabic=bench.clone(said, speaker.reference, 2).audio))
+    column = lambda name: [[row[name]] for row in rows]
+    ideal, ideal_english = ([[bench.through_codec(audio[0])] for audio in column(name)] for name in ("true", "true_english"))
+    far, near = distances(column("true"), column("other")), distances(column("true"), ideal)
+    content = {name: distances(column("true"), column(name)) for name in ("vocalised", "bare")}
+    arabic_bench = Bench.__new__(Bench)
+    arabic_bench.__dict__ = bench.__dict__ | dict(references=np.stack([embed(row["arabic"].audio) for row in rows]))
+
+    def voice(bench, name, best):
+        output = bench.cosines(column(name))
+        return scale_interval(bench.own(output), bench.apart(output), bench.own(bench.cosines(best)))
+
+    return {
+        "content, vocalised text": scale_interval(content["vocalised"], far, near),
+        "content, the same text bare": scale_interval(content["bare"], far, near),
+        "content, vocalised less bare": scale_interval(far - content["vocalised"] + content["bare"], far, near),
+        "voice, Arabic reference, Arabic text": voice(arabic_bench, "vocalised", ideal),
+        "voice, Arabic reference, English text": voice(arabic_bench, "to_english", ideal_english),
+        "voice, English reference, Arabic text": voice(bench, "to_arabic", ideal),
+        "nearest, Arabic reference, English text": mean_interval(arabic_bench.nearest(arabic_bench.cosines(column("to_english")))),
+        "nearest, English reference, Arabic text": mean_interval(bench.nearest(bench.cosines(column("to_arabic")))),
+    }
+
+
+def halved(reference: vl.Reference) -> vl.Reference:
+    "The first half of a reference, with the first half of its words."
+    words, audio = reference.transcript.split(), reference.audio
+    return replace(reference, audio=vl.Audio(audio.samples[:len(audio.samples) // 2], audio.rate),
+                   transcript=" ".join(words[:max(1, len(words) // 2)]))
+
+
+def part_ablations(bench: Bench, args) -> dict:
+    "What the reference and its transcript do: the same texts and seeds in every arm."
+    backwards = lambda reference: replace(reference, audio=vl.Audio(reference.audio.samples[::-1].copy(), reference.audio.rate))
+    arms = {
+        "right reference": lambda speaker, other: speaker.reference,
+        "half of it": lambda speaker, other: halved(speaker.reference),
+        "played backwards": lambda speaker, other: backwards(speaker.reference),
+        "with a wrong transcript": lambda speaker, other: replace(speaker.reference, transcript=other.reference.transcript),
+        "another speaker's": lambda speaker, other: other.reference,
+        "none": lambda speaker, other: None,
+    }
+    texts = [sentence(speaker.rng, *args.words) for speaker in bench.speakers]
+    true = [[speaker.true(text)] for speaker, text in zip(bench.speakers, texts)]
+    ideal = [[bench.through_codec(row[0])] for row in true]
+    other_text = [[bench.through_codec(speaker.true(sentence(speaker.rng, *args.words)))] for speaker in bench.speakers]
+    best, far, near = bench.own(bench.cosines(ideal)), distances(true, other_text), distances(true, ideal)
+    table, voices, contents = {}, {}, {}
+    for arm, choose in arms.items():
+        made = [[bench.clone(text, choose(speaker, other), 5).audio]
+                for speaker, other, text in zip(bench.speakers, bench.others, texts)]
+        cosines = bench.cosines(made)
+        voices[arm], contents[arm] = bench.own(cosines), distances(true, made)
+        if arm == "right reference": apart = bench.apart(cosines)
+        table[f"voice, {arm}"] = scale_interval(voices[arm], apart, best)
+        table[f"content, {arm}"] = scale_interval(contents[arm], far, near)
+    for arm in list(arms)[1:]:
+        table[f"voice lost: {arm}"] = scale_interval(apart + voices["right reference"] - voices[arm], apart, best)
+        table[f"content lost: {arm}"] = scale_interval(far + contents["right reference"] - contents[arm], far, near)
+    return table
+
+
+KINDS = {
+    "digits": ["Room 25 is closed.", "She has 3 cats and 12 dogs.", "Call 5 people at 9.", "It costs 140 dollars."],
+    "dates": ["It began on 4 May 1998.", "We met in 1975.", "The party is on June 21.", "He was born on 12/03/2001."],
+    "abbreviations": ["Dr. Smith met Mr. Jones.", "It weighs 5 kg.", "See you at 8 a.m. on St. John Street.", "The USA and the UK agreed."],
+    "one word": ["Yes.", "Garden.", "Tomorrow.", "Please."],
+    "much punctuation": ["Wait... what?! No, really?", "(Well) - one, two; three: four!", "\"Stop,\" she said, \"now!\"", "Yes!!! Yes, yes... no?"],
+}
+
+
+def part_texts(bench: Bench, args) -> dict:
+    "Texts that the training barely had: do they end, how long are they, what is left of the content."
+    few, table = bench.speakers[:10], {}
+    kinds = KINDS | {"60 words": [" ".join(sentence(few[0].rng, 10, 10) for _ in range(6))]}
+    for kind, texts in kinds.items():
+        made = [[bench.clone(text, speaker.reference, 3) for text in texts] for speaker in few]
+        true = [[speaker.true(text) for text in texts] for speaker in few]
+        ideal = [[bench.through_codec(audio) for audio in row] for row in true]
+        other = [[bench.through_codec(speaker.true(sentence(speaker.rng, n := len(text.split()), n))) for text in texts] for speaker in few]
+        sounds = [[gen.audio for gen in row] for row in made]
+        table[f"{kind}: ended by itself"] = mean_interval([[gen.stop_reason == "eos" for gen in row] for row in made])
+        table[f"{kind}: length over the true one"] = mean_interval(
+            [[gen.audio.seconds / audio.seconds for gen, audio in zip(*rows)] for rows in zip(made, true)])
+        table[f"{kind}: content"] = scale_interval(distances(true, sounds), distances(true, other), distances(true, ideal))
+    try: bench.clone("?!... --- !!!", few[0].reference, 3)
+    except TextError as error: table["punctuation only"] = f"refused: {error}"
+    return table
+
+
+def part_recordings(bench: Bench, args) -> dict:
+    "People, whom the model never heard. Recordings without a transcript go through the codec only."
+    table, heard = {}, {}
+    for path in sorted(Path(args.recordings).glob("*.wav")):
+        words = path.with_suffix(".txt")
+        heard[path.stem] = vl.Reference(path, transcript=words.read_text().strip() if words.exists() else None, consent="test only")
+    voices = {name: embed(reference.audio) for name, reference in heard.items()}
+    for name, reference in heard.items():
+        away = [voices[other] for other in voices if other != name]
+        score = lambda audio: float(embed(audio) @ voices[name])
+        table[f"{name}: another person's recording"] = mean_interval([voice @ voices[name] for voice in away])
+        table[f"{name}: resynthesis by the codec"] = (score(bench.through_codec(reference.audio)),) * 3
+        if reference.transcript:
+            made = [bench.clone("The garden is open today, bring two cups of coffee.", reference, seed).audio for seed in range(5)]
+            table[f"{name}: clone (five seeds)"] = mean_interval([score(audio) for audio in made])
+    return table
+
+
+def part_speed(bench: Bench, args) -> dict:
+    "Size and speed, in a process of its own."
+    script = Path(__file__).with_name("speed.py")
+    out = subprocess.run([sys.executable, script, args.folder], capture_output=True, text=True, check=True).stdout
+    return json.loads(out.splitlines()[-1])
+
+
+PARTS = {name.removeprefix("part_"): part for name, part in list(globals().items()) if name.startswith("part_")}
+
+
+def shown(value) -> str:
+    "A table cell of a figure with its interval."
+    if not isinstance(value, (tuple, list)): return f"{value} |"
+    mean, low, high = value
+    return f"{mean:.3f} | " + ("" if low == high == mean else f"{low:.3f} to {high:.3f}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", default="tiny")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=[part for part in PARTS if part != "recordings"])
     parser.add_argument("--voices", type=int, default=40)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
-    parser.add_argument("--words", type=int, nargs=2, default=(3, 6))
-    parser.add_argument("--temperature", type=float, help="default: as settings.ini says")
+    parser.add_argument("--words", type=int, nargs=2, default=(2, 12), metavar=("FEWEST", "MOST"))
+    parser.add_argument("--recordings", help="folder of WAV files with a TXT transcript beside each")
     parser.add_argument("--out", help="write the figures as JSON")
-    parser.add_argument("--save", help="folder for the pairs")
+    parser.add_argument("--card", help="model card to put the tables into")
     args = parser.parse_args()
-    model, rows = vl.load(args.folder), spoken(args.voices, args.first_seed, args.words)
-    sampling = choose_sampling(None, vl.read_settings())
-    if args.temperature is not None: sampling = replace(sampling, temperature=args.temperature)
-    run = vl.Run(args.save) if args.save else None
-    embed, codec = lambda audio: embed_voice(voiced(audio)), model.codec
-    for seed, row in enumerate(rows):
-        row["codes"] = codec.encode(row["true"])
-        row["made"] = model.clone(row["text"], reference=row["reference"], seed=seed, sampling=replace(sampling, seed=None))
-        if run: run.save(row["made"])
-    references = np.stack([embed(row["reference"].audio) for row in rows])
-    cosines = lambda sounds: np.stack([embed(s) for s in sounds]) @ references.T
-    output = cosines([row["made"].audio for row in rows])
-    resynthesis = cosines([codec.decode(codec.encode(row["reference"].audio)) for row in rows])
-    truth, truth_codec = cosines([row["true"] for row in rows]), cosines([codec.decode(row["codes"]) for row in rows])
-    right = [loss(model, row["text"], row["reference"], row["codes"]) for row in rows]
-    others = rows[7:] + rows[:7]
-    wrong_reference = [loss(model, row["text"], other["reference"], row["codes"]) for row, other in zip(rows, others)]
-    wrong_text = [loss(model, other["text"], row["reference"], row["codes"]) for row, other in zip(rows, others)]
-    own, apart = np.arange(len(rows)), ~np.eye(len(rows), dtype=bool)
-    nearest = lambda table: table.argmax(1) == own
-    figures = {
-        "nearest voice is the reference's": nearest(output),
-        "  true utterance": nearest(truth),
-        "  true utterance through the codec": nearest(truth_codec),
-        "similarity to the reference": output[own, own],
-        "  to another voice (floor)": (output * apart).sum(1) / (len(rows) - 1),
-        "  of the true utterance": truth[own, own],
-        "  of the true utterance through the codec": truth_codec[own, own],
-        "  of the reference through the codec": resynthesis[own, own],
-        "ended by itself": [row["made"].stop_reason == "eos" for row in rows],
-        "length over the true one": [row["made"].codes.shape[1] / row["codes"].shape[1] for row in rows],
-        "loss of codebook 0": right,
-        "  rise with a wrong reference": np.subtract(wrong_reference, right),
-        "  rise with a wrong text": np.subtract(wrong_text, right),
-        "real-time factor": [row["made"].timings["rtf"] for row in rows],
-    }
-    print(f"model {model.info.name} {model.info.version}, {args.voices} voices from seed {args.first_seed}, texts of "
-          f"{args.words[0]} to {args.words[1]} words, {rows[0]['made'].sampling}; {platform.machine()}, {torch.get_num_threads()} threads\n")
-    table = {name: interval(values) for name, values in figures.items()}
-    for name, (mean, low, high) in table.items(): print(f"| {name:<45} | {mean:.3f} | {low:.3f} to {high:.3f} |")
-    if args.out:
-        with open(args.out, "w") as file: json.dump(table, file, indent=1)
+    if "recordings" in args.parts and not args.recordings: parser.error("--recordings: the part recordings needs a folder")
+    model = vl.load(args.folder)
+    figures = {}
+    for part in args.parts:                 # fresh speakers for each part: a part gives the same figures alone or with others
+        began = time.time()
+        bench = Bench(model, [Speaker(seed) for seed in range(args.first_seed, args.first_seed + args.voices)])
+        figures[part] = PARTS[part](bench, args)
+        head = f"Version {model.info.version}, {args.voices} voices from seed {args.first_seed}, {date.today()}, {platform.machine()} with " \
+               f"{torch.get_num_threads()} threads, {time.time() - began:.0f} s: `python evaluate.py --parts {part}`"
+        table = "\n".join([f"| {part} | figure | 95 % interval |", "|---|---|---|",
+                           *(f"| {name} | {shown(value)} |" for name, value in figures[part].items())])
+        print(f"\n{head}\n\n{table}", flush=True)
+        if args.card:
+            card = Path(args.card).read_text()
+            pattern = rf"(?<=<!-- {part} -->\n).*?(?=<!-- end -->)"
+            if not re.search(pattern, card, re.S): raise SystemExit(f"--card: no place <!-- {part} --> ... <!-- end --> in {args.card}")
+            Path(args.card).write_text(re.sub(pattern, lambda _: f"{head}\n\n{table}\n", card, flags=re.S))
+    if args.out: Path(args.out).write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__": main()

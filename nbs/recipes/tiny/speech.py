@@ -1,4 +1,4 @@
-"""Make training speech: espeak-ng over a continuous space of voices.
+"""Make training speech: espeak-ng over a continuous space of voices, with the phoneme of every frame.
 
 A voice is drawn, not chosen: espeak-ng variant x pitch x speed x formant scale x spectral tilt x one resonance. One
 seed is one voice, so a held-out voice is a held-out seed. Needs the Debian package espeak-ng and, from the index,
@@ -6,12 +6,15 @@ wordfreq, scipy and soxr.
 
     python speech.py OUT --first-seed 1000000 --voices 9000 --each 4 --words 1 3
 
-writes OUT.npy (int16 samples at 24 kHz, joined) and OUT.json (one [voice, text, start, samples] an utterance).
+writes OUT.npy (int16 samples at 24 kHz, every utterance whole frames of 40 ms, joined), OUT.phonemes.npy (int16, one a
+frame: what espeak-ng says there) and OUT.json (names of the phonemes; one [voice, text, start, samples] an utterance).
 """
 import argparse
+import ctypes
 import json
-import subprocess
+from functools import cache
 from multiprocessing import Pool
+from pathlib import Path
 
 import numpy as np
 import soxr
@@ -19,36 +22,92 @@ from scipy.signal import lfilter
 from wordfreq import top_n_list
 
 RATE = 24_000
+STEP = 960                      # samples a code frame
 ESPEAK_RATE = 22_050
 LEVEL = 0.08                    # root mean square of every utterance, full scale 1
 UNVOICED = {"whisper", "whisperf", "croak", "Half-LifeAnnouncementSystem", "UniversalRobot", "zac", "Demonic", "Alien",
             "Mr", "anikaRobot", "pedro", *(f"robosoft{n}" for n in ("", *range(2, 9)))}   # noise, robots: no voice to take
-ACCENTS = {"en": (["en-us", "en-gb", "en-gb-scotland", "en-029"], [.7, .1, .1, .1]), "ar": (["ar"], [1.0])}
+ACCENTS = {"en": (["en-us", "en", "en-gb-scotland", "en-029"], [.7, .1, .1, .1]), "ar": (["ar"], [1.0])}
+COMMA = {"en": ",", "ar": "،"}
+END_MARKS = {"en": [".", "?", "!"], "ar": [".", "؟", "!"]}
 
 
-def variants() -> list[str]:
-    "Names of espeak-ng's voice variants that have a voice."
-    listing = subprocess.run(["espeak-ng", "--voices=variant"], capture_output=True, text=True, check=True).stdout
-    names = [line.split()[-1].split("/")[-1] for line in listing.splitlines()[1:]]
-    return [name for name in names if name not in UNVOICED]
+class EspeakEvent(ctypes.Structure):
+    "espeak_EVENT of espeak-ng/speak_lib.h."
+    _fields_ = [("type", ctypes.c_int), ("identifier", ctypes.c_uint), ("text_position", ctypes.c_int),
+                ("length", ctypes.c_int), ("milliseconds", ctypes.c_int), ("sample", ctypes.c_int),
+                ("user_data", ctypes.c_void_p), ("name", ctypes.c_char * 8)]
 
 
+class EspeakVoice(ctypes.Structure):
+    "The head of espeak_VOICE of espeak-ng/speak_lib.h."
+    _fields_ = [("name", ctypes.c_char_p), ("languages", ctypes.c_char_p), ("identifier", ctypes.c_char_p)]
+
+
+class Espeak:
+    "espeak-ng as a library: ten times as fast as its command, and it tells which phoneme it says when."
+    LAST, PHONEME = 0, 7                    # espeak_EVENT_TYPE
+    SYNCHRONOUS, PHONEME_EVENTS = 2, 1      # espeak_AUDIO_OUTPUT, espeakINITIALIZE_PHONEME_EVENTS
+    SPEED, PITCH, UTF8 = 1, 3, 1            # espeak_PARAMETER, espeakCHARS_UTF8
+    Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(EspeakEvent))
+
+    def __init__(self):
+        self.library, self.pieces, self.phonemes = ctypes.CDLL("libespeak-ng.so.1"), [], []
+        if self.library.espeak_Initialize(self.SYNCHRONOUS, 0, None, self.PHONEME_EVENTS) != ESPEAK_RATE:
+            raise OSError("espeak-ng did not start")
+        self.heard = self.Callback(self._hear)              # kept here, or it would be freed under the library's feet
+        self.library.espeak_SetSynthCallback(self.heard)
+
+    def _hear(self, samples, count, events):
+        if count: self.pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        i = 0
+        while events[i].type != self.LAST:
+            if events[i].type == self.PHONEME: self.phonemes.append((events[i].sample, events[i].name.decode()))
+            i += 1
+        return 0
+
+    def variants(self) -> list[str]:
+        "Names of the voice variants that have a voice, in the order of espeak-ng's own list."
+        self.library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(EspeakVoice))
+        found, listed, i = self.library.espeak_ListVoices(ctypes.byref(EspeakVoice(languages=b"variant"))), [], 0
+        while found[i]:
+            variant = found[i].contents
+            listed.append((variant.languages[0], variant.name, variant.identifier.decode().split("/")[-1]))
+            i += 1
+        return [name for _, _, name in sorted(listed) if name not in UNVOICED]      # by priority, then by title
+
+    def say(self, voice: str, pitch: int, speed: int, text: str) -> tuple[np.ndarray, list[tuple[int, str]]]:
+        "int16 samples at 22,050 Hz, and the first sample and name of each phoneme."
+        self.pieces, self.phonemes = [], []
+        if self.library.espeak_SetVoiceByName(voice.encode()): raise ValueError(f"espeak-ng has no voice {voice}")
+        self.library.espeak_SetParameter(self.SPEED, speed, 0)
+        self.library.espeak_SetParameter(self.PITCH, pitch, 0)
+        data = text.encode() + b"\0"
+        self.library.espeak_Synth(data, len(data), 0, 1, 0, self.UTF8, None, None)
+        return np.concatenate(self.pieces) if self.pieces else np.zeros(0, np.int16), self.phonemes
+
+
+@cache
+def espeak() -> Espeak: return Espeak()
+
+
+@cache
+def variants() -> list[str]: return espeak().variants()
+
+
+@cache
 def vocabulary(language: str, size: int = 6000) -> tuple[list[str], np.ndarray]:
-    "The `size` most frequent words with the probability that each is drawn: flatter than their frequency."
-    words = [w for w in top_n_list(language, size) if w.isalpha() and (w.isascii() or language != "en")
-             and (len(w) > 1 or w in "ai")]
+    "Frequent words with the probability that each is drawn: flatter than their frequency. Arabic ones are vocalised."
+    if language == "ar": words = (Path(__file__).parent / "arabic_words.txt").read_text(encoding="utf-8").split()
+    else: words = [w for w in top_n_list(language, size) if w.isascii() and w.isalpha() and (len(w) > 1 or w in "ai")]
     weight = 1 / (np.arange(len(words)) + 20) ** 0.6
     return words, weight / weight.sum()
-
-
-VARIANTS = variants()
-WORDS = {language: vocabulary(language) for language in ACCENTS}
 
 
 def draw_voice(rng: np.random.Generator, language: str = "en") -> dict:
     "One point of the voice space."
     accents, share = ACCENTS[language]
-    return dict(variant=str(rng.choice(VARIANTS)), accent=str(rng.choice(accents, p=share)),
+    return dict(variant=str(rng.choice(variants())), accent=str(rng.choice(accents, p=share)),
                 pitch=int(rng.integers(15, 85)), speed=int(rng.integers(140, 200)),
                 formants=float(np.exp(rng.uniform(np.log(.82), np.log(1.2)))), tilt=float(rng.uniform(-.5, .5)),
                 resonance=[float(rng.uniform(800, 4000)), float(rng.uniform(.85, .97)), float(rng.uniform(-.6, .8))])
@@ -56,18 +115,32 @@ def draw_voice(rng: np.random.Generator, language: str = "en") -> dict:
 
 def draw_text(rng: np.random.Generator, fewest: int, most: int, language: str = "en") -> str:
     "Random words: no grammar, so that every word has to be read."
-    words, share = WORDS[language]
+    words, share = vocabulary(language)
     return " ".join(rng.choice(words, size=rng.integers(fewest, most + 1), p=share))
 
 
-def say(voice: dict, text: str) -> np.ndarray | None:
-    "int16 samples [n] at 24 kHz of `text` in `voice`, trimmed to 25 ms before and 75 ms after; None if silent."
+def draw_number(rng: np.random.Generator) -> str:
+    "A number as texts have them: small, or a year, or up to a thousand."
+    return str(rng.integers(*[(0, 32), (0, 32), (1900, 2030), (0, 1000)][rng.integers(4)]))
+
+
+def dress(text: str, rng: np.random.Generator, language: str = "en", numbers: float = 0.03, commas: float = 0.06) -> str:
+    "Write words as people do: a capital, an end mark, here and there a comma or a number."
+    words = [draw_number(rng) if rng.random() < numbers else word for word in text.split()]
+    words = [word + COMMA[language] * (rng.random() < commas) for word in words[:-1]] + words[-1:]
+    text = " ".join(words)
+    if rng.random() < 0.1: return text
+    return text[0].upper() + text[1:] + str(rng.choice(END_MARKS[language], p=[.8, .1, .1]))
+
+
+def say(voice: dict, text: str, accent: str | None = None) -> tuple[np.ndarray, list[str]] | None:
+    """int16 samples at 24 kHz of `text` in `voice`, from 25 ms before the first sound to 75 ms behind the last and on to
+    whole frames, and the phoneme in the middle of every frame; None if silent."""
     scale = voice["formants"]                       # playing faster raises the formants; speaking slower pays for it
-    out = subprocess.run(["espeak-ng", "-v", f"{voice['accent']}+{voice['variant']}", "-p", str(voice["pitch"]),
-                          "-s", str(int(voice["speed"] / scale)), "--stdout", text], capture_output=True).stdout
-    sound = np.frombuffer(out[44:], dtype=np.int16).astype(np.float32) / 32768
+    sound, phonemes = espeak().say(f"{accent or voice['accent']}+{voice['variant']}", voice["pitch"],
+                                   int(voice["speed"] / scale), text)
     if len(sound) < ESPEAK_RATE // 10: return None
-    sound = soxr.resample(sound, ESPEAK_RATE * scale, RATE)
+    sound = soxr.resample(sound.astype(np.float32) / 32768, ESPEAK_RATE * scale, RATE)
     sound = lfilter([1, -voice["tilt"]], [1], sound)
     frequency, radius, gain = voice["resonance"]
     angle = 2 * np.pi * frequency / RATE
@@ -75,21 +148,24 @@ def say(voice: dict, text: str) -> np.ndarray | None:
     sound *= LEVEL / (np.sqrt(np.mean(sound**2)) + 1e-6)
     loud = np.flatnonzero(np.abs(sound) > 0.004)
     if not len(loud): return None
-    sound = sound[max(0, loud[0] - RATE // 40):loud[-1] + RATE * 3 // 40]
-    return (np.clip(sound, -1, 1) * 32767).astype(np.int16)
+    start = max(0, loud[0] - RATE // 40)
+    sound = sound[start:loud[-1] + RATE * 3 // 40]
+    sound = np.pad(sound, (0, -len(sound) % STEP))
+    middles = (start + STEP // 2 + np.arange(len(sound) // STEP) * STEP) / RATE * ESPEAK_RATE * scale
+    begins = np.searchsorted([at for at, _ in phonemes], middles, side="right") - 1
+    return (np.clip(sound, -1, 1) * 32767).astype(np.int16), [phonemes[i][1] if i >= 0 else "_" for i in begins]
 
 
-def utterances(job: tuple) -> list[tuple[str, np.ndarray]]:
+def utterances(job: tuple) -> list[tuple[str, np.ndarray, list[str]]]:
     "All utterances of the voice of one seed."
     seed, each, fewest, most, arabic = job
     rng = np.random.default_rng(seed)
-    language = "ar" if rng.random() < arabic else "en"
-    voice = draw_voice(rng, language)
-    made = []
+    voice, made = draw_voice(rng), []
     for _ in range(each):
-        text = draw_text(rng, fewest, most, language)
-        sound = say(voice, text)
-        if sound is not None and 0.35 * RATE < len(sound) < (0.8 + 0.75 * most) * RATE: made.append((text, sound))
+        language = "ar" if rng.random() < arabic else "en"
+        text = dress(draw_text(rng, fewest, most, language), rng, language)
+        spoken = say(voice, text, "ar" if language == "ar" else None)
+        if spoken and 0.35 * RATE < len(spoken[0]) < (1.2 + 0.75 * most) * RATE: made.append((text, *spoken))
     return made
 
 
@@ -100,20 +176,22 @@ def main():
     parser.add_argument("--voices", type=int, required=True)
     parser.add_argument("--each", type=int, default=4, help="utterances a voice")
     parser.add_argument("--words", type=int, nargs=2, default=(1, 3), metavar=("FEWEST", "MOST"))
-    parser.add_argument("--arabic", type=float, default=0.0, help="share of voices that speak Arabic")
+    parser.add_argument("--arabic", type=float, default=0.0, help="share of utterances that are Arabic")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     jobs = [(args.first_seed + i, args.each, *args.words, args.arabic) for i in range(args.voices)]
-    listing, pieces, start = [], [], 0
+    names, listing, pieces, labels, start = {}, [], [], [], 0
     with Pool(args.processes) as pool:
         for voice, made in enumerate(pool.imap(utterances, jobs, chunksize=8)):
-            for text, sound in made:
+            for text, sound, phonemes in made:
                 listing.append((voice, text, start, len(sound)))
                 pieces.append(sound)
+                labels.append(np.array([names.setdefault(name, len(names)) for name in phonemes], np.int16))
                 start += len(sound)
     np.save(f"{args.out}.npy", np.concatenate(pieces))
-    with open(f"{args.out}.json", "w") as file: json.dump(listing, file)
-    print(f"{args.out}: {len(listing)} utterances, {start / RATE / 3600:.2f} h")
+    np.save(f"{args.out}.phonemes.npy", np.concatenate(labels))
+    with open(f"{args.out}.json", "w") as file: json.dump(dict(phonemes=list(names), utterances=listing), file)
+    print(f"{args.out}: {len(listing)} utterances, {start / RATE / 3600:.2f} h, {len(names)} phonemes")
 
 
 if __name__ == "__main__": main()

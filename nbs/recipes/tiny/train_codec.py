@@ -3,8 +3,9 @@
     python train_codec.py codes   --speech codec --minutes 15 --checkpoint codes.pt    # encoder, quantiser, mel
     python train_codec.py sound   --speech codec --minutes 25 --checkpoint sound.pt --codes codes.pt
 
-Stage one learns to draw the log-mel spectrum from codes; after it the encoder and the codebooks stay as they are, so a
-language model can already be trained on them. Stage two learns the waveform from the same codes.
+Stage one learns to draw the log-mel spectrum from codes, and to tell from the first codebook alone which phoneme is
+said; after it the encoder and the codebooks stay as they are, so a language model can already be trained on them. Stage
+two learns the waveform from the same codes.
 """
 import argparse
 import json
@@ -15,6 +16,7 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import nn
 
 from voicelab.models.tinycodec import LogMel, TinyCodecConfig, TinyCodecNet
@@ -31,11 +33,12 @@ class QuantizerTrainer:
         self.total = quantizer.codebooks * 2 * dead
 
     def __call__(self, hidden):
-        "Straight-through quantised hidden, codes, commitment loss; half of the rows drop their last codebooks."
+        """Straight-through quantised hidden, the part of codebook 0 in it, codes, commitment loss; half of the rows drop
+        their last codebooks."""
         q, n = self.quantizer, len(self.quantizer.codebooks)
         keep = torch.randint(1, n + 1, (len(hidden),))
         keep[torch.rand(len(hidden)) < 0.5] = n
-        rest, out, codes, loss = hidden, 0, [], 0
+        rest, parts, codes, loss = hidden, [], [], 0
         for i in range(n):
             near = F.normalize(q.project_in[i](rest).float(), dim=-1)
             flat = near.detach().reshape(-1, near.shape[-1])
@@ -44,10 +47,10 @@ class QuantizerTrainer:
             chosen = q.codebooks[i][code].view_as(near)
             loss = loss + F.mse_loss(near, chosen) * near.shape[-1]
             part = q.project_out[i](near + (chosen - near).detach())
-            part = part * (keep > i).to(part).view(-1, 1, 1)
-            out, rest = out + part, rest - part.detach()
+            parts.append(part * (keep > i).to(part).view(-1, 1, 1))
+            rest = rest - parts[-1].detach()
             codes.append(code.view(near.shape[:2]))
-        return out, torch.stack(codes, 1), loss
+        return sum(parts), parts[0], torch.stack(codes, 1), loss
 
     @torch.no_grad()
     def update(self, i, flat, code):
@@ -62,19 +65,24 @@ class QuantizerTrainer:
 
 
 class Crops:
-    "Random crops of a speech file at random gain."
-    def __init__(self, name, samples, seed):
-        self.speech, self.samples, self.rng = np.load(f"{name}.npy", mmap_mode="r"), samples, np.random.default_rng(seed)
+    "Random crops of a speech file at random gain, with the phoneme of every frame."
+    def __init__(self, name, frames, seed):
+        self.speech, self.frames, self.rng = np.load(f"{name}.npy", mmap_mode="r"), frames, np.random.default_rng(seed)
+        self.labels = np.load(f"{name}.phonemes.npy").astype(np.int64)
         listing = json.load(open(f"{name}.json"))
-        self.starts = [(s, n) for _, _, s, n in listing if n > samples]
+        self.phonemes = listing["phonemes"]
+        self.starts = [(s, n) for _, _, s, n in listing["utterances"] if n > (frames + 1) * STEP]
 
     def batch(self, size):
-        rows = []
+        "Samples [size, frames * STEP], phonemes [size, frames]."
+        rows, labels = [], []
         for k in self.rng.integers(len(self.starts), size=size):
             start, n = self.starts[k]
-            at = start + self.rng.integers(n - self.samples)
-            rows.append(self.speech[at:at + self.samples].astype(np.float32) / 32768 * 10 ** self.rng.uniform(-.3, .2))
-        return torch.tensor(np.stack(rows))
+            at = start + self.rng.integers(n - (self.frames + 1) * STEP)
+            rows.append(self.speech[at:at + self.frames * STEP].astype(np.float32) / 32768 * 10 ** self.rng.uniform(-.3, .2))
+            nearest = (at + STEP // 2) // STEP
+            labels.append(self.labels[nearest:nearest + self.frames])
+        return torch.tensor(np.stack(rows)), torch.tensor(np.stack(labels))
 
 
 def magnitudes(samples, size):
@@ -99,32 +107,38 @@ def main():
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--codes", help="checkpoint of stage one")
+    parser.add_argument("--vocoder", help="stage two: begin with the vocoder of this codec's model.safetensors")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rate", type=float, default=1e-3)
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     net, config = TinyCodecNet(), TinyCodecConfig()
-    to_mel = nn.Conv1d(config.channels, config.n_mels, 1)
+    frames = 32 if args.stage == "codes" else 20
+    crops = Crops(args.speech, frames, seed=0)
+    to_mel, to_phoneme = nn.Conv1d(config.channels, config.n_mels, 1), nn.Linear(config.channels, len(crops.phonemes))
     trainer = QuantizerTrainer(net.quantizer)
-    learn = [*net.encoder.parameters(), *net.quantizer.parameters(), *net.trunk.parameters(), *to_mel.parameters()]
+    learn = [*net.encoder.parameters(), *net.quantizer.parameters(), *net.trunk.parameters(), *to_mel.parameters(),
+             *to_phoneme.parameters()]
     if args.stage == "sound":
         learned = torch.load(args.codes, weights_only=True)["net"]
         net.load_state_dict({k: v for k, v in learned.items() if not k.startswith("vocoder.")}, strict=False)
+        if args.vocoder:
+            net.load_state_dict({k: v.float() for k, v in load_file(args.vocoder).items() if k.startswith("vocoder.")}, strict=False)
         learn = [*net.trunk.parameters(), *net.vocoder.parameters()]
     optimiser = torch.optim.AdamW(learn, args.rate, betas=(0.8, 0.99), weight_decay=0.01)
     done, step = 0.0, 0
     if os.path.exists(args.checkpoint):
         saved = torch.load(args.checkpoint, weights_only=True)
-        net.load_state_dict(saved["net"]); to_mel.load_state_dict(saved["to_mel"]); optimiser.load_state_dict(saved["optimiser"])
+        net.load_state_dict(saved["net"]); optimiser.load_state_dict(saved["optimiser"])
+        to_mel.load_state_dict(saved["to_mel"]); to_phoneme.load_state_dict(saved["to_phoneme"])
         trainer.count, trainer.total, done, step = saved["count"], saved["total"], saved["seconds"], saved["step"]
-    frames = 32 if args.stage == "codes" else 20
-    crops = Crops(args.speech, frames * STEP, seed=step)
+        crops.rng = np.random.default_rng(step)
     mels = nn.ModuleList(LogMel(TinyCodecConfig(window=w, hop=w // 4, n_mels=n)) for w, n in ((2048, 128), (960, 100), (512, 64)))
     begun, last, log = time.time() - done, time.time(), []
 
     def save():
-        state = dict(net=net.state_dict(), to_mel=to_mel.state_dict(), optimiser=optimiser.state_dict(),
+        state = dict(net=net.state_dict(), to_mel=to_mel.state_dict(), to_phoneme=to_phoneme.state_dict(), optimiser=optimiser.state_dict(),
                      count=trainer.count, total=trainer.total, seconds=time.time() - begun, step=step)
         torch.save(state, args.checkpoint + ".part"); os.replace(args.checkpoint + ".part", args.checkpoint)
 
@@ -132,14 +146,16 @@ def main():
         progress = spent / (args.minutes * 60)
         for group in optimiser.param_groups:
             group["lr"] = args.rate * min(1, (step + 1) / 200) * max(0.02, 0.5 * (1 + math.cos(math.pi * progress)))
-        true = crops.batch(24 if args.stage == "codes" else 16)
+        true, phonemes = crops.batch(24 if args.stage == "codes" else 16)
         if args.stage == "codes":
             target = net.mel(true)
             with torch.autocast("cpu", torch.bfloat16):
-                quantized, codes, commit = trainer(net.encoder(target).transpose(1, 2))
+                quantized, first, codes, commit = trainer(net.encoder(target).transpose(1, 2))
                 drawn = to_mel(net.trunk(quantized.transpose(1, 2))).float()
+                named = to_phoneme(first).float()
             shown = (drawn - target).abs().mean()
-            loss = shown + 0.5 * F.mse_loss(drawn, target) + 0.05 * commit
+            phoneme_loss = F.cross_entropy(named.flatten(0, 1), phonemes.flatten())
+            loss = shown + 0.5 * F.mse_loss(drawn, target) + 0.05 * commit + 0.25 * phoneme_loss
         else:
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16): codes = net.encode(true)
             with torch.autocast("cpu", torch.bfloat16): made = net.decode(codes).float()
@@ -151,8 +167,9 @@ def main():
         step += 1
         log.append(shown.item())
         if step % 100 == 0:
-            used = [len(codes[:, i].unique()) for i in (0, 3, 7)]
-            print(f"{step} {spent:.0f} s, mel distance {np.mean(log[-100:]):.4f}, codes in batch {used}", flush=True)
+            line = f"{step} {spent:.0f} s, mel distance {np.mean(log[-100:]):.4f}"
+            if args.stage == "codes": line += f", phoneme loss {phoneme_loss:.2f}, codes used {(trainer.count > 0.1).sum(1).tolist()}"
+            print(line, flush=True)
         if time.time() - last > 120: save(); last = time.time()
     save()
 
