@@ -18,8 +18,9 @@ def clone(args) -> dict:
     from voicelab.runs import plain
     if args.transcript and not args.reference: raise ValueError("--transcript: needs --reference beside it")
     reference = args.reference and vl.Reference(args.reference, transcript=args.transcript, consent=args.consent)
-    session = vl.load(args.model).stream(args.text, reference=reference or None, seed=args.seed, prompt_form=args.form,
-                                         budget=args.budget, sampling=args.sampling)
+    model = vl.load(args.model)
+    session = model.stream(args.text, reference=reference or None, seed=args.seed, prompt_form=args.form,
+                           budget=args.budget, sampling=args.sampling)
     run = vl.Run(args.out)                              # only now: bad input leaves no folder behind
     run.check_room()
     made = session.run()
@@ -32,7 +33,7 @@ def clone(args) -> dict:
                 seed=made.sampling.seed,
                 budget=plain(made.budget) | dict(cap_seconds=made.budget.cap_seconds, clips=made.budget.clips), allowed=made.allowed,
                 similarity=similarity.value, similarity_detail=similarity.detail,
-                repeat=repeat, notice=reference.notice if reference else "")
+                repeat=repeat, notice=reference.notice if reference else "", limits=model.card.get("limits", ""))
 
 
 def show_clone(result: dict):
@@ -44,6 +45,7 @@ def show_clone(result: dict):
           f"length       {result['seconds']:.2f} s, {result['frames']} frames\nspeed        real-time factor {result['rtf']:.2f}\n"
           f"similarity   {same} ({result['similarity_detail']})\nbudget       {result['allowed']}\n"
           f"repeat with  {result['repeat']}")
+    if result["limits"]: print(f"limits       {result['limits']}")
 
 # %% ../nbs/14_cli.ipynb #df95b8bc
 def models(args) -> dict:

@@ -96,7 +96,7 @@ class VoiceModel:
 # %% ../nbs/11_lab.ipynb #7542ae21
 MODELS = {
     "tiny": dict(folder=Path(str(files("voicelab"))) / "checkpoints/tiny", size="40 MB", license="Apache-2.0",
-                 languages="English (synthetic voices)"),
+                 languages="English, Arabic (synthetic voices)"),
     "higgs-v2": dict(hub="bosonai/higgs-audio-v2-generation-3B-base", codec="bosonai/higgs-audio-v2-tokenizer", size="12 GB",
                      license="Boson Higgs Audio 2 Community License", languages="English, Chinese, Korean, German, Spanish"),
 }

@@ -173,7 +173,7 @@ def part_arabic(bench: Bench, args) -> dict:
     return {
         "content, vocalised text": scale_interval(content["vocalised"], far, near),
         "content, the same text bare": scale_interval(content["bare"], far, near),
-        "content, vocalised less bare": scale_interval(far - content["vocalised"] + content["bare"], far, near),
+        "content, vocalised less bare": scale_interval(far + content["vocalised"] - content["bare"], far, near),
         "voice, Arabic reference, Arabic text": voice(arabic_bench, "vocalised", ideal),
         "voice, Arabic reference, English text": voice(arabic_bench, "to_english", ideal_english),
         "voice, English reference, Arabic text": voice(bench, "to_arabic", ideal),

@@ -14,13 +14,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("lm", "codec", "version", "out"): parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--chunk-seconds", type=float, default=6.0, help="longest speech that the model was trained on")
+    parser.add_argument("--limits", default="", help="one line that the command line shows under every clone")
     args = parser.parse_args()
     tokenizer, codec = build_tokenizer(), TinyCodecNet()
     network = HiggsAudioV2ForConditionalGeneration(build_config(tokenizer))
     network.load_state_dict(torch.load(args.lm, weights_only=True)["model"])
     codec.load_state_dict(torch.load(args.codec, weights_only=True)["net"])
     save_checkpoint(args.out, network, tokenizer, codec,
-                    dict(name="tiny", version=args.version, license="Apache-2.0", languages=["english", "arabic"], chunk_seconds=args.chunk_seconds))
+                    dict(name="tiny", version=args.version, license="Apache-2.0", languages=["english", "arabic"], chunk_seconds=args.chunk_seconds,
+                         limits=args.limits))
 
 
 if __name__ == "__main__": main()
