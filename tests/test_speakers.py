@@ -111,7 +111,7 @@ def test_a_held_sound_is_warned_of(text, window, warned, recwarn):
 def test_turns_are_normalised(text, tidy):
     assert normalise_turns(text) == tidy
     assert normalise_turns(tidy) == tidy
-    if "[" not in text: assert tidy == normalise(text)
+    if "[" not in tidy: assert tidy == normalise(text)
 
 
 def test_a_piece_that_was_cut_gets_no_stop(): assert normalise_turns("[SPEAKER0] Hi and", sentence_end=False) == "[SPEAKER0] Hi and"
