@@ -1,0 +1,129 @@
+"""The front door's arguments on a random network: references, voices, scenes, warnings, dtypes, the hub's cache."""
+import json
+import warnings
+
+import pytest
+import torch
+from test_models import FIXED, voice
+
+from voicelab import lab
+from voicelab.audio import NOT_STATED, Reference
+from voicelab.chatml import FormError
+from voicelab.control import Sampling
+from voicelab.engine import ModelInfo
+from voicelab.lab import ModelError, VoiceModel, cached, check_dtype, speakers_of, together
+from voicelab.models.higgs import HiggsParts
+from voicelab.models.tinycodec import TinyCodec, TinyCodecConfig, TinyCodecNet
+from voicelab.speakers import SPEAKERS_SYSTEM, VOICES
+
+
+@pytest.fixture(scope="module")
+def model(tiny_network, tiny_tokenizer):
+    with torch.random.fork_rng():
+        codec = TinyCodec(TinyCodecNet(TinyCodecConfig(channels=32, vocoder_channels=48, code_dim=8)), "small")
+    tiny_network.config.max_position_embeddings = 8192
+    return VoiceModel(HiggsParts(tiny_network, tiny_tokenizer, codec, ModelInfo("random", "", "", "", "", ""), {}))
+
+
+def person(name, seconds=1.2, said="What is said.", consent="synthetic"): return Reference(voice(seconds), said, consent, name)
+
+
+def first_prompt(model, text, **options): return model.session(text, seed=0, budget=FIXED, **options).chunks[0].prompt
+
+
+@pytest.mark.parametrize("form", ("assistant_ref", "system_ref"))
+def test_two_references_are_two_speakers(model, form):
+    anna, ben = person("anna"), person("ben", 1.6)
+    session = model.session("[SPEAKER0] Hi.\n[SPEAKER1] Ho.", reference=[anna, ben], prompt_form=form, seed=0, budget=FIXED)
+    prompt = session.chunks[0].prompt
+    assert [codes.shape[1] for codes in prompt.codes] == [30, 40] and prompt.form == form
+    assert "[SPEAKER0] Hi.\n[SPEAKER1] Ho." in prompt.text
+    assert session.reference.name == "anna+ben" and session.reference.audio.seconds == pytest.approx(2.8)
+    assert prompt.text == model.prompt("[SPEAKER0] Hi.\n[SPEAKER1] Ho.", [anna, ben], form).text
+
+
+def test_references_joined():
+    assert together([]) is None and together([one := person("one")]) is one
+    silent = person("two", said=None, consent=NOT_STATED)
+    both = together([one, silent])
+    assert both.transcript is None and both.consent == NOT_STATED and both.notice
+    assert together([one, person("three", consent="asked")]).consent == "synthetic; asked"
+    long = together([person(str(n), 20, "What is said. " * 20) for n in range(3)])
+    assert long.audio.seconds == pytest.approx(60)
+
+
+def test_words_reach_the_prompt(model):
+    assert f"SPEAKER0: {VOICES['male_en']}" in first_prompt(model, "Hi.", voice="male_en").text
+    assert "A cave.\n\nSPEAKER0: An elf." in first_prompt(model, "Hi.", voice="An elf.", scene="A cave.").text
+    assert "Be brief." in first_prompt(model, "Hi.", system="Be brief.").text
+    assert SPEAKERS_SYSTEM in first_prompt(model, "[SPEAKER0] Hi.\n[SPEAKER1] Ho.").text
+    spelt = first_prompt(model, "Hi.", reference=person("anna"), prompt_form="system_ref", spelling="transformers")
+    assert "SPEAKER0: <|audio_out_bos|><|AUDIO_OUT|>" in spelt.text
+
+
+def test_a_speaker_goes_on_in_the_next_chunk(model):
+    text = "[SPEAKER0] " + "A sentence that goes on for a while, as they do. " * 8 + "\n[SPEAKER1] Yes."
+    chunks = model.session(text, seed=0).chunks
+    spoken = [chunk.prompt.segments.query("role == 'user' and kind == 'text'")["text"].iloc[-1] for chunk in chunks]
+    assert len(chunks) > 2 and all(said.startswith("[SPEAKER") for said in spoken)
+
+
+def test_a_held_sound_warns_while_ras_is_on(model):
+    with pytest.warns(UserWarning, match="ras_window=0"): model.session("[music] Hi.", seed=0, sampling="upstream")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.session("[music] Hi.", seed=0, sampling=Sampling(ras_window=0))
+
+
+def test_a_rate_that_nobody_speaks_at_warns():
+    said = "The old library opens at nine in the morning on every day."
+    with pytest.warns(UserWarning, match=r"reference: 'fast' speaks .* people speak 7 to 28: is its sample rate \(24000 Hz\) true"):
+        speakers_of(person("fast", 1.2, said))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        speakers_of([person("right", 4.0, said), person("silent", 1.2, None)])
+
+
+def test_references_longer_than_the_context(model, monkeypatch):
+    monkeypatch.setattr(model.network.config, "max_position_embeddings", 70)
+    monkeypatch.setattr(model.codec, "encode", None)                # refused before any work
+    for options in (dict(reference=[person("anna"), person("ben")]), dict(reference=person("anna"), prompt_form="double_reference")):
+        with pytest.raises(FormError, match="reference: anna.* takes 78 positions, at 25 a second; the context has 70"):
+            model.session("Hi.", seed=0, **options)
+
+
+@pytest.mark.parametrize("dtype, wanted", [(None, torch.float32), ("bfloat16", torch.bfloat16), (torch.float16, torch.float16)])
+def test_dtypes(dtype, wanted): assert check_dtype(dtype, "cpu") == wanted
+
+
+@pytest.mark.parametrize("dtype", ("int8", torch.int8, 7))
+def test_dtypes_that_are_none(dtype):
+    with pytest.raises(ModelError, match="dtype: must be one of float32, bfloat16, float16, got"): check_dtype(dtype, "cpu")
+
+
+def test_off_the_cpu_bfloat16_is_the_default(): assert check_dtype(None, "cuda:0") == check_dtype(None, "mps") == torch.bfloat16
+
+
+def test_half_a_download_is_not_here(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for hub_id, revision in ((lab.MODELS["higgs-v2"]["hub"], "main"), (lab.RELEASED_CODEC, "main")):
+        repo = tmp_path / f"models--{hub_id.replace('/', '--')}"
+        folder = repo / "snapshots/abc"
+        folder.mkdir(parents=True)
+        (repo / "refs").mkdir()
+        (repo / "refs" / revision).write_text("abc")
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors.index.json").write_text(json.dumps(dict(weight_map=dict(a="one.safetensors", b="two.safetensors"))))
+        (folder / "one.safetensors").touch()
+        assert cached(hub_id) is None
+        (folder / "two.safetensors").touch()
+        assert cached(hub_id) == folder
+    table = lab.known_models().set_index("name")
+    assert table.here.to_dict() == {"tiny": True, "higgs-v2": True, "higgs-v2-original": False}
+    assert table.lacks["higgs-v2-original"] == "the model"
+    with pytest.raises(ModelError, match="10840182.* is not on this machine"): lab.load("higgs-v2-original")
+
+
+@pytest.mark.parametrize("name", ("giant", 7))
+def test_a_codec_that_is_not_there(name):
+    with pytest.raises(ModelError, match="codec: must be"): lab.find(name, "codec")
