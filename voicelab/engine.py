@@ -184,10 +184,11 @@ class ColumnWriter:
         device: torch.device,
     ):
         n_codebooks, back = prompts[0].audio_columns.shape[0], max(1, sampling.ras_window)
-        columns = columns_for_frames(max(most_frames), n_codebooks)
+        chances = [draw_chances(columns_for_frames(most, n_codebooks), n_codebooks, generator)     # as many as alone
+                   for most, generator in zip(most_frames, generators)]
         before = torch.full((n_codebooks, back), STREAM_BOS)
         self.history = torch.stack([torch.cat([before, prompt.audio_columns], 1)[:, -back:] for prompt in prompts]).to(device)
-        self.chances = torch.stack([draw_chances(columns, n_codebooks, generator) for generator in generators]).to(device)
+        self.chances = torch.nn.utils.rnn.pad_sequence(chances, batch_first=True).to(device)
         self.most, self.end = torch.tensor(most_frames).to(device), torch.full((len(prompts),), NEVER).to(device)
         self.book, self.sampling, self.column = torch.arange(n_codebooks).to(device), sampling, 0
 
