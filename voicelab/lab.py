@@ -27,7 +27,7 @@ from .text import Piece, check_text, escape_control_tokens, normalise
 
 # %% ../nbs/11_lab.ipynb #2926b8df
 CHUNK_SECONDS = 12.0        # longest chunk where the checkpoint does not say what it was trained on
-TURNS = 2                   # earlier chunks that a prompt shows again where the checkpoint does not say
+TURNS = 2                   # earlier chunks that a prompt shows again where a checkpoint has no card, as the released one
 
 
 class VoiceModel:
@@ -82,7 +82,7 @@ class VoiceModel:
             raise BudgetError(f"budget: must be a Budget or one of {', '.join(RULES)}, got {budget!r}")
         if reference is not None and not isinstance(reference, Reference): reference = Reference(reference)
         if not isinstance(control, Control | None): raise ControlError(f"control: must be a Control, got {control!r}")
-        turns = self.card.get("turns", TURNS) if turns is None else turns
+        if turns is None: turns = self.card.get("turns", 0) if self.card else TURNS
         if not (isinstance(turns, int) and turns >= 0): raise EngineError(f"turns: must be a whole number from 0, got {turns!r}")
         sampling = choose_sampling(sampling, settings, seed)
         said = escape_control_tokens(text)
