@@ -173,8 +173,8 @@ class Session:
 
     def next_chunk(self, number: int) -> bool:
         "Make chunk `number` ready, if there is one and the session goes on."
-        before = self.chunks[number - 1].stop_reason if number else None
-        if number >= len(self.chunks) or self.stopped or before in ("timeout", "interrupted"): return False
+        if number >= len(self.chunks) or self.stopped: return False
+        if number and self.chunks[number - 1].stop_reason in ("timeout", "interrupted"): return False
         chunk = self.chunks[number]
         turns = [turn for earlier in self.chunks[number - chunk.turns:number] for turn in earlier.shown()]
         if turns: chunk.prompt = self.render([*chunk.chat[:-1], *turns, chunk.chat[-1]])
