@@ -16,7 +16,6 @@ from voicelab.models.higgs import HiggsParts
 from voicelab.models.tinycodec import TinyCodec, TinyCodecConfig, TinyCodecNet
 from voicelab.speakers import SPEAKERS_SYSTEM, VOICES
 
-
 @pytest.fixture(scope="module")
 def model(tiny_network, tiny_tokenizer):
     with torch.random.fork_rng():
@@ -66,6 +65,20 @@ def test_a_speaker_goes_on_in_the_next_chunk(model):
     chunks = model.session(text, seed=0).chunks
     spoken = [chunk.prompt.segments.query("role == 'user' and kind == 'text'")["text"].iloc[-1] for chunk in chunks]
     assert len(chunks) > 2 and all(said.startswith("[SPEAKER") for said in spoken)
+
+
+@pytest.mark.parametrize("options", (dict(), dict(voice=["male_en", "An elf."])))
+def test_who_speaks_is_the_same_in_every_chunk(model, options):
+    text = "[SPEAKER0] " + "Is it raining over there today? " * 8 + "\n[SPEAKER1] " + "Not yet, but the clouds are low over the harbour. " * 12
+    chunks = model.session(text, seed=0, turns=2, **options).chunks
+    assert len(chunks) > 2 and any("SPEAKER0" not in str(chunk.text) for chunk in chunks)
+    assert len({chunk.prompt.text[:chunk.prompt.text.index("<|eot_id|>")] for chunk in chunks}) == 1
+    assert chunks[1].turns == 1
+
+
+def test_a_chat_of_the_text_alone(model):
+    plan = model.plan("Hi.", scene="", system="", seed=0)
+    assert plan.chunks[0].head == 0 and "system" not in plan.chunks[0].prompt.text
 
 
 def test_a_held_sound_warns_while_ras_is_on(model):

@@ -359,8 +359,9 @@ def clone_messages(text: str, # to be spoken
     text, scene, voices = check_text(text).strip(), scene_text(scene), describe(voice)
     clips, said = _paired(reference_codes, transcript, form, seconds)
     if clips and voices: raise FormError("voice: words can't stand beside a reference, give one of the two")
-    speakers, asked = count_speakers(text, len(clips or voices)), SYSTEM_TEXT
-    if speakers > 1 and not clips and not voices: voices, asked = default_voices(speakers), SPEAKERS_SYSTEM
+    count_speakers(text, len(clips or voices))
+    unknown = () if clips or voices else default_voices(text)
+    voices, asked = (unknown, SPEAKERS_SYSTEM) if unknown else (voices, SYSTEM_TEXT)
     clips = _spelled(clips, form, spelling, scene)
     block = Scene(scene, tuple(clips) if form == "system_ref" and clips else voices)
     system = asked if system is None else system
