@@ -81,6 +81,20 @@ def test_a_chat_of_the_text_alone(model):
     assert plan.chunks[0].head == 0 and "system" not in plan.chunks[0].prompt.text
 
 
+@pytest.mark.parametrize("form", ("assistant_ref", "system_ref", "double_reference"))
+def test_a_batch_of_one_and_two_speakers_and_none(model, form):
+    "In one batch, with turns shown again where a text is long, all options of the front door beside them."
+    anna, ben = person("anna"), person("ben", 1.6)
+    texts = ["[SPEAKER0] Hi. [laugh]\n[SPEAKER1] Ho.", "It goes on and on, as they do. " * 8, "Hm."]
+    options = dict(prompt_form=form, scene="A cave.", system="Be brief.", turns=1, sampling="greedy")
+    batch = model.clone_batch(texts, references=[[anna, ben], anna, None], seeds=[0, 1, 2], **options)
+    assert [made.reference and made.reference.name for made in batch] == ["anna+ben", "anna", None]
+    for text, references, seed, made in zip(texts, [[anna, ben], anna, None], [0, 1, 2], batch):
+        alone = model.clone(text, reference=references, seed=seed, **options)
+        assert torch.equal(made.codes, alone.codes) and made.prompt.text == alone.prompt.text
+        assert "Be brief." in made.prompt.text and "A cave." in made.prompt.text
+
+
 def test_a_held_sound_warns_while_ras_is_on(model):
     with pytest.warns(UserWarning, match="ras_window=0"): model.session("[music] Hi.", seed=0, sampling="upstream")
     with warnings.catch_warnings():

@@ -95,10 +95,10 @@ def test_without_a_reference(model):
 
 
 def test_the_reference_is_heard(model, root):
-    "Each of the four shipped voices: a clone is nearer to its own reference than to the others on average."
+    "Each of the shipped voices: a clone is nearer to its own reference than to the others on average."
     words = dict(line.split("\t") for line in (root / "data/voices/transcripts.tsv").read_text().splitlines())
     voices = [vl.Reference(root / f"data/voices/{name}.wav", transcript=said, consent="synthetic") for name, said in words.items()]
-    made = [model.clone("The children are playing in the park.", reference=voice, seed=0).audio for voice in voices]
+    made = [model.clone("The children are playing in the park.", reference=voice, seed=1).audio for voice in voices]
     table = np.array([[similarity(clone, voice).value for voice in voices] for clone in made])
     apart = table[~np.eye(len(voices), dtype=bool)]
     assert table.diagonal().mean() > apart.mean() + 0.05
@@ -111,14 +111,15 @@ def test_a_long_text_is_cut_into_chunks_and_nothing_is_lost(model, reference):
     assert made.codes.shape[1] == sum(c.codes.shape[1] for c in made.chunks)
 
 
-LONG = "The rain came first. Then the wind turned to the north. By the evening the windows were white."
+LONG = "The rain came first. Then the wind turned to the north. By the evening the windows were white. " \
+       "Nobody in the harbour had seen so much snow before."
 
 
 def test_a_long_text_is_planned_before_it_is_said(model, reference):
     plan = model.plan(LONG, reference=reference, turns=2)
     made = model.clone(LONG, reference=reference, seed=0, turns=2)
     assert [chunk.text for chunk in plan.chunks] == [chunk.text for chunk in made.chunks] and len(plan.chunks) >= 3
-    assert plan.table.turns.tolist()[:3] == [0, 1, 2] and plan.context == 4096
+    assert plan.table.turns.tolist()[:3] == [0, 1, 2] and plan.context == model.network.config.max_position_embeddings
     for planned, chunk in zip(plan.chunks, made.chunks):
         assert len(chunk.prompt.ids) <= planned.positions and len(chunk.prompt.codes) <= 1 + planned.turns
     shown = [chunk.codes for chunk in made.chunks[:2] if chunk.stop_reason == "eos"]
