@@ -26,7 +26,7 @@ from .engine import Chunk, Generation, Session
 from .models.checkpoint import missing_files
 from .models.higgs import HiggsParts, load_folder
 from .settings import read_settings
-from .speakers import carry_speakers, normalise_turns, warn_of_held_sounds
+from .speakers import carry_speakers, count_speakers, describe, normalise_turns, warn_of_held_sounds
 from .text import Piece, check_text, escape_control_tokens, normalise, weigh
 
 # %% ../nbs/11_lab.ipynb #76d59163
@@ -135,7 +135,8 @@ class VoiceModel:
         else: pieces = plan(said, reference, rule=budget, settings=settings, frame_rate=self.codec.frame_rate,
                             n_codebooks=self.codec.n_codebooks, chunk_seconds=self.card.get("chunk_seconds", CHUNK_SECONDS))
         written = carry_speakers([normalise_turns(piece, sentence_end=piece.ends_sentence) for piece, _ in pieces])
-        prompts = self._prompts(written, references, prompt_form, scene=scene, voice=voice, system=system, spelling=spelling)
+        prompts = self._prompts(written, references, prompt_form, scene=scene, voice=voice, system=system, spelling=spelling,
+                                speakers=count_speakers(text, len(references or describe(voice))))
         chunks = [Chunk(piece, prompt, limit) for (piece, limit), prompt in zip(pieces, prompts)]
         return Session(self.network, self.codec, chunks, text=text, reference=reference, sampling=sampling,
                        control=control or Control.from_settings(settings), model=self.info)
