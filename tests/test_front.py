@@ -65,6 +65,8 @@ def test_a_speaker_goes_on_in_the_next_chunk(model):
     chunks = model.session(text, seed=0).chunks
     spoken = [chunk.prompt.segments.query("role == 'user' and kind == 'text'")["text"].iloc[-1] for chunk in chunks]
     assert len(chunks) > 2 and all(said.startswith("[SPEAKER") for said in spoken)
+    assert spoken[-1] == "[SPEAKER1] Yes." or "\n[SPEAKER1] Yes." in spoken[-1]
+    assert all(SPEAKERS_SYSTEM in chunk.prompt.text and "SPEAKER1: masculine" in chunk.prompt.text for chunk in chunks)
 
 
 @pytest.mark.parametrize("options", (dict(), dict(voice=["male_en", "An elf."])))

@@ -352,6 +352,7 @@ def clone_messages(text: str, # to be spoken
                    system: str | None = None, # None: the examples' sentence; "" leaves it out
                    scene: str | None = SCENE_TEXT, # in words or a name of SCENES; None or "" leaves it out
                    spelling: str = "original", # one of SPELLINGS
+                   speakers: int = 0, # in the whole text, where `text` is a piece of it; 0: those of `text`
                    seconds: float | None = None, # of a reference given as codes; None: by its frames
                   ) -> list[Message]:
     "The chat that asks for `text` in the reference's voice; without a reference the model picks a voice."
@@ -359,9 +360,8 @@ def clone_messages(text: str, # to be spoken
     text, scene, voices = check_text(text).strip(), scene_text(scene), describe(voice)
     clips, said = _paired(reference_codes, transcript, form, seconds)
     if clips and voices: raise FormError("voice: words can't stand beside a reference, give one of the two")
-    count_speakers(text, len(clips or voices))
-    unknown = () if clips or voices else default_voices(text)
-    voices, asked = (unknown, SPEAKERS_SYSTEM) if unknown else (voices, SYSTEM_TEXT)
+    speakers, asked = max(speakers, count_speakers(text, len(clips or voices) or speakers)), SYSTEM_TEXT
+    if speakers > 1 and not clips and not voices: voices, asked = default_voices(speakers), SPEAKERS_SYSTEM
     clips = _spelled(clips, form, spelling, scene)
     block = Scene(scene, tuple(clips) if form == "system_ref" and clips else voices)
     system = asked if system is None else system

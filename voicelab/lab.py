@@ -27,7 +27,7 @@ from .models.checkpoint import missing_files
 from .models.higgs import HiggsParts, load_folder
 from .session import Chunk, Generation, Plan, Session, run_together
 from .settings import read_settings
-from .speakers import SPEAKERS_SYSTEM, carry_speakers, default_voices, normalise_turns, warn_of_held_sounds
+from .speakers import carry_speakers, count_speakers, describe, normalise_turns, warn_of_held_sounds
 from .text import Piece, check_text, escape_control_tokens, normalise, weigh
 
 # %% ../nbs/11_lab.ipynb #76d59163
@@ -96,16 +96,13 @@ class VoiceModel:
         return render(chat, self.tokenizer, n_codebooks=self.codec.n_codebooks, frame_rate=self.codec.frame_rate,
                       add_generation_prompt=add_generation_prompt)
 
-    def _chats(self, texts, references, prompt_form, voice=None, system=None, **chat):
-        "The chats of the pieces of a text; who speaks in all of them is settled once, as a piece may name only some."
+    def _chats(self, texts, references, prompt_form, **chat):
         if prompt_form not in PROMPT_FORMS:
             raise FormError(f"prompt_form: must be one of {', '.join(PROMPT_FORMS)}, got {prompt_form!r}")
         self._check_room(references, prompt_form)
-        if not references and not voice and (voice := default_voices("\n".join(texts))) and system is None: system = SPEAKERS_SYSTEM
         clips = [AudioContent(reference, self.encode(reference)) for reference in references]
         said = [normalise(reference.transcript) for reference in references if reference.transcript]
-        return [clone_messages(text, clips or None, said or None, form=prompt_form, voice=voice, system=system, **chat)
-                for text in texts]
+        return [clone_messages(text, clips or None, said or None, form=prompt_form, **chat) for text in texts]
 
     def _check_room(self, references, prompt_form):
         "A FormError, before anything is encoded, if the references alone are longer than the context."
@@ -147,7 +144,8 @@ class VoiceModel:
         else: pieces = plan(said, reference, rule=budget, settings=settings, frame_rate=self.codec.frame_rate,
                             n_codebooks=self.codec.n_codebooks, chunk_seconds=self.card.get("chunk_seconds", CHUNK_SECONDS))
         written = carry_speakers([normalise_turns(piece, sentence_end=piece.ends_sentence) for piece, _ in pieces])
-        chats = self._chats(written, references, prompt_form, scene=scene, voice=voice, system=system, spelling=spelling)
+        chats = self._chats(written, references, prompt_form, scene=scene, voice=voice, system=system, spelling=spelling,
+                            speakers=count_speakers(text, len(references or describe(voice))))
         before = chats[0][:-1]          # nothing, without system text, scene and reference
         head = len(self.render(before, add_generation_prompt=False).ids) if before else 0
         chunks = [Chunk(piece, self.render(chat), limit, chat, head) for (piece, limit), chat in zip(pieces, chats)]

@@ -76,10 +76,9 @@ If the user's message includes a [SPEAKER*] tag, do not read out the tag and gen
 If no speaker tag is present, select a suitable voice on your own."""
 
 
-def default_voices(text: str) -> tuple[str, ...]: # none for a single speaker
-    "A word for each of the several speakers whom `text` names, where nothing is known of them."
-    speakers = count_speakers(text)
-    return tuple(("feminine", "masculine")[n % 2] for n in range(speakers)) if speakers > 1 else ()
+def default_voices(speakers: int) -> tuple[str, ...]:
+    "A word for each of several speakers of whom nothing is known."
+    return tuple(("feminine", "masculine")[n % 2] for n in range(speakers))
 
 # %% ../nbs/03_speakers.ipynb #b856367b
 def carry_speakers(pieces: list[str]) -> list[str]:
