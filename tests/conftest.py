@@ -11,7 +11,13 @@ import torch
 from transformers import HiggsAudioV2ForConditionalGeneration
 
 from voicelab.audio import Audio
+from voicelab.chatml import clone_messages, render
+from voicelab.control import Sampling
 from voicelab.models.tiny import build_config, build_tokenizer
+
+GREEDY = Sampling.preset("greedy")
+EDGE = 1e4                                              # a logit that decides
+
 
 class ToneCodec:
     """Eight codebooks whose sound is known: a frame is a ramp, as loud as its codes say, mixed with its neighbours.
@@ -38,6 +44,20 @@ class ToneCodec:
 
 def random_codes(frames, n_codebooks=8, seed=0):
     return torch.randint(0, 1024, (n_codebooks, frames), generator=torch.Generator().manual_seed(seed))
+
+
+def seeded(*seeds):
+    "A generator for each row of a batch."
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def chat_of(form="assistant_ref", frames=20, text="Hello there.", seed=0):
+    "A chat that asks for `text`; without a reference where `form` is None."
+    if form is None: return clone_messages(text)
+    return clone_messages(text, random_codes(frames, seed=seed), "Reference words.", form=form)
+
+
+def prompt_of(tokenizer, *args, **options): return render(chat_of(*args, **options), tokenizer)
 
 
 def joined(pieces, rate=24_000):

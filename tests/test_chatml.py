@@ -25,10 +25,10 @@ from voicelab.chatml import (
     expand_slots,
     form_of,
     render,
-    to_transformers,
     tokenise_pieces,
 )
 from voicelab.codec import delay
+from voicelab.template import to_transformers
 from voicelab.text import SPECIAL_TOKENS, TextError
 
 PARITY = Path(os.environ.get("VOICELAB_PARITY") or Path(__file__).parents[1] / "../shared/parity")
@@ -216,7 +216,8 @@ def processed(processor, conversation):
 def test_render_equals_transformers(processor, form, scene, texts):
     slot = "out" if form == "system_ref" else None
     clips = [encoded(processor, sine(0.6 + 0.3 * n), slot) for n in range(len(texts))]
-    messages = clone_messages("[SPEAKER0] Hello.\n[SPEAKER1] You?", clips or None, texts or None, scene=scene,
+    text = "[SPEAKER0] Hello." if len(texts) == 1 else "[SPEAKER0] Hello.\n[SPEAKER1] You?"
+    messages = clone_messages(text, clips or None, texts or None, scene=scene,
                               form=form if form in PROMPT_FORMS else "assistant_ref")
     text, inputs = processed(processor, to_transformers(messages))
     prompt = render(messages, processor.tokenizer)

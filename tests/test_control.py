@@ -15,11 +15,18 @@ from voicelab.control import (
     ControlError,
     Sampling,
     StopRules,
+    draw_chances,
+    draw_ids,
     entropy_bits,
     filter_logits,
     sample_ids,
 )
 from voicelab.settings import Settings
+
+def chances(batch, n_codebooks=8, seed=0):
+    "Numbers for one column of a batch."
+    return draw_chances(batch, n_codebooks, torch.Generator().manual_seed(seed))
+
 
 def refusal(call, *args, **options):
     with pytest.raises(ControlError) as error: call(*args, **options)
@@ -95,17 +102,16 @@ def test_ties_at_the_edge_all_stay():
     assert kept.isfinite().tolist() == [True] * 3 + [False]
 
 
-def test_greedy_takes_the_likeliest_and_draws_nothing():
-    logits, generator = torch.randn(3, 8, 1026), torch.Generator().manual_seed(5)
-    before = generator.get_state()
-    ids = sample_ids(logits, Sampling.preset("greedy"), generator, torch.zeros(3, 8, 1, dtype=torch.long))
-    assert torch.equal(ids, logits.argmax(-1)) and torch.equal(generator.get_state(), before)
+def test_greedy_takes_the_likeliest_whatever_the_chances():
+    logits, history = torch.randn(3, 8, 1026), torch.zeros(3, 8, 1, dtype=torch.long)
+    for seed in range(3):
+        assert torch.equal(sample_ids(logits, Sampling.preset("greedy"), chances(3, seed=seed), history), logits.argmax(-1))
 
 
 def test_draws_follow_the_filtered_distribution():
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0]).expand(4000, 1, 4)
     sampling = Sampling(temperature=0.7, top_k=3, top_p=None, ras_window=0)
-    ids = sample_ids(logits, sampling, torch.Generator().manual_seed(0), torch.zeros(4000, 1, 1, dtype=torch.long))
+    ids = sample_ids(logits, sampling, chances(4000, 1), torch.zeros(4000, 1, 1, dtype=torch.long))
     shares = torch.bincount(ids.flatten(), minlength=4) / 4000
     assert (shares - filter_logits(logits[0, 0], sampling).softmax(-1)).abs().max() < 0.03
 
@@ -118,7 +124,7 @@ FLAT[..., 7] = 1e-3
 
 def redrawn(history, logits=FLAT, **knobs):
     "Which codebooks were drawn again, when greedy wants id 7."
-    ids = sample_ids(logits, Sampling(0, None, None, **knobs), torch.Generator().manual_seed(0), history[None])
+    ids = sample_ids(logits, Sampling(0, None, None, **knobs), chances(1), history[None])
     return (ids[0] != logits[0].argmax(-1)).tolist()
 
 
@@ -154,7 +160,7 @@ def test_the_second_draw_is_from_the_raw_distribution():
     logits = torch.zeros(3000, 1, 1026)
     logits[..., 7] = 3.0
     sampling = Sampling(temperature=0.01, top_k=1, top_p=1e-6)
-    ids = sample_ids(logits, sampling, torch.Generator().manual_seed(0), torch.full((3000, 1, 7), 7))
+    ids = sample_ids(logits, sampling, chances(3000, 1), torch.full((3000, 1, 7), 7))
     assert len(ids.unique()) > 500                               # top-k 1 would leave one
     assert abs((ids == 7).float().mean().item() - logits[0, 0].softmax(-1)[7].item()) < 0.01
 
@@ -162,14 +168,50 @@ def test_the_second_draw_is_from_the_raw_distribution():
 def test_rows_and_codebooks_repeat_on_their_own():
     logits, history = FLAT.repeat(2, 1, 1), torch.full((2, 8, 7), 3)
     history[1, 4] = 7
-    ids = sample_ids(logits, Sampling(0, None, None), torch.Generator().manual_seed(0), history)
+    ids = sample_ids(logits, Sampling(0, None, None), chances(2), history)
     assert (ids != 7).nonzero().tolist() == [[1, 4]]
 
 
-def test_draws_repeat_with_the_generator_and_leave_the_global_state():
+def test_draws_repeat_with_the_seed_and_leave_the_global_state():
     logits, history = torch.randn(2, 8, 1026), torch.full((2, 8, 7), 3)
-    draw = lambda seed: untouched(lambda: sample_ids(logits, Sampling(), torch.Generator().manual_seed(seed), history))
+    draw = lambda seed: untouched(lambda: sample_ids(logits, Sampling(), chances(2, seed=seed), history))
     assert torch.equal(draw(1), draw(1)) and not torch.equal(draw(1), draw(2))
+
+
+# Draws
+
+def test_draws_follow_the_distribution():
+    share = torch.tensor([0.05, 0.4, 0.0, 0.25, 0.3])
+    ids = draw_ids(share.log().expand(20_000, 5), torch.rand(20_000, generator=torch.Generator().manual_seed(0)))
+    assert (torch.bincount(ids, minlength=5) / 20_000 - share).abs().max() < 0.015
+
+
+@pytest.mark.parametrize("chance", (0.0, 0.5, 1 - 2**-24))
+@pytest.mark.parametrize("ids", (1, 2, 700))
+def test_what_has_no_probability_is_never_drawn(chance, ids):
+    "Not even by the largest number that a generator gives."
+    logits = torch.full((200, 1026), -math.inf)
+    allowed = torch.stack([torch.randperm(1026, generator=torch.Generator().manual_seed(row))[:ids] for row in range(200)])
+    logits.scatter_(1, allowed, torch.randn(200, ids, generator=torch.Generator().manual_seed(1)))
+    drawn = draw_ids(logits, torch.full((200,), chance))
+    assert (allowed == drawn[:, None]).any(1).all()
+
+
+def test_a_row_draws_the_same_in_any_company():
+    logits, history = torch.randn(5, 8, 1026), torch.full((5, 8, 7), 3)
+    together = sample_ids(logits, Sampling(), chances(5), history)
+    for row in range(5):
+        assert torch.equal(sample_ids(logits[row, None], Sampling(), chances(5)[row, None], history[row, None])[0], together[row])
+
+
+def test_logits_that_are_no_numbers_draw_some_id():
+    "The engine says what is wrong with them; an index beyond the vocabulary would come first, and end a CUDA process."
+    assert 0 <= draw_ids(torch.full((1, 10), math.nan), torch.tensor([0.5])) < 10
+
+
+@pytest.mark.parametrize("columns", (1, 7, 100, 3000))
+def test_a_larger_budget_does_not_change_how_a_sample_begins(columns):
+    assert torch.equal(chances(columns), chances(4000)[:columns])
 
 
 # Stop rules

@@ -1,45 +1,49 @@
-"""The decode loop: transformers' `generate` and the original's numbers as oracles, stop reasons, streams, traces."""
+"""The decode loop: transformers' `generate` and the original's numbers as oracles, ramps, batches, room."""
+import copy
 import json
 import math
 import os
-import threading
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ToneCodec, endless, joined, random_codes, saying, untouched
+from conftest import EDGE, GREEDY, endless, prompt_of, saying, seeded
 from safetensors.torch import load_file
 from transformers import HiggsAudioV2Config, HiggsAudioV2ForConditionalGeneration
 
 from voicelab import engine
-from voicelab.audio import Audio
-from voicelab.budget import Budget, columns_for_frames
-from voicelab.chatml import PROMPT_FORMS, Prompt, clone_messages, render
-from voicelab.codec import STREAM_BOS, STREAM_EOS, delay
-from voicelab.control import STOP_REASONS, Control, Sampling
-from voicelab.engine import CachedNetwork, Chunk, EngineError, ModelInfo, Row, Session, decode, decode_codes
-from voicelab.models.tinycodec import TinyCodec, TinyCodecConfig, TinyCodecNet
+from voicelab.budget import columns_for_frames
+from voicelab.chatml import PROMPT_FORMS, Prompt
+from voicelab.codec import STREAM_BOS, STREAM_EOS, delay, undelay
+from voicelab.control import Sampling
+from voicelab.engine import (
+    CachedNetwork,
+    ColumnWriter,
+    EngineError,
+    PrefixStore,
+    Row,
+    check_memory,
+    check_room,
+    decode,
+    free_bytes,
+    row_bytes,
+)
+from voicelab.models.tiny import build_config
 
 PARITY = Path(os.environ.get("VOICELAB_PARITY") or Path(__file__).parents[1] / "../shared/parity")
 needs_parity = pytest.mark.skipif(
     not (PARITY / "higgs.safetensors").is_file(),
     reason=f"no parity vectors: {PARITY}/higgs.safetensors is absent (set VOICELAB_PARITY)")
-GREEDY, FORMS = Sampling.preset("greedy"), (*PROMPT_FORMS, None)
-EDGE = 1e4                                      # a logit that decides
+FORMS = (*PROMPT_FORMS, None)
 
 
-def prompt_of(tokenizer, form="assistant_ref", frames=20, text="Hello there.", seed=0):
-    if form is None: return render(clone_messages(text), tokenizer)
-    return render(clone_messages(text, random_codes(frames, seed=seed), "Reference words.", form=form), tokenizer)
-
-
-def columns_of(network, prompts, most):
+def columns_of(network, prompts, most, **options):
     "Columns [n_codebooks, n] and rows of greedy decoding without a budget, at most `most` of them."
-    *_, last = islice(decode(network, prompts, [most] * len(prompts), GREEDY, torch.Generator()), most)
+    steps = decode(network, prompts, [most] * len(prompts), GREEDY, seeded(*[0] * len(prompts)), **options)
+    *_, last = islice(steps, most)
     return [torch.stack(row.columns, 1) for row in last.rows], last.rows
 
 
@@ -106,7 +110,8 @@ def test_an_end_of_stream_equals_generate_up_to_it(tiny_network, tiny_tokenizer,
 def test_rows_of_a_batch_end_on_their_own(tiny_network, tiny_tokenizer):
     prompts, ends = [prompt_of(tiny_tokenizer, seed=seed, frames=9 + seed) for seed in range(4)], (9, 15, 35, 22)
     def wish(at, logits):
-        for row, end in enumerate(ends[:len(logits)]): logits[row, 0, STREAM_EOS] += EDGE * (at == end)
+        here = ends if len(logits) == len(ends) else [end for end in ends if at < end + 8]       # the others have left
+        for row, end in enumerate(here): logits[row, 0, STREAM_EOS] += EDGE * (at == end)
     with saying(tiny_network, wish): wanted = generated(tiny_network, prompts, 40)
     with saying(tiny_network, wish): mine, rows = columns_of(tiny_network, prompts, 60)
     for made, want, row, end in zip(mine, wanted, rows, ends):
@@ -179,10 +184,10 @@ def original_forms():
 @pytest.mark.parametrize("form", original_forms())
 def test_logits_equal_the_originals(original, form):
     prompt = original_prompt(original, form)
-    cached = CachedNetwork(original.network, [prompt], 1)
+    cached, columns = CachedNetwork(original.network, [prompt], 1, PrefixStore(), [0]), prompt.audio_columns.T[None]
     with torch.inference_mode():
-        hidden = original.network.model(input_ids=cached.ids, audio_input_ids=cached.audio,
-                                        audio_input_ids_mask=cached.audio_mask).last_hidden_state
+        hidden = original.network.model(input_ids=prompt.network_ids[None], audio_input_ids=columns,
+                                        audio_input_ids_mask=torch.ones(columns.shape[:2], dtype=torch.bool)).last_hidden_state
         text, audio = original.network.text_lm_head(hidden), original.network.audio_lm_head(hidden)[0]
     assert torch.allclose(text, original.tensors[f"{form}.text_logits"], atol=1e-4, rtol=0)
     audio = audio.view(len(prompt.ids), original.network.config.num_codebooks, -1)
@@ -210,10 +215,16 @@ def test_a_batch_of_all_forms_equals_the_originals(original):
 
 # A row and its ramp
 
-def row_of(drawn, most=100, books=8):
-    "A row fed with `drawn(column)` until it is done."
-    row = Row(books, most)
-    while not row.done: row.append(drawn(len(row.columns)))
+def row_of(drawn, most=100, row=None):
+    "A row for which the network wishes `drawn(column)`, until it is done."
+    empty = Prompt("", torch.zeros(0), torch.zeros(8, 0, dtype=torch.long), torch.zeros(0), None, "", [], 0)
+    writer, row = ColumnWriter([empty], [most], GREEDY, [torch.Generator()], "cpu"), row or Row(8)
+    while not row.done:
+        wished = torch.nn.functional.one_hot(drawn(len(row.columns)), 1026)[None].float()
+        if row.end is not None: writer.end_row(0, row.end)
+        (column,), (book,) = writer.write(wished)
+        row.append(column, int(writer.end), int(book))
+    assert torch.equal(row.codes, undelay(torch.stack(row.columns, 1)))
     return row, torch.stack(row.columns, 1)
 
 
@@ -249,20 +260,20 @@ def test_a_budget_of_frames_is_kept_exactly(most):
 
 
 def test_a_row_that_is_ending_keeps_its_reason():
-    row = Row(8, 100)
-    for _ in range(12): row.append(torch.full((8,), 5))
-    row.request_end("silence")
-    row.request_end("repetition")
-    while not row.done: row.append(torch.full((8,), 5))
+    row = Row(8)
+    def drawn(at):
+        if at == 12: row.request_end("silence"); row.request_end("repetition")
+        return torch.full((8,), 5)
+    row_of(drawn, row=row)
     assert (row.stop_reason, row.codes.shape[1]) == ("silence", 11)
     row.cut_off("timeout")
     assert row.stop_reason == "silence"
 
 
 def test_an_end_requested_first_of_all_gives_no_frame():
-    row = Row(8, 100)
+    row = Row(8)
     row.request_end("silence")
-    while not row.done: row.append(torch.full((8,), 5))
+    row_of(lambda at: torch.full((8,), 5), row=row)
     assert row.codes.shape == (8, 0) and len(row.columns) == 9
 
 
@@ -272,7 +283,7 @@ def test_a_ramp_lets_no_codebook_end_early(tiny_network, tiny_tokenizer):
         logits[..., (STREAM_BOS, STREAM_EOS)] = -math.inf
         if at > 12: logits[:, 1:, STREAM_EOS] = EDGE
     with saying(tiny_network, wish):
-        *_, last = decode(tiny_network, [prompt_of(tiny_tokenizer)], [11], GREEDY, torch.Generator())
+        *_, last = decode(tiny_network, [prompt_of(tiny_tokenizer)], [11], GREEDY, [torch.Generator()])
     assert last.rows[0].codes.shape[1] == 11 and len(last.rows[0].columns) == 20
 
 
@@ -280,7 +291,7 @@ def test_the_window_of_repeats_reaches_back_into_the_reference(tiny_network, tin
     prompts, seen = [prompt_of(tiny_tokenizer, frames=6), prompt_of(tiny_tokenizer, None)], []
     original = engine.sample_ids
     monkeypatch.setattr(engine, "sample_ids", lambda *args: (seen.append(args[3]), original(*args))[1])
-    steps = decode(tiny_network, prompts, [40, 40], Sampling(ras_window=20, seed=0), torch.Generator().manual_seed(0))
+    steps = decode(tiny_network, prompts, [40, 40], Sampling(ras_window=20, seed=0), seeded(0, 1))
     *_, last = islice(steps, 10)
     before = [prompts[0].audio_columns, torch.zeros(8, 0, dtype=torch.long)]
     for step, history in enumerate(seen):
@@ -290,354 +301,143 @@ def test_the_window_of_repeats_reaches_back_into_the_reference(tiny_network, tin
             assert torch.equal(history[row], past[:, -20:])
 
 
-def test_a_prompt_longer_than_the_context_is_refused_before_any_work(tiny_network, tiny_tokenizer):
-    with pytest.raises(EngineError, match=r"^prompt: \d+ positions and 5009 columns exceed the context of 4096$"):
-        make(tiny_network, tiny_tokenizer, texts=("Fine.", "Too long."), frames=(20, 5000))
+def sampled(network, prompts, seeds, most=40, sampling=Sampling(temperature=1.5), **options):
+    "Columns of each row, sampled."
+    *_, last = decode(network, prompts, [most] * len(prompts), sampling, seeded(*seeds), **options)
+    return [torch.stack(row.columns, 1) for row in last.rows]
 
 
-# Sessions
+# Batches
 
-INFO = ModelInfo("random", "higgs-audio-v2", "0", "0" * 64, "tones", "none")
-
-
-def make(network, tokenizer, codec=None, *, texts=("Hello there.",), frames=40, sampling=Sampling(seed=0),
-         control=Control()):
-    frames = frames if isinstance(frames, tuple) else (frames,) * len(texts)
-    budgets = [Budget("fixed", 1.0, most, columns_for_frames(most), None, "", "") for most in frames]
-    chunks = [Chunk(text, prompt_of(tokenizer, text=text), budget) for text, budget in zip(texts, budgets)]
-    return Session(network, codec or ToneCodec(), chunks, text=" ".join(texts), reference=None, sampling=sampling,
-                   control=control, model=INFO)
+def test_sampled_rows_are_what_they_are_alone(tiny_network, tiny_tokenizer):
+    prompts = [prompt_of(tiny_tokenizer, form, frames, seed=frames)
+               for form, frames in (("assistant_ref", 20), (None, 1), ("system_ref", 31), ("user_ref", 5))]
+    together = sampled(tiny_network, prompts, range(4))
+    for seed, (prompt, made) in enumerate(zip(prompts, together)):
+        assert torch.equal(sampled(tiny_network, [prompt], [seed])[0], made)
+    backwards = sampled(tiny_network, prompts[::-1], [3, 2, 1, 0])
+    for made, again in zip(together, backwards[::-1]): assert torch.equal(made, again)
 
 
-@pytest.fixture
-def speak(tiny_network, tiny_tokenizer):
-    "Run a session over a network that follows a wish; the session comes back with the pieces it gave."
-    def run(wish=endless, **options):
-        session = make(tiny_network, tiny_tokenizer, **options)
-        with saying(tiny_network, wish): pieces = list(session)
-        check(session)
-        return session.generation, pieces
-    return run
+def test_rows_leave_the_batch_and_the_others_go_on_as_they_were(tiny_network, tiny_tokenizer):
+    prompts, sizes = [prompt_of(tiny_tokenizer, frames=5 + 9 * n, seed=n) for n in range(4)], []
+    most = [30, 4, 17, 4]
+    def wish(at, logits): endless(at, logits); sizes.append(len(logits))
+    with saying(tiny_network, wish): steps = list(decode(tiny_network, prompts, most, GREEDY, seeded(0, 0, 0, 0)))
+    assert sizes == [4] * 13 + [2] * 13 + [1] * 13 and steps[-1].active == [0]
+    for prompt, frames, row in zip(prompts, most, steps[-1].rows):
+        assert (row.stop_reason, row.codes.shape[1]) == ("budget", frames)
+        with saying(tiny_network, endless): *_, alone = decode(tiny_network, [prompt], [frames], GREEDY, seeded(0))
+        assert torch.equal(alone.rows[0].codes, row.codes)
 
 
-def check(session, whole_stream=True):
-    "What holds for every generation, however it ended."
-    made, codec = session.generation, session.codec
-    assert made.stop_reason in STOP_REASONS
-    assert made.codes.dtype == torch.long and made.codes.shape[0] == 8
-    assert not made.codes.numel() or 0 <= made.codes.min() and made.codes.max() < 1024
-    offline = decode_codes(codec, made.codes)
-    hop = round(codec.sample_rate / codec.frame_rate)
-    assert len(made.audio.samples) == hop * made.codes.shape[1]
-    assert np.abs(made.audio.samples - offline.samples).max(initial=0) < 1e-4
-    check_trace(made, hop)
-    assert set(made.timings) >= {"prefill", "decode", "codec", "total", "rtf", "first_audio"}
-    assert repr(made) and made._repr_html_()
-    spoken = [chunk.codes for chunk in made.chunks if chunk.codes is not None]
-    assert torch.equal(torch.cat(spoken, 1) if spoken else made.codes, made.codes)
-
-
-def check_trace(made, hop):
-    trace = made.trace
-    promised = {"chunk", "column", "frame", "eos_probability", "rms_dbfs", "silent_frames", "repeated_frames", "ramp",
-                "eos_codebook"}
-    assert set(trace.columns) >= promised | {f"entropy_{k}" for k in range(8)}
-    for number, chunk in trace.groupby("chunk"): assert chunk.column.tolist() == list(range(len(chunk)))
-    assert trace.eos_probability.between(0, 1).all()
-    assert (trace[[f"entropy_{k}" for k in range(8)]].astype(float) >= 0).all(axis=None)
-    framed = trace[trace.frame >= 0]
-    assert framed.frame.is_monotonic_increasing and framed.frame.is_unique
-    assert framed.frame.between(0, made.codes.shape[1] - 1).all()
-    levels = np.square(made.audio.samples.astype(float)).reshape(-1, hop).mean(1)
-    for row in framed.itertuples(): assert 10 ** (row.rms_dbfs / 10) == pytest.approx(levels[row.frame], abs=1e-9)
-    assert trace.rms_dbfs.notna().equals(trace.frame >= 0) and trace.silent_frames.dtype == trace.frame.dtype == int
-
-
-def columns_by_chunk(made): return made.trace.groupby("chunk").size().tolist()
-
-
-# Why it stopped
-
-@pytest.mark.parametrize("book", range(8))
-def test_eos_by_any_codebook(speak, book):
-    def wish(at, logits):
-        endless(at, logits)
-        if at == 25: logits[:, book, STREAM_EOS] = EDGE
-    made, _ = speak(wish)
-    assert made.stop_reason == "eos" and made.codes.shape[1] == 24 - book
-    assert columns_by_chunk(made) == [columns_for_frames(24 - book)]
-    assert made.trace.ramp.sum() == 8 - book and made.trace.eos_codebook.dropna().unique().tolist() == [book]
-    assert made.trace.eos_probability[25] == pytest.approx(1) and made.trace.frame.max() == 23 - book
-
-
-@pytest.mark.parametrize("frames", (1, 8, 40))
-def test_the_budget_is_used_to_the_frame(speak, frames):
-    made, _ = speak(frames=frames)
-    assert made.stop_reason == "budget" and made.codes.shape[1] == frames
-    assert columns_by_chunk(made) == [frames + 9]
-    assert made.trace.frame.tolist() == [-1] * 8 + list(range(frames)) + [-1]
-
-
-@pytest.mark.parametrize("silent_frames", (3, 30))
-@pytest.mark.parametrize("context", (0, 2, 9))
-def test_silence_is_heard_and_ends_by_the_ramp(speak, silent_frames, context):
-    "From frame 30 the sound is silent, though the ids go on changing."
-    def wish(at, logits):
-        endless(at, logits)
-        logits[:, 0, :512] += EDGE * (1 if at > 30 else -1)
-    codec = ToneCodec(0, silent_below=512)
-    codec.context_frames = context
-    control = Control(silence_frames=silent_frames, repetition_frames=300)
-    made, pieces = speak(wish, codec=codec, frames=300, control=control)
-    silent = (made.codes[0] < 512).tolist()
-    frames = made.codes.shape[1]
-    assert made.stop_reason == "silence" and silent == [False] * 30 + [True] * (frames - 30)
-    late = 25 + context + 8                                 # sound comes in blocks, with context, and after the delay
-    assert 30 + silent_frames <= frames <= 30 + silent_frames + late
-    assert columns_by_chunk(made) == [frames + 9] and made.trace.ramp.sum() == 8
-    assert len(set(made.codes[0, 30:].tolist())) > 3
-    assert made.trace.silent_frames.max() >= silent_frames
-    assert all(codes.max() < 1024 for codes in codec.decoded)                           # no end of stream was decoded
-
-
-def test_a_pause_does_not_end_it(speak):
-    def wish(at, logits):
-        endless(at, logits)
-        logits[:, 0, :512] += EDGE * (1 if 20 < at < 40 else -1)
-    made, _ = speak(wish, codec=ToneCodec(0, silent_below=512), frames=80, control=Control(silence_frames=25))
-    assert made.stop_reason == "budget" and made.trace.silent_frames.max() == 19
-
-
-def test_silence_at_the_end_of_a_chunk_is_not_held_against_the_next(speak):
-    "Sound comes late: the end of a chunk is heard while the next is made."
-    def wish(at, logits):
-        endless(at, logits)
-        column = at % 69                                    # of the chunk: 60 frames in 69 columns
-        logits[:, 0, :512] += EDGE * (1 if at < 69 and column > 40 or at >= 69 and column < 15 else -1)
-    codec = ToneCodec(0, silent_below=512)
-    codec.context_frames = 9                                # the last 25 frames of the first chunk are heard 9 later
-    made, _ = speak(wish, codec=codec, texts=("One.", "Two."), frames=60, control=Control(silence_frames=22))
-    assert [chunk.stop_reason for chunk in made.chunks] == ["budget", "budget"]
-
-
-def test_a_circle_of_ids_ends_it(speak):
-    def wish(at, logits):
-        endless(at, logits)
-        if at > 20: logits[:, :, 100 + at % 3] += EDGE
-    made, _ = speak(wish, frames=300, control=Control(repetition_frames=12), sampling=Sampling(ras_window=0, seed=0))
-    assert made.stop_reason == "repetition"
-    assert made.codes.shape[1] == 20 + 3 + 12 + 7           # its first round, the circle, and the delay
-    assert columns_by_chunk(made) == [made.codes.shape[1] + 9]
-
-
-@pytest.mark.parametrize("limit, frames", [(0, 0), (5, 0), (20, 13), (30, 23)])
-def test_a_timeout_keeps_the_whole_frames(speak, monkeypatch, limit, frames):
-    now = [0.0]
-    monkeypatch.setattr(engine, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    def wish(at, logits):
-        endless(at, logits)
-        now[0] = at + 0.5
-    made, _ = speak(wish, control=Control(timeout_seconds=limit), texts=("One.", "Two."))
-    assert made.stop_reason == "timeout" and made.codes.shape[1] == frames
-    assert columns_by_chunk(made) == [limit + 1] and made.chunks[1].codes is None
-    assert made.timings["total"] == limit + 0.5
-
-
-def interrupt_at(column):
-    def wish(at, logits):
-        endless(at, logits)
-        if at == column: raise KeyboardInterrupt
-    return wish
-
-
-@pytest.mark.parametrize("column, frames", [(0, 0), (5, 0), (9, 1), (30, 22)])
-def test_ctrl_c_in_the_network_keeps_what_was_made(speak, tiny_network, tiny_tokenizer, column, frames):
-    made, pieces = speak(interrupt_at(column))
-    assert made.stop_reason == "interrupted" and made.codes.shape[1] == frames and len(made.trace) == column
-    assert len(joined(pieces)) == 320 * frames              # the stream gives the rest and ends
-    session = make(tiny_network, tiny_tokenizer)
-    with saying(tiny_network, interrupt_at(column)): ran = session.run()
-    assert torch.equal(ran.codes, made.codes) and ran.stop_reason == "interrupted"
-
-
-class Interrupted(ToneCodec):
-    "Ctrl-C in the nth call of decode."
-    def __init__(self, call): super().__init__(); self.call = call
-    def decode(self, codes):
-        if len(self.decoded) == self.call: self.call = -1; raise KeyboardInterrupt
-        return super().decode(codes)
-
-
-@pytest.mark.parametrize("call", (0, 1, 2))
-def test_ctrl_c_in_the_codec_keeps_what_was_made(tiny_network, tiny_tokenizer, call):
-    session = make(tiny_network, tiny_tokenizer, codec=Interrupted(call))
-    with saying(tiny_network, endless): pieces = list(session)
-    check(session)
-    assert session.generation.stop_reason == "interrupted" and 0 < session.generation.codes.shape[1] < 40
-    assert np.abs(joined(pieces) - session.generation.audio.samples).max() < 1e-4
-
-
-@pytest.mark.parametrize("call", (3, 4))
-def test_ctrl_c_while_it_finishes_loses_nothing(tiny_network, tiny_tokenizer, call):
-    "The last pieces and the decode of all codes: everything has been made by then."
-    session = make(tiny_network, tiny_tokenizer, codec=Interrupted(call))
-    with saying(tiny_network, endless): made = session.run()
-    check(session)
-    assert made.codes.shape[1] == 40 and made.stop_reason == "budget"
-
-
-@pytest.mark.parametrize("taken", (1, 2))
-def test_a_consumer_that_walks_away_keeps_what_was_made(tiny_network, tiny_tokenizer, taken):
-    session = make(tiny_network, tiny_tokenizer, texts=("One.", "Two."), frames=60)
+def test_rows_can_be_ended_one_by_one_from_outside(tiny_network, tiny_tokenizer):
     with saying(tiny_network, endless):
-        pieces = []
-        for piece in session:
-            pieces.append(piece)
-            if len(pieces) == taken: break
-    check(session)
-    made = session.generation
-    assert made.stop_reason == "interrupted" and made.chunks[1].codes is None
-    heard = joined(pieces)
-    assert np.abs(made.audio.samples[:len(heard)] - heard).max() < 1e-4
+        for step in decode(tiny_network, [prompt_of(tiny_tokenizer, seed=n) for n in range(3)], [40] * 3, GREEDY, seeded(0, 0, 0)):
+            made = len(step.rows[1].columns)
+            if made == 12: step.rows[1].request_end("silence")
+            if made == 15: step.rows[0].cut_off("timeout")
+    assert [row.stop_reason for row in step.rows] == ["timeout", "silence", "budget"]
+    assert [(len(row.columns), row.codes.shape[1]) for row in step.rows] == [(15, 7), (20, 11), (49, 40)]
 
 
-def test_ctrl_c_in_the_consumer_keeps_what_was_made(tiny_network, tiny_tokenizer):
-    session = make(tiny_network, tiny_tokenizer)
-    with saying(tiny_network, endless), pytest.raises(KeyboardInterrupt):
-        for _ in session: raise KeyboardInterrupt
-    check(session)
-    assert session.generation.stop_reason == "interrupted" and session.generation.codes.shape[1] >= 5
+def test_a_larger_budget_does_not_change_how_a_sample_begins(tiny_network, tiny_tokenizer):
+    with saying(tiny_network, endless): short, = sampled(tiny_network, [prompt_of(tiny_tokenizer)], [3], 10)
+    with saying(tiny_network, endless): long, = sampled(tiny_network, [prompt_of(tiny_tokenizer)], [3], 60)
+    assert torch.equal(short[:, :11], long[:, :11])
 
 
-@pytest.mark.parametrize("chunks", (1, 2))
-def test_stop_ends_after_the_column(tiny_network, tiny_tokenizer, chunks):
-    session = make(tiny_network, tiny_tokenizer, texts=("One.", "Two.")[:chunks])
-    def wish(at, logits):
-        endless(at, logits)
-        if at == 20: threading.Thread(target=session.stop).run()
-    with saying(tiny_network, wish): pieces = list(session)
-    check(session)
-    assert session.generation.stop_reason == "interrupted" and session.generation.codes.shape[1] == 21 - 8
-    assert columns_by_chunk(session.generation) == [21] and len(joined(pieces)) == 320 * 13
+# The beginning that prompts share
+
+def head_of(tokenizer, form, **options):
+    "Positions that prompts of one form and reference begin with."
+    one, other = (prompt_of(tokenizer, form, text=text, **options).ids for text in ("Yes.", "No."))
+    return int((one[:min(len(one), len(other))] == other[:min(len(one), len(other))]).long().cumprod(0).sum())
 
 
-def test_a_stop_during_the_last_column_of_a_chunk_starts_no_other(tiny_network, tiny_tokenizer):
-    session = make(tiny_network, tiny_tokenizer, texts=("One.", "Two."), frames=20)
-    def wish(at, logits):
-        endless(at, logits)
-        if at == 28: session.stop()
-    with saying(tiny_network, wish): list(session)
-    assert [chunk.stop_reason for chunk in session.generation.chunks] == ["budget", None]
-    assert session.generation.stop_reason == "budget" and session.generation.codes.shape[1] == 20
+@pytest.mark.parametrize("form", FORMS)
+def test_a_known_beginning_changes_nothing(tiny_network, tiny_tokenizer, form):
+    store, head = PrefixStore(), head_of(tiny_tokenizer, form)
+    for text in ("Hi.", "A longer text to say.", "Hi."):
+        prompt = prompt_of(tiny_tokenizer, form, text=text)
+        known = columns_of(tiny_network, [prompt], 40, prefixes=store, heads=[head])[0][0]
+        assert torch.equal(known, columns_of(tiny_network, [prompt], 40)[0][0])
+    assert store.read == 1 and head > 20
 
 
-def test_a_failure_is_not_swallowed(tiny_network, tiny_tokenizer):
-    session = make(tiny_network, tiny_tokenizer)
-    def wish(at, logits):
-        if at == 20: raise RuntimeError("out of memory")
-    with saying(tiny_network, wish), pytest.raises(RuntimeError, match="out of memory"): session.run()
-    assert session.generation.codes.shape[1] == 12
+def test_rows_with_other_beginnings_share_a_batch(tiny_network, tiny_tokenizer):
+    store, forms = PrefixStore(most=8), ("assistant_ref", None, "system_ref", "assistant_ref", None)
+    prompts = [prompt_of(tiny_tokenizer, form, frames, text=text, seed=frames) for form, frames, text in
+               zip(forms, (20, 1, 40, 20, 1), ("Hi.", "One two three.", "Four.", "Another text.", "Five."))]
+    heads = [head_of(tiny_tokenizer, form, frames=frames, seed=frames) for form, frames in zip(forms, (20, 1, 40, 20, 1))]
+    mine, _ = columns_of(tiny_network, prompts, 40, prefixes=store, heads=heads)
+    assert store.read == 3
+    for made, wanted in zip(mine, generated(tiny_network, prompts, 40)):
+        assert torch.equal(before_end(made), before_end(wanted))
 
 
-def test_a_session_runs_once(tiny_network, tiny_tokenizer):
-    session = make(tiny_network, tiny_tokenizer, frames=3)
-    made = session.run()
-    with pytest.raises(EngineError, match="^session: "): session.run()
-    assert session.generation is made
+def test_a_sample_does_not_depend_on_what_was_read_before(tiny_network, tiny_tokenizer):
+    store, prompt, head = PrefixStore(), prompt_of(tiny_tokenizer), head_of(tiny_tokenizer, "assistant_ref")
+    logits = [CachedNetwork(tiny_network, [prompt], 1, store, [head]).prefill() for _ in range(2)]
+    assert torch.equal(*logits) and store.read == 1
+    plain = CachedNetwork(tiny_network, [prompt], 1, PrefixStore(), [0]).prefill()
+    assert torch.allclose(logits[0], plain, atol=1e-4)
 
 
-# Seeds
-
-def test_a_seed_repeats_a_sample_and_leaves_the_global_state(speak):
-    run = lambda seed: untouched(lambda: speak(sampling=Sampling(seed=seed)))[0]
-    first, again, other = run(3), run(3), run(4)
-    assert torch.equal(first.codes, again.codes) and np.array_equal(first.audio.samples, again.audio.samples)
-    pd.testing.assert_frame_equal(first.trace, again.trace)
-    assert not torch.equal(first.codes, other.codes)
-
-
-def test_the_global_seed_has_no_say(speak):
-    with torch.random.fork_rng():
-        torch.manual_seed(1); np.random.seed(1)
-        first = speak()[0].codes
-        torch.manual_seed(2); np.random.seed(2)
-        assert torch.equal(speak()[0].codes, first)
+def test_the_store_tells_references_apart_and_keeps_the_latest(tiny_network, tiny_tokenizer):
+    store, head = PrefixStore(most=2), head_of(tiny_tokenizer, "assistant_ref")
+    take = lambda seed: store.take(tiny_network, prompt_of(tiny_tokenizer, seed=seed), head)
+    for seed in (0, 1, 0, 2, 0): take(seed)                  # the same text and length, other codes; 1 makes room for 2
+    assert store.read == 3 and len(store.kept) == 2
+    take(1)
+    assert store.read == 4
 
 
-def test_chunks_differ_though_the_text_is_the_same(speak):
-    made, _ = speak(texts=("Again.", "Again."), frames=20)
-    assert not torch.equal(made.chunks[0].codes, made.chunks[1].codes)
+# Room
+
+@pytest.mark.parametrize("positions, reference, columns, says", [
+    (300, 200, 3796, None),
+    (300, 200, 3797, "reference: 200 columns and 3897 positions of text and budget exceed the context of 4096; at most 199 columns"),
+    (5000, 4800, 300, "reference: 4800 columns and 500 positions of text and budget exceed the context of 4096; at most 3596 columns"),
+    (5000, 0, 300, "prompt: 5000 positions and 300 columns exceed the context of 4096"),
+    (500, 300, 9000, "prompt: 500 positions and 9000 columns exceed the context of 4096")])
+def test_what_does_not_fit_the_context_is_named(positions, reference, columns, says):
+    if says is None: return check_room(4096, positions, reference, columns)
+    with pytest.raises(EngineError) as error: check_room(4096, positions, reference, columns)
+    assert str(error.value).startswith(says) and "\n" not in str(error.value)
 
 
-# Streams
-
-@pytest.fixture(scope="module")
-def tiny_codec():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return TinyCodec(TinyCodecNet(TinyCodecConfig(channels=32, vocoder_channels=48)), "small")
-
-
-@pytest.mark.parametrize("frames", [(1,), (3,), (13,), (60,), (30, 1, 12)])
-def test_a_stream_joins_to_the_offline_decode(speak, tiny_codec, frames):
-    made, pieces = speak(codec=tiny_codec, frames=frames, texts=("One.", "Two.", "Three.")[:len(frames)])
-    offline = tiny_codec.decode(made.codes).samples
-    assert made.codes.shape[1] == sum(frames) and len(offline) == 960 * sum(frames)
-    assert np.abs(joined(pieces) - offline).max() < 1e-4 and np.abs(made.audio.samples - offline).max() < 1e-4
-    assert made.trace.rms_dbfs.notna().sum() == sum(frames)
+def test_a_batch_that_does_not_fit_is_refused_with_the_largest_that_does(tiny_network, monkeypatch):
+    row = row_bytes(tiny_network, 200, 100)
+    assert row > 300 * 2 * 2 * 64 * 4                        # two layers of keys and values, 64 wide, float32
+    monkeypatch.setattr(engine, "free_bytes", lambda device: 7.5 * row)
+    check_memory(tiny_network, 7, 200, 100)
+    with pytest.raises(EngineError, match=r"^texts: a batch of 8 rows of 300 positions needs .* at most 7 rows fit$"):
+        check_memory(tiny_network, 8, 200, 100)
 
 
-def test_a_sample_without_a_frame_is_a_sample(speak):
-    def wish(at, logits):
-        endless(at, logits)
-        if at == 1: logits[:, 0, STREAM_EOS] = EDGE
-    made, pieces = speak(wish)
-    assert (made.stop_reason, made.codes.shape, made.audio.seconds, pieces) == ("eos", (8, 0), 0, [])
-    assert made.timings["rtf"] == math.inf and columns_by_chunk(made) == [9]
+def test_free_memory_is_known_here(): assert free_bytes(torch.device("cpu")) > 1e6
 
 
-def test_an_empty_chunk_among_others(speak):
-    def wish(at, logits):
-        endless(at, logits)
-        if at == 30: logits[:, 0, STREAM_EOS] = EDGE         # the first column but one of the second chunk
-    made, pieces = speak(wish, texts=("One.", "Two.", "Three."), frames=20)
-    assert [chunk.codes.shape[1] for chunk in made.chunks] == [20, 0, 20] and made.stop_reason == "budget"
-    assert np.abs(joined(pieces) - made.audio.samples).max() < 1e-4
+# The step on a device
+
+@pytest.mark.parametrize("released", (False, True))
+def test_a_step_asks_the_device_nothing(tiny_tokenizer, released):
+    "On the meta device there are no numbers, so whatever waits for one fails: only the poll of a column may."
+    shape = dict(hidden_size=3072, layers=28, heads=24, intermediate_size=8192) if released else {}
+    config = build_config(tiny_tokenizer, **shape)
+    with torch.device("meta"): network = HiggsAudioV2ForConditionalGeneration(config).eval().bfloat16()
+    prompts = [prompt_of(tiny_tokenizer, frames=n) for n in (9, 20)]
+    cached = CachedNetwork(network, prompts, 30, PrefixStore(), [0, 0])
+    writer = ColumnWriter(prompts, [20, 20], Sampling(), seeded(0, 1), torch.device("meta"))
+    logits = torch.empty(2, 8, 1026, device="meta")
+    for _ in range(3):
+        ids, books = writer.write(logits)
+        logits = cached.step(ids)
+    assert logits.shape == (2, 8, 1026) and logits.dtype == torch.float32 and books.shape == (2,)
 
 
-def test_sound_comes_while_it_is_made(tiny_network, tiny_tokenizer):
-    session, made = make(tiny_network, tiny_tokenizer, frames=100), []
-    with saying(tiny_network, endless):
-        for piece in session: made.append(len(session.trace))
-    assert made[0] == 8 + 5 + 2 and made == sorted(made) and made[-1] == 109
-    assert 0 < session.generation.timings["first_audio"] < session.generation.timings["total"]
-
-
-def test_stray_stream_begins_are_held_back_or_clipped(speak):
-    def wish(at, logits):
-        endless(at, logits)
-        if at == 20: logits[:, 0, STREAM_BOS] = EDGE         # frame 19, codebook 0
-    made, _ = speak(wish)
-    assert made.codes.shape[1] == 40 and made.codes[0, 19] == 1023
-    made, _ = speak(wish, frames=20)                         # the last frame: it is not heard
-    assert made.codes.shape[1] == 19 and columns_by_chunk(made) == [29]
-
-
-def test_a_generation_carries_what_it_was_made_of(speak):
-    control, sampling = Control(silence_frames=77), Sampling(temperature=0.5, seed=9)
-    made, _ = speak(texts=("One.", "Two."), frames=(10, 20), control=control, sampling=sampling)
-    assert (made.text, made.control, made.sampling, made.model) == ("One. Two.", control, sampling, INFO)
-    assert made.prompt is made.chunks[0].prompt and made.budget is made.chunks[0].budget
-    assert made.audio.rate == 8000 and isinstance(made.audio, Audio)
-    assert [chunk.text for chunk in made.chunks] == ["One.", "Two."] and columns_by_chunk(made) == [19, 29]
-    assert made.stop_reason == "budget" and made.timings["rtf"] > 0
-    total = made.timings["total"]
-    assert sum(made.timings[part] for part in ("prefill", "decode", "codec")) <= total
-
-
-def test_the_reason_of_several_chunks_is_the_first_that_is_not_eos(speak):
-    def wish(at, logits):
-        endless(at, logits)
-        if at in (10, 18 + 29 + 10): logits[:, 0, STREAM_EOS] = EDGE
-    made, _ = speak(wish, texts=("One.", "Two.", "Three."), frames=20)
-    assert [chunk.stop_reason for chunk in made.chunks] == ["eos", "budget", "eos"] and made.stop_reason == "budget"
+def test_bfloat16_decodes(tiny_network, tiny_tokenizer):
+    network, prompts = copy.deepcopy(tiny_network).bfloat16(), [prompt_of(tiny_tokenizer, frames=n) for n in (9, 20)]
+    with saying(network, endless): made = sampled(network, prompts, (0, 1), 20)
+    assert [each.shape for each in made] == [(8, 29)] * 2 and not torch.equal(*made)

@@ -95,10 +95,10 @@ def test_without_a_reference(model):
 
 
 def test_the_reference_is_heard(model, root):
-    "Each of the four shipped voices: a clone is nearer to its own reference than to the others on average."
+    "Each of the shipped voices: a clone is nearer to its own reference than to the others on average."
     words = dict(line.split("\t") for line in (root / "data/voices/transcripts.tsv").read_text().splitlines())
     voices = [vl.Reference(root / f"data/voices/{name}.wav", transcript=said, consent="synthetic") for name, said in words.items()]
-    made = [model.clone("The children are playing in the park.", reference=voice, seed=0).audio for voice in voices]
+    made = [model.clone("The children are playing in the park.", reference=voice, seed=1).audio for voice in voices]
     table = np.array([[similarity(clone, voice).value for voice in voices] for clone in made])
     apart = table[~np.eye(len(voices), dtype=bool)]
     assert table.diagonal().mean() > apart.mean() + 0.05
@@ -109,6 +109,56 @@ def test_a_long_text_is_cut_into_chunks_and_nothing_is_lost(model, reference):
     made = model.clone(text, reference=reference, seed=0)
     assert len(made.chunks) > 1 and " ".join(c.text for c in made.chunks).split() == text.split()
     assert made.codes.shape[1] == sum(c.codes.shape[1] for c in made.chunks)
+
+
+LONG = "The rain came first. Then the wind turned to the north. By the evening the windows were white. " \
+       "Nobody in the harbour had seen so much snow before. The boats lay still and the gulls were silent. " \
+       "In the morning the children ran down to the water to see the ice."
+
+
+def test_a_long_text_is_planned_before_it_is_said(model, reference):
+    plan = model.plan(LONG, reference=reference, turns=2)
+    made = model.clone(LONG, reference=reference, seed=0, turns=2)
+    assert [chunk.text for chunk in plan.chunks] == [chunk.text for chunk in made.chunks] and len(plan.chunks) >= 3
+    assert plan.table.turns.tolist()[:3] == [0, 1, 2] and plan.context == model.network.config.max_position_embeddings
+    for planned, chunk in zip(plan.chunks, made.chunks):
+        assert len(chunk.prompt.ids) <= planned.positions and len(chunk.prompt.codes) <= 1 + planned.turns
+    shown = [chunk.codes for chunk in made.chunks[:2] if chunk.stop_reason == "eos"]
+    assert [codes.tolist() for codes in made.chunks[2].prompt.codes[1:]] == [codes.tolist() for codes in shown]
+    assert all(len(chunk.prompt.codes) == 1 for chunk in model.clone(LONG, reference=reference, seed=0, turns=0).chunks)
+
+
+def test_a_batch_is_what_clone_makes_one_by_one(model, reference, root):
+    "With and without a reference, short and long."
+    other = vl.Reference(root / VOICE[0], transcript="The old library opens.", consent="synthetic")
+    texts, references = [TEXT, "One two three.", LONG, TEXT], [reference, None, reference, other]
+    together = model.clone_batch(texts, references=references, seeds=[0, 1, 2, 3], turns=1)
+    assert len(together) == 4 and all(made.timings["rows"] == 4 for made in together)
+    for seed, (text, voice, made) in enumerate(zip(texts, references, together)):
+        alone = model.clone(text, reference=voice, seed=seed, turns=1)
+        assert torch.equal(alone.codes, made.codes) and made.stop_reason == alone.stop_reason and made.text == text
+        assert np.array_equal(alone.audio.samples, made.audio.samples) and made.reference is voice
+
+
+def test_a_voice_is_read_once_for_many_texts(model, root):
+    voice = vl.Reference(root / VOICE[0], transcript="The old library opens at nine.", consent="synthetic")
+    before = model.prefixes.read
+    for text in ("One.", "Two three."): model.clone(text, reference=voice, sampling="greedy", seed=0)
+    model.clone_batch(["Four.", "Five six."], references=voice, seeds=0, sampling="greedy")
+    assert model.prefixes.read == before + 1
+
+
+@pytest.mark.parametrize("texts, options, error, says", [
+    ([], {}, EngineError, "texts: must be a list of at least one text, got []"), ("Hello.", {}, EngineError, "texts: must be a list"),
+    (["One.", "Two."], dict(seeds=[1]), EngineError, "seeds: need one for each of 2 texts, got 1"),
+    (["One.", "Two."], dict(references=[None] * 3), EngineError, "references: need one for each of 2 texts, got 3"),
+    (["One.", " "], {}, TextError, r"texts[1]: text: nothing to say"), (["One.", 7], {}, TextError, "texts[1]: text: must be a string"),
+    (["One."], dict(references=["no-such.wav"]), AudioError, "texts[0]: "), (["One."], dict(turns=-1), EngineError, "turns: must be"),
+    (["One."], dict(seeds=[-1]), ControlError, "texts[0]: seed")])
+def test_bad_batches_are_one_clear_line(model, texts, options, error, says, monkeypatch):
+    monkeypatch.setattr(model.network, "forward", None)
+    with pytest.raises(error) as caught: model.clone_batch(texts, **options)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_budget_ends_it_to_the_frame(model, reference):

@@ -11,8 +11,8 @@ import torch
 
 from voicelab import metrics
 from voicelab.audio import Audio, Reference
-from voicelab.engine import Generation
 from voicelab.metrics import Measure, Report, compare, judged, measure, similarity, unavailable
+from voicelab.session import Generation
 from voicelab.settings import Settings
 
 NAMES = ["duration_ratio", "silence_ratio", "length", "level", "clipping", "similarity"]

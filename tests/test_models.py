@@ -1,6 +1,7 @@
 """Checkpoints that fit and that do not, the released codec in small, and models that can't be had."""
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from conftest import endless, joined, random_codes, saying, untouched
 from safetensors.torch import load_file, save_file
 from transformers import (
     DacConfig,
+    HiggsAudioV2ForConditionalGeneration,
     HiggsAudioV2TokenizerConfig,
     HiggsAudioV2TokenizerModel,
     HubertConfig,
@@ -27,7 +29,15 @@ from voicelab.budget import Budget
 from voicelab.codec import Codec, StreamDecoder
 from voicelab.control import Sampling
 from voicelab.lab import ModelError, VoiceModel, load
-from voicelab.models.checkpoint import CheckpointError, check_shapes, checkpoint_sha256, stored_shapes
+from voicelab.models import checkpoint
+from voicelab.models.checkpoint import (
+    CheckpointError,
+    check_shapes,
+    checkpoint_sha256,
+    joined_shape,
+    missing_files,
+    stored_parts,
+)
 from voicelab.models.higgs import HiggsCodec, load_codec, load_folder
 from voicelab.models.tiny import build_tokenizer, save_checkpoint
 from voicelab.models.tinycodec import TinyCodec, TinyCodecConfig, TinyCodecNet
@@ -180,10 +190,11 @@ def test_damaged_json(folder, name, content):
     assert message.startswith(f"{folder / name}: ")
 
 
-@pytest.mark.parametrize("kind", ("llama", None, "higgs_audio"))
+@pytest.mark.parametrize("kind", ("llama", None, "qwen3"))
 def test_another_model_type(folder, kind):
     change(folder / "config.json", lambda config: config.update(model_type=kind))
-    assert refusal(load_folder, folder) == f"{folder / 'config.json'}: model_type must be higgs_audio_v2, got {kind!r}"
+    message = f"{folder / 'config.json'}: model_type must be higgs_audio_v2 or higgs_audio, got {kind!r}"
+    assert refusal(load_folder, folder) == message
     change(folder / "config.json", lambda config: config.update(model_type="higgs_audio_v2"))
     change(folder / "codec/config.json", lambda config: config.update(model_type=kind))
     message = f"model_type must be voicelab_tiny_codec or higgs_audio_v2_tokenizer, got {kind!r}"
@@ -237,8 +248,59 @@ def test_a_vocabulary_larger_than_the_network(folder, tiny_network):
 
 
 def test_check_shapes_is_silent_where_all_fits(written):
-    shapes = stored_shapes(written)
+    shapes = {name: joined_shape(rows) for name, rows in stored_parts(written).items()}
     assert check_shapes(shapes, shapes, written) is None
+
+
+def test_many_faults_are_counted(folder):
+    change(folder / "model.safetensors", lambda state: [state.pop(name) for name in list(state)[3:]])
+    message = refusal(load_folder, folder)
+    assert re.search(r"missing .* and \d+ more$", message) and len(message) < 900
+
+
+def test_a_shard_that_is_not_there(folder, tiny_network):
+    (folder / "model.safetensors").unlink()
+    tiny_network.save_pretrained(folder, max_shard_size="500KB")
+    shard = sorted(folder.glob("model-*.safetensors"))[1]
+    assert missing_files(folder) == []
+    shard.unlink()
+    assert refusal(load_folder, folder) == f"{shard}: is missing, but model.safetensors.index.json names it"
+    assert missing_files(folder) == [shard.name]
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": 7}')
+    assert "must hold a weight_map" in refusal(load_folder, folder)
+
+
+def test_what_an_empty_folder_lacks(tmp_path): assert missing_files(tmp_path) == ["config.json", "*.safetensors"]
+
+
+def test_a_large_file_is_sampled(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "WHOLE_BYTES", 3 << 20)
+    file, content = tmp_path / "model.safetensors", bytearray(np.random.default_rng(0).bytes(5 << 20))
+    def hashed():
+        file.write_bytes(content)
+        return checkpoint_sha256(tmp_path)
+    first = hashed()
+    assert first.startswith("sampled:") and len(checkpoint.short_id(first)) == 12
+    content[2 << 20] ^= 1                                       # the first byte of a sample
+    second = hashed()
+    assert second != first
+    content += b"!"
+    assert hashed() != second
+    del content[3 << 20:]
+    assert not hashed().startswith("sampled:")
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float16))
+def test_a_network_is_what_transformers_makes_of_it(written, dtype):
+    ours = load_folder(written, dtype=dtype).network
+    theirs = HiggsAudioV2ForConditionalGeneration.from_pretrained(written, dtype=dtype, local_files_only=True)
+    for part in ("named_parameters", "named_buffers"):
+        wanted, got = (dict(getattr(network, part)()) for network in (theirs, ours))
+        assert list(wanted) == list(got) and all(wanted[name].dtype == got[name].dtype for name in wanted)
+        assert all(torch.equal(wanted[name], got[name]) for name in wanted)
+    assert ours.dtype == ours.config.dtype == dtype and not ours.training and ours.config.max_position_embeddings == 8192
+    ids = torch.arange(9)[None]
+    with torch.inference_mode(): assert torch.equal(ours(input_ids=ids).logits, theirs.eval()(input_ids=ids).logits)
 
 
 # The released codec, in small
@@ -397,7 +459,7 @@ def test_the_longest_text_is_planned_at_once(written):
 @pytest.mark.parametrize("name", ("giant", "a/b/c", "./nowhere", "/nowhere", ""))
 def test_unknown_models(name):
     with pytest.raises(ModelError) as error: load(name)
-    assert str(error.value).startswith("model: must be one of tiny, higgs-v2, a folder or a hub id, got ")
+    assert str(error.value).startswith("model: must be one of tiny, higgs-v2, higgs-v2-original, a folder or a hub id, got ")
 
 
 def test_a_missing_shipped_checkpoint_is_one_line(monkeypatch, tmp_path):
@@ -407,8 +469,8 @@ def test_a_missing_shipped_checkpoint_is_one_line(monkeypatch, tmp_path):
 
 def test_models_are_listed_without_the_hub():
     table = lab.known_models()
-    assert list(table.name) == ["tiny", "higgs-v2"]
-    assert {"source", "size", "license", "languages", "here"} <= set(table.columns)
+    assert list(table.name) == ["tiny", "higgs-v2", "higgs-v2-original"]
+    assert {"source", "size", "license", "languages", "here", "lacks"} <= set(table.columns)
 
 
 NO_HUB = "model: bosonai/higgs-audio-v2-generation-3B-base is not on this machine"

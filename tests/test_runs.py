@@ -27,8 +27,9 @@ from voicelab import runs
 from voicelab.audio import Audio, Reference, load_audio, read_info
 from voicelab.budget import make_budget
 from voicelab.control import Control, Sampling
-from voicelab.engine import Generation, ModelInfo
+from voicelab.engine import ModelInfo
 from voicelab.runs import Run, RunError, plain, safe_name
+from voicelab.session import Generation
 from voicelab.settings import SettingsError
 
 TEXT = "Seven grey geese fly."

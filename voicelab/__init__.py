@@ -4,9 +4,9 @@ __version__ = "0.1.0"
 from voicelab.audio import Audio, Reference, load_audio
 from voicelab.budget import Budget
 from voicelab.control import Control, Sampling
-from voicelab.engine import Generation
 from voicelab.lab import VoiceModel, load
 from voicelab.runs import Run
+from voicelab.session import Generation
 from voicelab.settings import read_settings
 
 __all__ = ["Audio", "Budget", "Control", "Generation", "Reference", "Run", "Sampling", "VoiceModel", "load", "load_audio",

@@ -23,7 +23,7 @@ from fastcore.basics import patch
 
 from .audio import SILENT_DB, Audio, Reference
 from .budget import rule_seconds, speaking_rate
-from .engine import Generation
+from .session import Generation
 from .settings import QualityThresholds, Settings, read_settings
 
 # %% ../nbs/09_metrics.ipynb #5988d001

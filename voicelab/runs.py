@@ -32,8 +32,8 @@ from fastcore.basics import patch
 import voicelab.metrics  # gives `Generation` its `report`
 
 from .audio import Audio, Reference, data_url, load_audio
-from .engine import Generation
 from .files import append_whole, safe_name, sync_folder, write_whole
+from .session import Generation
 from .text import language_of
 
 # %% ../nbs/10_runs.ipynb #e27f6e85

@@ -7,7 +7,6 @@ codebook 0 (which carries the phonemes) put into the model's mouth, so that it o
 """
 import argparse
 
-import numpy as np
 import torch
 from evaluate import Bench, Speaker, distances, sentence
 from measures import mean_interval, scale_interval
@@ -15,7 +14,6 @@ from measures import mean_interval, scale_interval
 import voicelab as vl
 from voicelab.codec import STREAM_EOS
 from voicelab.control import choose_sampling
-
 
 def with_codebook_0(model, codes, clone):
     "What `clone()` makes while codebook 0 follows `codes` [8, frames] and ends behind them."

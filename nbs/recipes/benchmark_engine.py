@@ -1,0 +1,143 @@
+"""Steps a second of voicelab's engine and of transformers' `generate`, over the same network, in the same run.
+
+    python nbs/recipes/benchmark_engine.py                                        # a scaled shape, on the CPU
+    python nbs/recipes/benchmark_engine.py --shape 3b --device cuda --dtype bfloat16 --bandwidth 3350 --batch 1 4 16
+
+Weights are random: what is said is noise, how long it takes is not. Nobody ends: every row gets `--columns` columns after a
+prompt of `--positions` positions, most of them a reference. Prompts are read before the clock starts. A step reads
+the weights of the audio path once and the keys and values of every row; with the `--bandwidth` of the device that gives the
+most steps a second that it could do, and the share of it that was reached. Speech is 25 steps a second.
+"""
+import argparse
+import json
+import time
+from itertools import islice
+
+import pandas as pd
+import torch
+from transformers import HiggsAudioV2Config, HiggsAudioV2ForConditionalGeneration
+
+from voicelab.chatml import Prompt, clone_messages, render
+from voicelab.codec import STREAM_BOS, STREAM_EOS
+from voicelab.control import Sampling
+from voicelab.engine import decode
+from voicelab.models.tiny import build_config, build_tokenizer
+
+STEPS_A_SECOND = 25
+# hidden, layers, heads, heads of keys and values, width of a head, feed-forward; None: as in the tiny model
+SHAPES = {"tiny": None, "scaled": (768, 7, 6, 2, 128, 2048), "3b": (3072, 28, 24, 8, 128, 8192)}
+VOCABULARY = 128_256            # of the released tokenizer
+
+
+def build(shape: str, device: str, dtype: torch.dtype) -> HiggsAudioV2ForConditionalGeneration:
+    "A network of random weights that never wishes to begin or to end."
+    tokenizer = build_tokenizer()
+    config = build_config(tokenizer)
+    if SHAPES[shape]:
+        hidden, layers, heads, kv_heads, head_dim, feed_forward = SHAPES[shape]
+        config = HiggsAudioV2Config(**{**config.to_dict(), **dict(
+            hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv_heads,
+            head_dim=head_dim, intermediate_size=feed_forward, max_position_embeddings=8192,
+            vocab_size=VOCABULARY if shape == "3b" else len(tokenizer))})
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device): network = HiggsAudioV2ForConditionalGeneration(config).eval()
+    finally: torch.set_default_dtype(before)
+    rows = network.audio_lm_head.weight.data.view(config.num_codebooks, -1, config.hidden_size)
+    rows[:, (STREAM_BOS, STREAM_EOS)] = 0           # a logit of 0 is never the greatest of 1026
+    return network
+
+
+def make_prompts(batch: int, positions: int) -> list[Prompt]:
+    "Prompts of exactly `positions` positions, each with a reference of its own."
+    tokenizer = build_tokenizer()
+    def prompt(frames, seed):
+        codes = torch.randint(0, 1024, (8, frames), generator=torch.Generator().manual_seed(seed))
+        return render(clone_messages("A text to say.", codes, "What is said in it."), tokenizer)
+    least = len(prompt(1, 0).ids)
+    if positions < least: raise SystemExit(f"--positions: must be at least {least}, got {positions}")
+    return [prompt(1 + positions - least, seed) for seed in range(batch)]
+
+
+def clock(device: str) -> float:
+    "Seconds, once the device has done what it was asked."
+    if device.startswith("cuda"): torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def time_voicelab(network, prompts: list[Prompt], columns: int, device: str) -> tuple[float, torch.Tensor]:
+    "Steps a second without the first, and the columns [batch, n_codebooks, columns]."
+    steps = decode(network, prompts, [columns] * len(prompts), Sampling.preset("greedy"), [torch.Generator()] * len(prompts))
+    next(steps)
+    begun = clock(device)
+    *_, last = islice(steps, columns - 1)
+    return (columns - 1) / (clock(device) - begun), torch.stack([torch.stack(row.columns, 1) for row in last.rows])
+
+
+def time_generate(network, prompts: list[Prompt], columns: int, device: str, cache: str) -> tuple[float, torch.Tensor]:
+    "As `time_voicelab`: the time of one column is taken off that of all."
+    ids, audio = (torch.stack(parts).to(device) for parts in zip(*((p.network_ids, p.audio_columns.T) for p in prompts)))
+    def run(new):
+        begun = clock(device)
+        made = network.generate(input_ids=ids, attention_mask=torch.ones_like(ids), audio_input_ids=audio, do_sample=False,
+                                audio_input_ids_mask=torch.ones(audio.shape[:2], dtype=torch.bool, device=device),
+                                max_new_tokens=new, cache_implementation=None if cache == "dynamic" else cache)
+        return clock(device) - begun, made[:, audio.shape[1]:].transpose(1, 2).cpu()
+    first, _ = run(1)
+    seconds, made = run(columns)
+    return (columns - 1) / (seconds - first), made
+
+
+def step_bytes(network, batch: int, positions: float) -> int:
+    "What one step has to read: the audio path of every layer, the audio head, keys and values."
+    parts = [network.audio_lm_head, *(part for layer in network.model.layers for part in (
+        layer.self_attn, layer.audio_mlp, layer.audio_input_layernorm, layer.audio_post_attention_layernorm))]
+    config = network.config
+    kept = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * positions * batch
+    weights = sum(tensor.numel() for part in parts for tensor in part.parameters())
+    return int(weights + kept) * network.dtype.itemsize
+
+
+def measure(network, batch: int, args) -> dict:
+    "One row of the table."
+    prompts = make_prompts(batch, args.positions)
+    time_voicelab(network, prompts, 3, args.device)             # warm up
+    time_generate(network, prompts, 3, args.device, args.cache)
+    ours, columns = time_voicelab(network, prompts, args.columns, args.device)
+    theirs, wanted = time_generate(network, prompts, args.columns, args.device, args.cache)
+    row = {"batch": batch, "voicelab steps/s": ours, "generate steps/s": theirs, "ratio": ours / theirs,
+           "voicelab tokens/s": batch * ours, "generate tokens/s": batch * theirs, "voicelab x real time": ours / STEPS_A_SECOND,
+           "same columns": f"{int((columns == wanted).all(1).sum())}/{batch * args.columns}"}
+    if args.bandwidth:
+        most = args.bandwidth * 1e9 / step_bytes(network, batch, args.positions + args.columns / 2)
+        row |= {"limit steps/s": most, "voicelab share": ours / most, "generate share": theirs / most}
+    return row
+
+
+def main(argv: list[str] | None = None) -> pd.DataFrame:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="scaled", help="of the network (default: scaled)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="batch sizes (default: 1 4)")
+    parser.add_argument("--positions", type=int, default=1000, help="of each prompt (default: 1000)")
+    parser.add_argument("--columns", type=int, default=33, help="to make (default: 33)")
+    parser.add_argument("--device", default="cpu", help="of torch (default: cpu)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    parser.add_argument("--cache", choices=("dynamic", "static"), default="dynamic", help="of generate (default: dynamic)")
+    parser.add_argument("--bandwidth", type=float, help="of the device's memory, GB/s, for the share of its limit")
+    parser.add_argument("--json", metavar="FILE", help="write the table there as well")
+    args = parser.parse_args(argv)
+    if args.columns < 9: parser.error(f"--columns: must be at least 9, got {args.columns}")
+    network = build(args.shape, args.device, getattr(torch, args.dtype))
+    where = torch.cuda.get_device_name() if args.device.startswith("cuda") else f"{args.device}, {torch.get_num_threads()} threads"
+    count = sum(tensor.numel() for tensor in network.parameters())
+    print(f"{args.shape}: {count / 1e6:.0f} M parameters, {args.dtype}, {where}, {args.positions} cached positions, torch {torch.__version__}")
+    table = pd.DataFrame([measure(network, batch, args) for batch in args.batch])
+    print(table.to_string(index=False, float_format="{:.2f}".format))
+    if args.json:
+        with open(args.json, "w") as file: json.dump(dict(where=where, **vars(args), rows=table.to_dict("records")), file, indent=1)
+    return table
+
+
+if __name__ == "__main__": main()
