@@ -1,4 +1,5 @@
 """The front door's arguments on a random network: references, voices, scenes, warnings, dtypes, the hub's cache."""
+import copy
 import json
 import warnings
 
@@ -20,8 +21,9 @@ from voicelab.speakers import SPEAKERS_SYSTEM, VOICES
 def model(tiny_network, tiny_tokenizer):
     with torch.random.fork_rng():
         codec = TinyCodec(TinyCodecNet(TinyCodecConfig(channels=32, vocoder_channels=48, code_dim=8)), "small")
-    tiny_network.config.max_position_embeddings = 8192
-    return VoiceModel(HiggsParts(tiny_network, tiny_tokenizer, codec, ModelInfo("random", "", "", "", "", ""), {}))
+    network = copy.deepcopy(tiny_network)                   # its context is made longer, which is not for other tests
+    network.config.max_position_embeddings = 8192
+    return VoiceModel(HiggsParts(network, tiny_tokenizer, codec, ModelInfo("random", "", "", "", "", ""), {}))
 
 
 def person(name, seconds=1.2, said="What is said.", consent="synthetic"): return Reference(voice(seconds), said, consent, name)

@@ -1,4 +1,5 @@
 "The model that ships: what it does with Arabic, with texts it barely saw, with people; and the measures of its card."
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -65,11 +66,12 @@ def test_people_through_the_codec_and_as_clones(model, record_property):
 
 @pytest.fixture(scope="module")
 def measures(root):
+    "The recipe's module of that name."
     pytest.importorskip("librosa", reason="the recipe's measures need librosa")
-    sys.path.insert(0, str(root / "nbs/recipes/tiny"))
-    try: import measures
-    finally: sys.path.pop(0)
-    return measures
+    folder = str(root / "nbs/recipes/tiny")
+    sys.path.insert(0, folder)
+    try: return importlib.import_module("measures")
+    finally: sys.path.remove(folder)
 
 
 def test_the_cepstral_distance_hears_words_not_pace(measures, voices):

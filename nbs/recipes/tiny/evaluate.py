@@ -310,7 +310,7 @@ def main():
             card = Path(args.card).read_text()
             pattern = rf"(?<=<!-- {part} -->\n).*?(?=<!-- end -->)"
             if not re.search(pattern, card, re.S): raise SystemExit(f"--card: no place <!-- {part} --> ... <!-- end --> in {args.card}")
-            Path(args.card).write_text(re.sub(pattern, lambda _: f"{head}\n\n{table}\n", card, flags=re.S))
+            Path(args.card).write_text(re.sub(pattern, lambda _: f"{head}\n\n{table}\n", card, count=1, flags=re.S))
     if args.out: Path(args.out).write_text(json.dumps(figures, indent=1) + "\n")
 
 
