@@ -303,7 +303,7 @@ def main():
         figures[part] = PARTS[part](bench, args)
         head = f"Version {model.info.version}, {args.voices} voices from seed {args.first_seed}, {date.today()}, {platform.machine()} with " \
                f"{torch.get_num_threads()} threads, {time.time() - began:.0f} s: `python evaluate.py --parts {part}`"
-        table = "\n".join([f"| {part} | figure | 95 % interval |", "|---|---|---|",
+        table = "\n".join([f"| {part} | " + ("median | least to greatest |" if part == "speed" else "figure | 95 % interval |"), "|---|---|---|",
                            *(f"| {name} | {shown(value)} |" for name, value in figures[part].items())])
         print(f"\n{head}\n\n{table}", flush=True)
         if args.card:
