@@ -168,5 +168,9 @@ class TinyCodec:
     @torch.inference_mode()
     def decode(self, codes: torch.LongTensor) -> Audio: # codes [n_codebooks, frames]
         "Sound at `sample_rate`; frame t begins at sample t * hop."
-        codes = check_codes(codes, self.n_codebooks, self.codebook_size)
-        return Audio(self.net.decode(codes[None])[0].numpy(), self.sample_rate)
+        return Audio(self.decode_rows(codes[None])[0], self.sample_rate)
+
+    @torch.inference_mode()
+    def decode_rows(self, codes: torch.LongTensor) -> np.ndarray: # codes [rows, n_codebooks, frames]; samples [rows, n]
+        "Sound of several rows of one length."
+        return self.net.decode(torch.stack([check_codes(row, self.n_codebooks, self.codebook_size) for row in codes])).numpy()
