@@ -8,6 +8,7 @@ from voicelab.lab import VoiceModel, load
 from voicelab.runs import Run
 from voicelab.session import Generation
 from voicelab.settings import read_settings
+from voicelab.speakers import SCENES, VOICES
 
-__all__ = ["Audio", "Budget", "Control", "Generation", "Reference", "Run", "Sampling", "VoiceModel", "load", "load_audio",
-           "read_settings"]
+__all__ = ["SCENES", "VOICES", "Audio", "Budget", "Control", "Generation", "Reference", "Run", "Sampling", "VoiceModel", "load",
+           "load_audio", "read_settings"]
