@@ -1,1 +1,4 @@
 """What people touch in JupyterLab."""
+from voicelab.widgets.tuner import Tuner
+
+__all__ = ["Tuner"]
