@@ -39,6 +39,12 @@ class Chunk:
     positions: int = 0                  # of the prompt with as many, at most
     codes: torch.LongTensor = None      # [n_codebooks, frames]
     stop_reason: str = None
+    drawn: list[torch.LongTensor] = field(default_factory=list)     # columns [n_codebooks], as the model drew them
+
+    @property
+    def columns(self) -> torch.LongTensor: # [n_codebooks, columns]
+        "The delayed columns with BOS and EOS, as the model drew them."
+        return torch.stack(self.drawn, 1)
 
     @property
     def shown_positions(self) -> int:
@@ -189,7 +195,7 @@ class Session:
         for code in row.new[0].tolist(): self.rules.see(code)
         self._note(row, step.eos_probability[place], step.entropy[place])
         window = self.decoder.grow(row.new) if row.new.shape[1] else None
-        self.chunks[self.number].codes = self.decoder.codes[:, self.begins:]
+        self.chunks[self.number].codes, self.chunks[self.number].drawn = self.decoder.codes[:, self.begins:], row.columns
         return window
 
     def listen(self, row: Row, sound: Audio | None) -> Audio | None: # of the codes that `take` gave
