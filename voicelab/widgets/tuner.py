@@ -174,7 +174,7 @@ class History(W.VBox):
                           row(self.folder, self.save), self.status], layout=W.Layout(display="none"))
         self.sort.observe(lambda _: self._draw(), "value")
         self.replay.on_click(lambda _: self.chosen.value is not None and self.show(self.tries[self.chosen.value]))
-        self.against.on_click(lambda _: self._compare())
+        self.against.on_click(lambda _: self._set_against())
         self.save.on_click(lambda _: self._save())
 
     def add(self, made: Generation, state: dict): # state: of the knobs
@@ -205,7 +205,7 @@ class History(W.VBox):
             ["number", "text", "voice", "form", "temperature", "seed", "seconds", "stop_reason", "silence_ratio", "similarity", "rtf"]]
         self.table.value = card(shown.assign(text=shown["text"].str.slice(0, 40)).to_html(index=False, float_format="{:.2f}".format, na_rep="–", border=0))
 
-    def _compare(self):
+    def _set_against(self):
         if self.chosen.value is None or self.other.value is None: return self.status.say("Choose two tries to compare.")
         pair = [self.tries[box.value] for box in (self.chosen, self.other)]
         try: table = compare(*(made.report() for _, made, _ in pair))
