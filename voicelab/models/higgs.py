@@ -46,10 +46,14 @@ class HiggsCodec:
         samples = torch.from_numpy(np.ascontiguousarray(audio.resample(self.sample_rate).samples))
         return self.net.encode(samples[None, None].to(self.net.device, self.net.dtype)).audio_codes[0].cpu()
 
-    @torch.inference_mode()
     def decode(self, codes: torch.LongTensor) -> Audio: # codes [n_codebooks, frames]
         "Sound at `sample_rate`; frame t begins at sample t * hop."
-        codes = check_codes(codes, self.n_codebooks, self.codebook_size)
+        return self.decode_first(check_codes(codes, self.n_codebooks, self.codebook_size))
+
+    @torch.inference_mode()
+    def decode_first(self, codes: torch.LongTensor) -> Audio: # codes [k, frames]
+        "Sound of the first k codebooks: what the others would add is left out."
+        codes = check_codes(codes, min(len(codes), self.n_codebooks) or 1, self.codebook_size)
         return Audio(self.net.decode(codes[None].to(self.net.device)).audio_values[0, 0].float().cpu().numpy(), self.sample_rate)
 
 # %% ../../nbs/08_models_higgs.ipynb #c185a1a9

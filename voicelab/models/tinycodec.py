@@ -165,8 +165,12 @@ class TinyCodec:
         if level: samples = samples * np.float32(self.LEVEL / level)
         return self.net.encode(torch.from_numpy(np.ascontiguousarray(samples))[None])[0]
 
-    @torch.inference_mode()
     def decode(self, codes: torch.LongTensor) -> Audio: # codes [n_codebooks, frames]
         "Sound at `sample_rate`; frame t begins at sample t * hop."
-        codes = check_codes(codes, self.n_codebooks, self.codebook_size)
+        return self.decode_first(check_codes(codes, self.n_codebooks, self.codebook_size))
+
+    @torch.inference_mode()
+    def decode_first(self, codes: torch.LongTensor) -> Audio: # codes [k, frames]
+        "Sound of the first k codebooks: what the others would add is left out."
+        codes = check_codes(codes, min(len(codes), self.n_codebooks) or 1, self.codebook_size)
         return Audio(self.net.decode(codes[None])[0].numpy(), self.sample_rate)
