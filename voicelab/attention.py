@@ -253,6 +253,6 @@ def plot(self: Attention,
         beside = sides.append_axes("left", size="14%", pad=0.08, sharey=ax)
         _draw_upright(self.reference.audio, beside)
         ax.tick_params(labelleft=False)
-    else: ax.set_yticks(np.arange(len(self.letters)) + 0.5, self.letters, fontsize=7)
+    else: ax.set_yticks(np.arange(len(self.letters)) + 0.5, self.letters, fontsize=min(8, 260 / len(self.letters)))
     ax.set(xlim=(0, seconds), ylim=(end, 0), xlabel="time in the sample (s)")
     return ax
