@@ -18,6 +18,7 @@ from voicelab.attention import (
     text_span,
 )
 from voicelab.chatml import PROMPT_FORMS
+from voicelab.codec import delay
 
 @pytest.fixture(scope="module")
 def model(): return vl.load("tiny")
@@ -30,7 +31,7 @@ def reference(root):
 
 def test_the_weights_are_those_of_the_slow_kernel(tiny_network, tiny_tokenizer):
     prompt, codes = prompt_of(tiny_tokenizer), random_codes(12)
-    inputs, rows = forced_inputs(prompt, codes), slice(len(prompt.ids), len(prompt.ids) + 12)
+    inputs, rows = forced_inputs(prompt, delay(codes)), slice(len(prompt.ids), len(prompt.ids) + 12)
     read = untouched(lambda: read_attention(tiny_network.model, inputs, rows))
     before = tiny_network.config._attn_implementation
     tiny_network.set_attn_implementation("eager")
@@ -50,7 +51,7 @@ def test_grouped_heads_share_their_keys():
 
 
 def test_an_error_inside_leaves_no_hook(tiny_network, tiny_tokenizer):
-    inputs = forced_inputs(prompt_of(tiny_tokenizer), random_codes(3))
+    inputs = forced_inputs(prompt_of(tiny_tokenizer), delay(random_codes(3)))
     with pytest.raises(Exception): read_attention(tiny_network.model, inputs | {"audio_input_ids": torch.full((1, 2, 8), 9999)}, slice(0, 1))
     assert not any(layer.self_attn._forward_pre_hooks for layer in tiny_network.model.layers)
 
@@ -73,7 +74,7 @@ def test_text_and_recording_are_found_in_every_prompt_form(tiny_tokenizer, form)
 def test_what_is_generated_depends_on_nothing_behind_it(tiny_network, tiny_tokenizer):
     prompt, codes = prompt_of(tiny_tokenizer), random_codes(12)
     rows = slice(len(prompt.ids), len(prompt.ids) + 4)
-    short, long = (read_attention(tiny_network.model, forced_inputs(prompt, codes[:, :n]), rows) for n in (4, 12))
+    short, long = (read_attention(tiny_network.model, forced_inputs(prompt, delay(codes[:, :n])), rows) for n in (4, 12))
     torch.testing.assert_close(short[..., :rows.stop - 8], long[..., :rows.stop - 8], atol=1e-5, rtol=1e-4)
 
 

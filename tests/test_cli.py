@@ -53,6 +53,21 @@ def test_clone(voicelab, cloned):
     assert json.loads(line)["consent"] == "not stated" and "No consent is stated" in cloned.stderr
 
 
+def test_two_speakers_in_a_scene(voicelab, root):
+    voice = lambda name, said: ("--reference", root / f"data/voices/{name}.wav", "--transcript", said)
+    done = voicelab("clone", "--text", "[SPEAKER0] Good morning.\n[SPEAKER1] Hello.", *voice("ada", "The old library opens at nine in the morning."),
+                    *voice("ben", "Bring two cups."), "--scene", "A wide hall.", "--dtype", "float32", "--device", "cpu", "--seed", 2,
+                    "--out", "two", "--consent", "synthetic", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert "ada" in result["reference"] and "--scene 'A wide hall.'" in result["repeat"]
+
+
+def test_a_voice_in_words(voicelab):
+    done = voicelab("clone", "--text", "Good morning.", "--voice", "male_en", "--seed", 3, "--out", "words", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout.splitlines()[-1])["reference"] is None, done.stderr
+
+
 def test_evaluate(voicelab, cloned):
     done = voicelab("evaluate", "made", "--json")
     assert done.returncode == 0, done.stderr
@@ -84,9 +99,13 @@ def test_help(voicelab, words): assert voicelab(*words).returncode == 0
     ([], "COMMAND"), (["clone"], "--text"), (["clone", "--text", ""], "text"), (["clone", "--text", "Hi.", "--model", "giant"], "giant"),
     (["clone", "--text", "Hi.", "--reference", "none.wav"], "none.wav"), (["clone", "--text", "Hi.", "--seed", "x"], "--seed"),
     (["clone", "--text", "Hi.", "--out", "/dev/null"], "/dev/null"), (["clone", "--text", "Hi.", "--transcript", "x"], "--reference"),
+    (["clone", "--text", "Hi.", "--dtype", "int3"], "int3"), (["clone", "--text", "Hi.", "--device", "abacus"], "abacus"),
+    (["clone", "--text", "Hi.", "--voice", "deep", "--reference", "VOICE", "--transcript",
+      "The old library opens at nine in the morning."], "voice"),
+    (["clone", "--text", "Hi.", "--reference", "VOICE", "--reference", "VOICE", "--transcript", "x"], "2 references, got 1"),
     (["clone", "--text", "Hi.", "--budget", "guess"], "guess"), (["evaluate", "nowhere"], "nowhere"),
 ])
-def test_bad_input_exits_2_with_one_line(voicelab, words, says):
-    done = voicelab(*words)
+def test_bad_input_exits_2_with_one_line(voicelab, root, words, says):
+    done = voicelab(*(root / "data/voices/ada.wav" if word == "VOICE" else word for word in words))
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
     if words and says != "--text" and says != "--seed": assert len(done.stderr.strip().splitlines()) == 1

@@ -15,6 +15,7 @@ from voicelab.codec import (
     StreamDecoder,
     check_codes,
     code_tokens,
+    decode_batch,
     delay,
     frame_seconds,
     parse_code_tokens,
@@ -190,6 +191,31 @@ def test_tiny_codec_streams_exactly(tiny, frames):
     whole = tiny.decode(codes).samples
     assert len(whole) == 960 * frames and whole.dtype == np.float32
     assert np.abs(joined(pieces) - whole).max() < 1e-4
+
+
+@pytest.mark.parametrize("lengths", [(0,), (1,), (0, 0), (130, 129, 128, 127, 1, 0), (300, 300, 5), (40, 41, 42), (256, 257)])
+def test_a_batch_decodes_as_its_rows_alone(tiny, lengths):
+    rows = [random_codes(n) for n in lengths]
+    for codes, sound in zip(rows, untouched(lambda: decode_batch(tiny, rows)), strict=True):
+        assert len(sound.samples) == 960 * codes.shape[1] and sound.samples.dtype == np.float32 and sound.rate == 24_000
+        if codes.shape[1]: assert np.abs(sound.samples - tiny.decode(codes).samples).max() < 1e-4
+
+
+@pytest.mark.parametrize("window", (1, 15, 16, 50))
+def test_windows_of_a_batch_never_get_too_short_to_be_right(tiny, window):
+    rows = [random_codes(n) for n in (90, 33, 90)]
+    for codes, sound in zip(rows, decode_batch(tiny, rows, window_frames=window), strict=True):
+        assert np.abs(sound.samples - tiny.decode(codes).samples).max() < 1e-4
+
+
+def test_a_batch_names_codes_that_are_wrong(tiny):
+    with pytest.raises(CodecError, match="0 to 1023"): decode_batch(tiny, [random_codes(3), torch.full((8, 3), STREAM_EOS)])
+
+
+def test_a_codec_without_rows_decodes_one_by_one():
+    codec, rows = ToneCodec(2), [random_codes(n) for n in (5, 0, 9)]
+    sounds = decode_batch(codec, rows)
+    assert [len(sound.samples) // 320 for sound in sounds] == [5, 0, 9]
 
 
 def test_tiny_codec_refuses_other_codes(tiny):

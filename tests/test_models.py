@@ -26,7 +26,7 @@ from transformers import (
 from voicelab import lab
 from voicelab.audio import Audio, Reference
 from voicelab.budget import Budget
-from voicelab.codec import Codec, StreamDecoder
+from voicelab.codec import Codec, StreamDecoder, decode_batch
 from voicelab.control import Sampling
 from voicelab.lab import ModelError, VoiceModel, load
 from voicelab.models import checkpoint
@@ -298,9 +298,16 @@ def test_a_network_is_what_transformers_makes_of_it(written, dtype):
         wanted, got = (dict(getattr(network, part)()) for network in (theirs, ours))
         assert list(wanted) == list(got) and all(wanted[name].dtype == got[name].dtype for name in wanted)
         assert all(torch.equal(wanted[name], got[name]) for name in wanted)
-    assert ours.dtype == ours.config.dtype == dtype and not ours.training and ours.config.max_position_embeddings == 8192
+    assert ours.dtype == ours.config.dtype == dtype and not ours.training
     ids = torch.arange(9)[None]
     with torch.inference_mode(): assert torch.equal(ours(input_ids=ids).logits, theirs.eval()(input_ids=ids).logits)
+
+
+def test_the_context_is_upstreams_unless_the_checkpoint_is_our_own(written, tmp_path):
+    assert load_folder(written).network.config.max_position_embeddings == 4096
+    folder = Path(shutil.copytree(written, tmp_path / "model"))
+    (folder / "voicelab.json").unlink()
+    assert load_folder(folder).network.config.max_position_embeddings == 8192
 
 
 # The released codec, in small
@@ -371,6 +378,34 @@ def test_higgs_codec_streams_exactly(higgs_codec, frames):
     assert np.abs(joined(pieces) - higgs_codec.decode(codes).samples).max() < 1e-5
 
 
+def test_the_codec_of_the_released_shape_is_transformers_own():
+    "Random weights in the released configuration: 200 M parameters, eight codebooks, 40 ms a frame."
+    ratios = [8, 5, 4, 2, 3]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = HiggsAudioV2TokenizerModel(HiggsAudioV2TokenizerConfig(
+            target_bandwidths=[0.5, 1, 1.5, 2], acoustic_model_config=DacConfig(
+                encoder_hidden_size=64, decoder_hidden_size=1024, hidden_size=256, downsampling_ratios=ratios,
+                upsampling_ratios=ratios), semantic_model_config=HubertConfig())).eval()
+        for quantizer in net.quantizer.quantizers: quantizer.codebook.embed.normal_()
+    codec = HiggsCodec(net, "full")
+    assert round(sum(p.numel() for p in net.parameters()) / 1e6, 1) == 200.3
+    assert (codec.sample_rate, codec.frame_rate, codec.n_codebooks, codec.codebook_size) == (24_000, 25, 8, 1024)
+    for samples in (24_000, 13_000):
+        sound = Audio(np.random.default_rng(samples).normal(0, 0.1, samples).astype(np.float32), 24_000)
+        with torch.inference_mode():
+            codes = net.encode(torch.from_numpy(sound.samples)[None, None]).audio_codes
+            wanted = net.decode(codes).audio_values[0, 0].numpy()
+        assert torch.equal(codec.encode(sound), codes[0]) and len(codes.unique()) > 50
+        assert np.abs(codec.decode(codes[0]).samples - wanted).max() < 1e-6
+
+
+def test_higgs_codec_decodes_a_batch_as_its_rows(higgs_codec):
+    rows = [random_codes(n) for n in (70, 12, 140, 0, 70)]
+    for codes, sound in zip(rows, decode_batch(higgs_codec, rows), strict=True):
+        if codes.shape[1]: assert np.abs(sound.samples - higgs_codec.decode(codes).samples).max() < 1e-4
+
+
 def test_every_tensor_of_the_higgs_codec_that_does_not_fit_is_named(higgs_folder, tmp_path, capfd):
     folder, names = Path(shutil.copytree(higgs_folder, tmp_path / "model")), []
     capfd.readouterr()
@@ -437,7 +472,7 @@ def test_the_reference_is_heard_and_encoded_once(model, monkeypatch):
     (dict(sampling=7), "sampling: must be a Sampling"),
     (dict(seed=-1), "seed: must be"), (dict(seed=3, sampling=Sampling(seed=4)), "seed: sampling has seed 4, got 3"),
     (dict(reference=Reference(voice())), "needs one"), (dict(reference="no-such-file.wav"), "no-such-file.wav"),
-    (dict(budget=Budget("fixed", 1.0, 9000, 9009, None, "", "")), "exceed the context of 8192")])
+    (dict(budget=Budget("fixed", 1.0, 9000, 9009, None, "", "")), "exceed the context of 4096")])
 def test_bad_requests_are_one_line_before_any_work(model, options, message, monkeypatch):
     monkeypatch.setattr(model.network, "forward", None)
     with pytest.raises(ValueError) as error: model.session("Some words.", **options)

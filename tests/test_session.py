@@ -13,11 +13,11 @@ from voicelab import engine, session
 from voicelab.audio import Audio
 from voicelab.budget import Budget, columns_for_frames
 from voicelab.chatml import render
-from voicelab.codec import STREAM_BOS, STREAM_EOS
+from voicelab.codec import STREAM_BOS, STREAM_EOS, decode_batch
 from voicelab.control import STOP_REASONS, Control, Sampling
 from voicelab.engine import EngineError, ModelInfo, PrefixStore
 from voicelab.models.tinycodec import TinyCodec, TinyCodecConfig, TinyCodecNet
-from voicelab.session import Chunk, Plan, Session, decode_codes, run_together
+from voicelab.session import Chunk, Plan, Session, run_together
 
 INFO = ModelInfo("random", "higgs-audio-v2", "0", "0" * 64, "tones", "none")
 
@@ -55,7 +55,7 @@ def check(session, whole_stream=True):
     assert made.stop_reason in STOP_REASONS
     assert made.codes.dtype == torch.long and made.codes.shape[0] == 8
     assert not made.codes.numel() or 0 <= made.codes.min() and made.codes.max() < 1024
-    offline = decode_codes(codec, made.codes)
+    offline = decode_batch(codec, [made.codes])[0]
     hop = round(codec.sample_rate / codec.frame_rate)
     assert len(made.audio.samples) == hop * made.codes.shape[1]
     assert np.abs(made.audio.samples - offline.samples).max(initial=0) < 1e-4
@@ -488,7 +488,7 @@ def test_a_session_is_finished_as_soon_as_it_has_said_all(tiny_network, tiny_tok
     sessions, finished = some(tiny_network, tiny_tokenizer), []
     def wish(at, logits):
         endless(at, logits)
-        finished.append([each.generation is not None for each in sessions])
+        finished.append([each.ended is not None for each in sessions])
     with saying(tiny_network, wish): run_together(sessions)
     assert finished[20] == [False] * 4 and finished[22] == [True, False, False, False]
     assert finished[49] == [True, False, True, False]       # the second round

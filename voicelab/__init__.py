@@ -8,6 +8,14 @@ from voicelab.lab import VoiceModel, load
 from voicelab.runs import Run
 from voicelab.session import Generation
 from voicelab.settings import read_settings
+from voicelab.speakers import SCENES, VOICES
 
-__all__ = ["Audio", "Budget", "Control", "Generation", "Reference", "Run", "Sampling", "VoiceModel", "load", "load_audio",
-           "read_settings"]
+__all__ = ["SCENES", "VOICES", "Audio", "Budget", "Control", "Generation", "Reference", "Run", "Sampling", "VoiceModel", "load",
+           "load_audio", "read_settings"]
+
+
+def __getattr__(name):
+    "`widgets` is loaded when it is first used: a command line needs none."
+    if name != "widgets": raise AttributeError(f"module 'voicelab' has no attribute {name!r}")
+    import importlib
+    return importlib.import_module("voicelab.widgets")

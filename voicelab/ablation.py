@@ -21,7 +21,7 @@ from .audio import Audio, Reference
 from .content import CEPSTRAL_RULE, cepstral_distance
 from .intervals import mean_interval
 from .metrics import Measure, similarity, similarity_model, unavailable
-from .session import Generation, decode_codes
+from .session import Generation
 from .text import check_text, weigh
 
 # %% ../nbs/12_ablation.ipynb #d239d8f2
@@ -243,7 +243,7 @@ BEST = "the reference through the codec"
 def anchors(self: Ablation) -> dict[str, Measure]:
     "What the measures give where the answer is known; the names say for what."
     codec, reference = self.model.codec, self.reference
-    found = {BEST: similarity(decode_codes(codec, codec.encode(reference.audio)), reference)}
+    found = {BEST: similarity(codec.decode(codec.encode(reference.audio)), reference)}
     if self.other is not None: found["the other speaker's recording"] = similarity(self.other.audio, reference)
     wrong = [cepstral_distance(reference.audio, made.audio) for made in self.generations(RIGHT)]
     wrong = [measure.value for measure in wrong if measure.value is not None]

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 
 from .audio import Audio, Reference
 from .chatml import Prompt
-from .codec import Codec, delay
+from .codec import Codec
 from .session import Generation
 
 # %% ../nbs/12_attention.ipynb #46d27376
@@ -63,10 +63,9 @@ FAMILY = "higgs-audio-v2"       # the family whose prompt this module can take a
 
 
 def forced_inputs(prompt: Prompt,
-                  codes: torch.Tensor, # [n_codebooks, frames] that were generated
+                  columns: torch.Tensor, # [n_codebooks, columns] as the model drew them
                  ) -> dict: # of the forward of transformers' HiggsAudioV2Model, one sequence
-    "The sequence of a prompt with the generated sound behind it."
-    columns = delay(codes)
+    "The sequence of a prompt with the generated columns behind it."
     audio = torch.cat([prompt.audio_columns, columns], 1).T[None]
     ids = torch.cat([prompt.network_ids, torch.full((columns.shape[1],), prompt.audio_token_id)])
     return dict(input_ids=ids[None], audio_input_ids=audio, audio_input_ids_mask=torch.ones(audio.shape[:2], dtype=torch.bool))
@@ -132,7 +131,7 @@ def listen(model, # the loaded model that made the sample
     if not codes.shape[1]: raise AttentionError("generation: has no frames, so nothing was looked at")
     first, text = sum(each.codes.shape[1] for each in made[:chunk]), text_span(prompt)
     rows = slice(len(prompt.ids), len(prompt.ids) + codes.shape[1])
-    weights = read_attention(model.network.model, forced_inputs(prompt, codes), rows)
+    weights = read_attention(model.network.model, forced_inputs(prompt, made[chunk].columns), rows)
     letters = [model.tokenizer.decode([token]) for token in prompt.ids[text].tolist()]
     audio = generation.audio.slice(first / rate, (first + codes.shape[1]) / rate)
     recording = None if generation.reference is None else recording_span(prompt)     # else a clip is an earlier chunk

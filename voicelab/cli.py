@@ -8,6 +8,7 @@ __all__ = ['clone', 'show_clone', 'models', 'show_models', 'measure_pair', 'eval
 # %% ../nbs/14_cli.ipynb #24677ab6
 import argparse
 import json
+import shlex
 import sys
 import warnings
 
@@ -17,23 +18,28 @@ def clone(args) -> dict:
     import voicelab as vl
     from voicelab.runs import plain
     if args.transcript and not args.reference: raise ValueError("--transcript: needs --reference beside it")
-    reference = args.reference and vl.Reference(args.reference, transcript=args.transcript, consent=args.consent)
-    model = vl.load(args.model)
-    session = model.stream(args.text, reference=reference or None, seed=args.seed, prompt_form=args.form,
-                           budget=args.budget, sampling=args.sampling)
+    if args.transcript and len(args.transcript) != len(args.reference):
+        raise ValueError(f"--transcript: need one for each of {len(args.reference)} references, got {len(args.transcript)}")
+    references = [vl.Reference(path, transcript=said, consent=args.consent)
+                  for path, said in zip(args.reference, args.transcript or [None] * len(args.reference))]
+    model = vl.load(args.model, dtype=args.dtype, device=args.device)
+    spoken = {name: getattr(args, name) for name in ("scene", "voice") if getattr(args, name) is not None}
+    session = model.stream(args.text, reference=references or None, seed=args.seed, prompt_form=args.form,
+                           budget=args.budget, sampling=args.sampling, **spoken)
     run = vl.Run(args.out)                              # only now: bad input leaves no folder behind
     run.check_room()
     made = session.run()
     pair, similarity = run.save(made, speaker=args.speaker), made.report()["similarity"]
-    options = dict(model=args.model, seed=made.sampling.seed, form=args.form, budget=args.budget, sampling=args.sampling)
-    repeat = " ".join(f"--{name} {value}" for name, value in options.items() if value not in (None, "assistant_ref"))
+    options = dict(model=args.model, seed=made.sampling.seed, form=args.form, budget=args.budget, sampling=args.sampling,
+                   dtype=args.dtype, device=args.device) | spoken
+    repeat = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in options.items() if value not in (None, "assistant_ref"))
     path = lambda kind: pair.path(kind) and str(pair.path(kind))
     return dict(generated=path("generated"), reference=path("reference"), stop_reason=made.stop_reason,
                 seconds=round(made.audio.seconds, 3), frames=made.codes.shape[1], rtf=made.timings["rtf"], model=made.model.name,
                 seed=made.sampling.seed,
                 budget=plain(made.budget) | dict(cap_seconds=made.budget.cap_seconds, clips=made.budget.clips), allowed=made.allowed,
                 similarity=similarity.value, similarity_detail=similarity.detail,
-                repeat=repeat, notice=reference.notice if reference else "", limits=model.card.get("limits", ""))
+                repeat=repeat, notice=" ".join(dict.fromkeys(reference.notice for reference in references)), limits=model.card.get("limits", ""))
 
 
 def show_clone(result: dict):
@@ -103,14 +109,19 @@ def parser() -> argparse.ArgumentParser:
         return sub
     say = command("clone", clone, show_clone)
     say.add_argument("--text", required=True, help="what to say")
-    say.add_argument("--reference", metavar="WAV", help="recording of the voice; without it the model picks one")
-    say.add_argument("--transcript", help="what is said in the reference")
+    say.add_argument("--reference", metavar="WAV", action="append", default=[],
+                     help="recording of the voice, without it the model picks one; given again, of SPEAKER1 and so on")
+    say.add_argument("--transcript", action="append", help="what is said in the reference; one for each")
     say.add_argument("--consent", default="not stated", help="who agreed to the use of the voice")
     say.add_argument("--model", default="tiny", help="name, folder or hub id (default: tiny)")
     say.add_argument("--seed", type=int, help="repeats a sample")
     say.add_argument("--out", default="voicelab-out", metavar="DIR", help="folder of the run (default: voicelab-out)")
     say.add_argument("--speaker", help="name for the files (default: the reference's name)")
     say.add_argument("--form", default="assistant_ref", help="prompt form (default: assistant_ref)")
+    say.add_argument("--scene", help="the surroundings in words, or a name of voicelab.SCENES; '' for none")
+    say.add_argument("--voice", help="instead of a reference: a name of voicelab.VOICES, or a description in words")
+    say.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on a CPU, bfloat16 elsewhere)")
+    say.add_argument("--device", help="cpu, cuda or mps (default: cuda where there is one)")
     say.add_argument("--budget", metavar="RULE", help="budget rule (default: as settings.ini says)")
     say.add_argument("--sampling", metavar="PRESET", help="upstream, brief or greedy (default: as settings.ini says)")
     command("models", models, show_models)

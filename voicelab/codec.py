@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STREAM_BOS', 'STREAM_EOS', 'Codec', 'CodecError', 'check_codes', 'delay', 'plot_columns', 'undelay', 'StreamDecoder',
-           'frame_seconds', 'code_tokens', 'parse_code_tokens']
+           'decode_batch', 'frame_seconds', 'code_tokens', 'parse_code_tokens']
 
 # %% ../nbs/03_codec.ipynb #6ccb2720
 import re
@@ -99,23 +99,56 @@ class StreamDecoder:
 
     def push(self, frames: torch.Tensor) -> Audio | None: # frames [n_codebooks, new]
         "Take new frames; sound, if a block of it is final."
+        window = self.grow(frames)
+        return None if window is None else self.keep(self.codec.decode(window))
+
+    def flush(self) -> Audio | None:
+        "The rest of the sound: no more frames will come."
+        return self.keep(self.codec.decode(self._window(self.codes.shape[1]))) if self.emitted < self.codes.shape[1] else None
+
+    def grow(self, frames: torch.Tensor) -> torch.LongTensor | None: # frames [n_codebooks, new]
+        "The first half of `push`: codes to be decoded, if a block of sound is final in them; its other half is `keep`."
         self.codes = torch.cat([self.codes, frames.cpu().long()], 1)
         final = self.codes.shape[1] - self.codec.context_frames
         if final - self.emitted < self.block_frames: return None
         self.block_frames = min(2 * self.block_frames, max(self.block_frames, round(self.codec.frame_rate)))
-        return self._decode(final)
+        return self._window(final)
 
-    def flush(self) -> Audio | None:
-        "The rest of the sound: no more frames will come."
-        return self._decode(self.codes.shape[1]) if self.emitted < self.codes.shape[1] else None
-
-    def _decode(self, end):
-        first = max(0, self.emitted - self.codec.context_frames)
-        window = self.codec.decode(self.codes[:, first:end + self.codec.context_frames])
+    def keep(self, window: Audio) -> Audio:
+        "Of the sound of the window that `grow` gave, what is new and final."
         hop = round(self.codec.sample_rate / self.codec.frame_rate)
-        piece = window.samples[(self.emitted - first) * hop:(end - first) * hop]
-        self.emitted = end
+        piece = window.samples[(self.emitted - self.first) * hop:(self.end - self.first) * hop]
+        self.emitted = self.end
         return Audio(piece, window.rate)
+
+    def _window(self, end):
+        self.first, self.end = max(0, self.emitted - self.codec.context_frames), end
+        return self.codes[:, self.first:end + self.codec.context_frames]
+
+# %% ../nbs/03_codec.ipynb #7c1d2b90
+def decode_batch(codec: Codec, # decodes several rows in one go where it has `decode_rows`, else one by one
+                 rows: list[torch.Tensor], # codes [n_codebooks, frames] each; no frames give no samples
+                 window_frames: int = 128, # longest window; at least three times the context
+                ) -> list[Audio]: # each equal to `codec.decode` of its row, to rounding
+    "Decode rows of any lengths together."
+    if len(rows) == 1 or not hasattr(codec, "decode_rows"):
+        return [codec.decode(codes) if codes.shape[1] else Audio(np.zeros(0, np.float32), codec.sample_rate) for codes in rows]
+    reach, hop = codec.context_frames, round(codec.sample_rate / codec.frame_rate)
+    most, cuts = max(window_frames, 3 * reach), {}                     # by length: row, first frame, frames to keep
+    for row, codes in enumerate(rows):
+        frames, kept = codes.shape[1], 0
+        while kept < frames:
+            size = min(most, frames)
+            first = min(max(0, kept - reach), frames - size)
+            end = frames if first + size == frames else first + size - reach
+            cuts.setdefault(size, []).append((row, first, kept, end))
+            kept = end
+    pieces = [[] for _ in rows]
+    for size, group in cuts.items():
+        sounds = codec.decode_rows(torch.stack([rows[row][:, first:first + size] for row, first, _, _ in group]))
+        for (row, first, kept, end), sound in zip(group, sounds): pieces[row].append((kept, sound[(kept - first) * hop:(end - first) * hop]))
+    return [Audio(np.concatenate([np.zeros(0, np.float32), *(piece for _, piece in sorted(parts, key=lambda part: part[0]))]),
+                  codec.sample_rate) for parts in pieces]
 
 # %% ../nbs/03_codec.ipynb #b2ec027a
 def frame_seconds(frames: int, # how many

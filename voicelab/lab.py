@@ -26,7 +26,7 @@ from .engine import EngineError, PrefixStore
 from .models.checkpoint import missing_files
 from .models.higgs import HiggsParts, load_folder
 from .session import Chunk, Generation, Plan, Session, run_together
-from .settings import read_settings
+from .settings import Settings, read_settings
 from .speakers import carry_speakers, count_speakers, describe, normalise_turns, warn_of_held_sounds
 from .text import Piece, check_text, escape_control_tokens, normalise, weigh
 
@@ -70,7 +70,10 @@ TURNS = 2                   # earlier chunks that a prompt shows again where a c
 
 class VoiceModel:
     "A loaded model: `clone` gives a `Generation`, `stream` gives sound while it is made."
-    def __init__(self, parts: HiggsParts):
+    prompt_forms = PROMPT_FORMS
+
+    def __init__(self, parts: HiggsParts, source: str = ""): # source: what `load` was given
+        self.source = source or parts.info.name
         self.network, self.tokenizer, self.codec = parts.network, parts.tokenizer, parts.codec
         self.info, self.card, self._encoded, self.prefixes = parts.info, parts.card, {}, PrefixStore()
 
@@ -112,6 +115,16 @@ class VoiceModel:
             raise FormError(f"reference: {' + '.join(each.name for each in references)} takes {needed} positions, at "
                             f"{rate:g} a second; the context has {most}")
 
+    def budgets(self,
+        text: str, # as for `session`
+        reference: Reference | None = None,
+        rule: str | None = None, # one of RULES; None: the settings'
+        settings: Settings | None = None, # None: `read_settings()`
+    ) -> list[tuple[Piece, Budget]]:
+        "The chunks of a text and what each may take: quick, nothing is encoded or rendered."
+        return plan(escape_control_tokens(check_text(text)), reference, rule=rule, settings=settings, frame_rate=self.codec.frame_rate,
+                    n_codebooks=self.codec.n_codebooks, chunk_seconds=self.card.get("chunk_seconds", CHUNK_SECONDS))
+
     def session(self,
         text: str, # to be spoken, of any length up to 50,000 characters
         *,
@@ -126,9 +139,10 @@ class VoiceModel:
         system: str | None = None, # None: the sentence of the examples; "" leaves it out
         spelling: str = "original", # of clips in the scene: or "transformers"
         turns: int | None = None, # most earlier chunks of a long text that a prompt shows again; None: as the checkpoint says
+        settings: Settings | None = None, # None: `read_settings()`
     ) -> Session:
         "Prepare everything up to the first step."
-        settings = read_settings()
+        settings = settings or read_settings()
         text = check_text(text)
         if not (budget is None or isinstance(budget, Budget) or (isinstance(budget, str) and budget in RULES)):
             raise BudgetError(f"budget: must be a Budget or one of {', '.join(RULES)}, got {budget!r}")
@@ -139,10 +153,8 @@ class VoiceModel:
         if not (isinstance(turns, int) and turns >= 0): raise EngineError(f"turns: must be a whole number from 0, got {turns!r}")
         sampling = choose_sampling(sampling, settings, seed)
         warn_of_held_sounds(text, sampling.ras_window)
-        said = escape_control_tokens(text)
-        if isinstance(budget, Budget): pieces = [(Piece(said), budget)]
-        else: pieces = plan(said, reference, rule=budget, settings=settings, frame_rate=self.codec.frame_rate,
-                            n_codebooks=self.codec.n_codebooks, chunk_seconds=self.card.get("chunk_seconds", CHUNK_SECONDS))
+        if isinstance(budget, Budget): pieces = [(Piece(escape_control_tokens(text)), budget)]
+        else: pieces = self.budgets(text, reference, budget, settings)
         written = carry_speakers([normalise_turns(piece, sentence_end=piece.ends_sentence) for piece, _ in pieces])
         chats = self._chats(written, references, prompt_form, scene=scene, voice=voice, system=system, spelling=spelling,
                             speakers=count_speakers(text, len(references or describe(voice))))
@@ -258,7 +270,7 @@ def load(name: str | os.PathLike = "tiny", # a name of `MODELS`, a folder, or a 
     device = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype, folder = check_dtype(dtype, device), find(name, "model")
     if codec is None and hub_id(name) and not (folder / "codec").is_dir(): codec = RELEASED_CODEC
-    return VoiceModel(load_folder(folder, None if codec is None else find(codec, "codec"), dtype, device))
+    return VoiceModel(load_folder(folder, None if codec is None else find(codec, "codec"), dtype, device), os.fspath(name))
 
 
 def hub_id(name: str | os.PathLike) -> str | None:

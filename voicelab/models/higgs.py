@@ -46,9 +46,16 @@ class HiggsCodec:
         samples = torch.from_numpy(np.ascontiguousarray(audio.resample(self.sample_rate).samples))
         return self.net.encode(samples[None, None].to(self.net.device, self.net.dtype)).audio_codes[0].cpu()
 
+    @torch.inference_mode()
     def decode(self, codes: torch.LongTensor) -> Audio: # codes [n_codebooks, frames]
         "Sound at `sample_rate`; frame t begins at sample t * hop."
-        return self.decode_first(check_codes(codes, self.n_codebooks, self.codebook_size))
+        return Audio(self.decode_rows(codes[None])[0], self.sample_rate)
+
+    @torch.inference_mode()
+    def decode_rows(self, codes: torch.LongTensor) -> np.ndarray: # codes [rows, n_codebooks, frames]; samples [rows, n]
+        "Sound of several rows of one length."
+        codes = torch.stack([check_codes(row, self.n_codebooks, self.codebook_size) for row in codes])
+        return self.net.decode(codes.to(self.net.device)).audio_values[:, 0].float().cpu().numpy()
 
     @torch.inference_mode()
     def decode_first(self, codes: torch.LongTensor) -> Audio: # codes [k, frames]
@@ -106,6 +113,9 @@ def load_codec(folder: Path, device: str = "cpu") -> Codec:
     raise CheckpointError(f"{file}: model_type must be {CODEC_TYPE} or higgs_audio_v2_tokenizer, got {kind!r}")
 
 # %% ../../nbs/08_models_higgs.ipynb #d240b5a2
+CONTEXT = 8192      # positions of upstream's largest cache (boson_multimodal/serve); what the released configuration says is nominal
+
+
 def check_kind(config: dict, file: Path):
     "A CheckpointError that names what a folder holds, if that is not Higgs Audio v2 in one of its two formats."
     kind, text = config.get("model_type"), config.get("text_config")
@@ -124,19 +134,17 @@ def read_config(folder: Path, tokenizer: PreTrainedTokenizerFast):
     check_kind(config, file)
     if config["model_type"] == "higgs_audio": return original_config(config, tokenizer, file), rename_original
     with reading(file): config = HiggsAudioV2Config.from_pretrained(folder, local_files_only=True)
+    if not (folder / "voicelab.json").exists(): config.max_position_embeddings = CONTEXT
     return config, lambda name: None if name == "text_lm_head.weight" else name
 
 # %% ../../nbs/08_models_higgs.ipynb #e6288a6b
-CONTEXT = 8192      # positions of upstream's largest cache (boson_multimodal/serve); what configurations say is nominal
-
-
 def load_network(folder: Path, tokenizer: PreTrainedTokenizerFast, dtype: torch.dtype, device: str) -> HiggsAudioV2ForConditionalGeneration:
     "The language model in a folder, every tensor accounted for."
     config, rename = read_config(folder, tokenizer)
     with reading(folder / "config.json"), torch.device("meta"): network = HiggsAudioV2ForConditionalGeneration(config).to(dtype)
     load_weights(network, folder, rename, device)
     fill_tables(network)
-    config.dtype, config.max_position_embeddings = dtype, CONTEXT
+    config.dtype = dtype
     return network.eval()
 
 

@@ -165,9 +165,15 @@ class TinyCodec:
         if level: samples = samples * np.float32(self.LEVEL / level)
         return self.net.encode(torch.from_numpy(np.ascontiguousarray(samples))[None])[0]
 
+    @torch.inference_mode()
     def decode(self, codes: torch.LongTensor) -> Audio: # codes [n_codebooks, frames]
         "Sound at `sample_rate`; frame t begins at sample t * hop."
-        return self.decode_first(check_codes(codes, self.n_codebooks, self.codebook_size))
+        return Audio(self.decode_rows(codes[None])[0], self.sample_rate)
+
+    @torch.inference_mode()
+    def decode_rows(self, codes: torch.LongTensor) -> np.ndarray: # codes [rows, n_codebooks, frames]; samples [rows, n]
+        "Sound of several rows of one length."
+        return self.net.decode(torch.stack([check_codes(row, self.n_codebooks, self.codebook_size) for row in codes])).numpy()
 
     @torch.inference_mode()
     def decode_first(self, codes: torch.LongTensor) -> Audio: # codes [k, frames]

@@ -77,6 +77,11 @@ class Bench:
 
     def clone(self, text, reference, seed): return self.model.clone(text, reference=reference, seed=seed)
 
+    def clones(self, texts: list[str], references: list, seed: int, rows: int = 8) -> list[vl.Generation]:
+        "A clone of each text, `rows` at a time."
+        return [gen for i in range(0, len(texts), rows)
+                for gen in self.model.clone_batch(texts[i:i + rows], references=references[i:i + rows], seeds=seed)]
+
     def cosines(self, sounds: list[list[vl.Audio]]) -> np.ndarray: # [speakers, texts, references]
         "Similarity of each sound, a row of them for each speaker, to all references."
         return np.stack([[self.references @ embed(audio) for audio in row] for row in sounds])
@@ -155,11 +160,13 @@ def part_arabic(bench: Bench, args) -> dict:
     for speaker in bench.speakers:
         arabic = reference_of(speaker.voice, speaker.rng, speaker.reference.name, "ar")
         said, other, english = (sentence(speaker.rng, 3, 8, language) for language in ("ar", "ar", "en"))
-        rows.append(dict(arabic=arabic, said=said, english=english, true=speaker.true(said, "ar"),
-                         true_english=speaker.true(english), other=bench.through_codec(speaker.true(other, "ar")),
-                         vocalised=bench.clone(said, arabic, 1).audio, bare=bench.clone(strip_harakat(said), arabic, 1).audio,
-                         to_english=bench.clone(english, arabic, 2).audio, to_arabic=bench.clone(said, speaker.reference, 2).audio))
+        rows.append(dict(arabic=arabic, said=said, english=english, true=speaker.true(said, "ar"), latin=speaker.reference,
+                         true_english=speaker.true(english), other=bench.through_codec(speaker.true(other, "ar"))))
     column = lambda name: [[row[name]] for row in rows]
+    for name, text, reference, seed in [("vocalised", "said", "arabic", 1), ("bare", "said", "arabic", 1),
+                                        ("to_english", "english", "arabic", 2), ("to_arabic", "said", "latin", 2)]:
+        texts = [strip_harakat(row[text]) if name == "bare" else row[text] for row in rows]
+        for row, gen in zip(rows, bench.clones(texts, [row[reference] for row in rows], seed)): row[name] = gen.audio
     ideal, ideal_english = ([[bench.through_codec(audio[0])] for audio in column(name)] for name in ("true", "true_english"))
     far, near = distances(column("true"), column("other")), distances(column("true"), ideal)
     content = {name: distances(column("true"), column(name)) for name in ("vocalised", "bare")}
@@ -207,8 +214,8 @@ def part_ablations(bench: Bench, args) -> dict:
     best, far, near = bench.own(bench.cosines(ideal)), distances(true, other_text), distances(true, ideal)
     table, voices, contents = {}, {}, {}
     for arm, choose in arms.items():
-        made = [[bench.clone(text, choose(speaker, other), 5).audio]
-                for speaker, other, text in zip(bench.speakers, bench.others, texts)]
+        references = [choose(speaker, other) for speaker, other in zip(bench.speakers, bench.others)]
+        made = [[gen.audio] for gen in bench.clones(texts, references, 5)]
         cosines = bench.cosines(made)
         voices[arm], contents[arm] = bench.own(cosines), distances(true, made)
         if arm == "right reference": apart = bench.apart(cosines)
@@ -234,7 +241,7 @@ def part_texts(bench: Bench, args) -> dict:
     few, table = bench.speakers[:10], {}
     kinds = KINDS | {"60 words": [" ".join(sentence(few[0].rng, 10, 10) for _ in range(6))]}
     for kind, texts in kinds.items():
-        made = [[bench.clone(text, speaker.reference, 3) for text in texts] for speaker in few]
+        made = [bench.clones(texts, [speaker.reference] * len(texts), 3) for speaker in few]
         true = [[speaker.true(text) for text in texts] for speaker in few]
         ideal = [[bench.through_codec(audio) for audio in row] for row in true]
         other = [[bench.through_codec(speaker.true(sentence(speaker.rng, n := len(text.split()), n))) for text in texts] for speaker in few]
@@ -249,7 +256,7 @@ def part_texts(bench: Bench, args) -> dict:
 
 
 def part_recordings(bench: Bench, args) -> dict:
-    "People, whom the model never heard. Recordings without a transcript go through the codec only."
+    "People, whom the model never heard."
     table, heard = {}, {}
     for path in sorted(Path(args.recordings).glob("*.wav")):
         words = path.with_suffix(".txt")
@@ -260,9 +267,10 @@ def part_recordings(bench: Bench, args) -> dict:
         score = lambda audio: float(embed(audio) @ voices[name])
         table[f"{name}: another person's recording"] = mean_interval([voice @ voices[name] for voice in away])
         table[f"{name}: resynthesis by the codec"] = (score(bench.through_codec(reference.audio)),) * 3
-        if reference.transcript:
-            made = [bench.clone("The garden is open today, bring two cups of coffee.", reference, seed).audio for seed in range(5)]
-            table[f"{name}: clone (five seeds)"] = mean_interval([score(audio) for audio in made])
+        form = "assistant_ref" if reference.transcript else "system_ref"        # which needs no transcript
+        made = [bench.model.clone("The garden is open today, bring two cups of coffee.", reference=reference, seed=seed,
+                                  prompt_form=form).audio for seed in range(5)]
+        table[f"{name}: clone (five seeds, {form})"] = mean_interval([score(audio) for audio in made])
     return table
 
 

@@ -46,7 +46,7 @@ class Voices:
                 voices.setdefault(voice, []).append((text, codes[:, span], labels[span]))
             self.voices += [spoken for spoken in voices.values() if len(spoken) > 1]
 
-    def draw(self, size, most_turns, most_frames):
+    def draw(self, size, most_turns, most_frames, bare=0.5):
         talks = []
         while len(talks) < size:
             spoken = self.voices[self.rng.integers(len(self.voices))]
@@ -55,7 +55,7 @@ class Voices:
             if len(talk) > 2 and self.rng.random() < 0.25:               # two utterances as one: a longer reference
                 talk[:2] = [(f"{talk[0][0]} {talk[1][0]}", *(np.concatenate(pair, -1) for pair in zip(talk[0][1:], talk[1][1:])))]
             if sum(codes.shape[1] for _, codes, _ in talk) > most_frames: continue
-            talks.append([(strip_harakat(text) if self.rng.random() < 0.5 else text, codes, labels) for text, codes, labels in talk])
+            talks.append([(strip_harakat(text) if self.rng.random() < bare else text, codes, labels) for text, codes, labels in talk])
         return talks
 
 
@@ -181,6 +181,7 @@ def main():
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--turns", type=int, default=4, help="most utterances a conversation")
     parser.add_argument("--frames", type=int, default=200, help="most code frames a conversation")
+    parser.add_argument("--bare", type=float, default=0.7, help="share of Arabic texts shown without vowel marks")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--threads", type=int, default=2)
@@ -213,7 +214,7 @@ def main():
         progress = spent / (args.minutes * 60)
         for optim in optims:
             for group in optim.param_groups: group["lr"] = args.rate * min(1, (step + 1) / 100) * min(1, max(0.02, (1 - progress) / 0.6))
-        talks = voices.draw(4 * args.batch, args.turns, args.frames)
+        talks = voices.draw(4 * args.batch, args.turns, args.frames, args.bare)
         talks.sort(key=lambda talk: sum(codes.shape[1] for _, codes, _ in talk))
         for group in np.random.default_rng(step).permutation(4):
             rng = np.random.default_rng(4 * step + group)
