@@ -57,6 +57,12 @@ class HiggsCodec:
         codes = torch.stack([check_codes(row, self.n_codebooks, self.codebook_size) for row in codes])
         return self.net.decode(codes.to(self.net.device)).audio_values[:, 0].float().cpu().numpy()
 
+    @torch.inference_mode()
+    def decode_first(self, codes: torch.LongTensor) -> Audio: # codes [k, frames]
+        "Sound of the first k codebooks: what the others would add is left out."
+        codes = check_codes(codes, min(len(codes), self.n_codebooks) or 1, self.codebook_size)
+        return Audio(self.net.decode(codes[None].to(self.net.device)).audio_values[0, 0].float().cpu().numpy(), self.sample_rate)
+
 # %% ../../nbs/08_models_higgs.ipynb #c185a1a9
 @dataclass
 class HiggsParts:

@@ -174,3 +174,9 @@ class TinyCodec:
     def decode_rows(self, codes: torch.LongTensor) -> np.ndarray: # codes [rows, n_codebooks, frames]; samples [rows, n]
         "Sound of several rows of one length."
         return self.net.decode(torch.stack([check_codes(row, self.n_codebooks, self.codebook_size) for row in codes])).numpy()
+
+    @torch.inference_mode()
+    def decode_first(self, codes: torch.LongTensor) -> Audio: # codes [k, frames]
+        "Sound of the first k codebooks: what the others would add is left out."
+        codes = check_codes(codes, min(len(codes), self.n_codebooks) or 1, self.codebook_size)
+        return Audio(self.net.decode(codes[None])[0].numpy(), self.sample_rate)
