@@ -53,3 +53,32 @@ def one_second(control, run):
     think = (f"The sample stopped by {made.stop_reason}." if made.stop_reason != "silence" else
              f"It struck after {frames} silent frames; how many are a second?")
     reply(control, made.stop_reason == "silence" and frames == 25, think)
+
+
+# ---- sound to tokens
+
+def reference_columns(positions):
+    if not answered(positions, int): return
+    thoughts = {250: "Those are its frames. What does the delay add?", 257: "And the columns of begin and end?",
+                252: "Begin and end are there; and the staircase?", 2000: "The eight codes of a column share one position."}
+    reply(positions, positions == 259, thoughts.get(positions, "Seconds to frames; then the columns that are no frames."))
+
+
+def frames_of_a_cut(frames):
+    if not answered(frames, int): return
+    thoughts = {60: "Is every column a whole frame?", 59: "The begin column is off; and the staircase?",
+                51: "There is no end column here: it was cut off before."}
+    reply(frames, frames == 52, thoughts.get(frames, "In which column does the last code of frame 0 stand?"))
+
+
+def straighten(written, clips):
+    for codes in clips:
+        made = written(delay(codes))
+        if made is None:
+            answered(None)
+            return
+        if not isinstance(made, torch.Tensor): return print("Not yet. It should give a tensor; torch.stack joins rows.")
+        if made.shape != codes.shape:
+            return print(f"Not yet. The shape should be {list(codes.shape)}, it is {list(made.shape)}. Where does row k begin, and how many frames are there?")
+        if not torch.equal(made, codes): return print("Not yet. The shape is right, but the rows do not stand where they should.")
+    print("Right.")
