@@ -76,3 +76,95 @@ def two_voices(prompt, ben, ada, model):
     right = len(prompt.codes) == 2 and all(map(torch.equal, prompt.codes, wanted))
     think = "In the system message, please: which form is that?" if right else "Both recordings, as a list, the first one is SPEAKER0."
     reply(prompt, right and prompt.form == "system_ref", think)
+
+
+# ---- sound to tokens
+
+def reference_columns(positions):
+    if not answered(positions, int): return
+    thoughts = {250: "Those are its frames. What does the delay add?", 257: "And the columns of begin and end?",
+                252: "Begin and end are there; and the staircase?", 2000: "The eight codes of a column share one position."}
+    reply(positions, positions == 259, thoughts.get(positions, "Seconds to frames; then the columns that are no frames."))
+
+
+def frames_of_a_cut(frames):
+    if not answered(frames, int): return
+    thoughts = {60: "Is every column a whole frame?", 59: "The begin column is off; and the staircase?",
+                51: "There is no end column here: it was cut off before."}
+    reply(frames, frames == 52, thoughts.get(frames, "In which column does the last code of frame 0 stand?"))
+
+
+def straighten(written, clips):
+    for codes in clips:
+        made = written(delay(codes))
+        if made is None:
+            answered(None)
+            return
+        if not isinstance(made, torch.Tensor): return print("Not yet. It should give a tensor; torch.stack joins rows.")
+        if made.shape != codes.shape:
+            return print(f"Not yet. The shape should be {list(codes.shape)}, it is {list(made.shape)}. Where does row k begin, and how many frames are there?")
+        if not torch.equal(made, codes): return print("Not yet. The shape is right, but the rows do not stand where they should.")
+    print("Right.")
+
+
+# ---- measuring
+
+def supported(letters, table):
+    if not answered(letters, (set, list, tuple, str)): return
+    given, true = {str(letter).upper() for letter in letters}, {"A", "B"} & {letter for letter, left_out in zip("AB", table["leaves out 0"]) if left_out}
+    thoughts = {"A": "Look again at the first row of the table.", "B": "Does the interval of the second row hold 0?",
+                "C": "Which of the measures has listened to words?", "D": "How many voices were cloned here?"}
+    wrong = sorted(given ^ true)
+    reply(letters, not wrong, thoughts.get(wrong[0] if wrong else "", "The letters are A to D."))
+
+
+def pairs_for_half(pairs, now):
+    if not answered(pairs, (int, float)): return
+    think = "A mean gets steadier with the square root of their number." if pairs == 2 * now else "How does the width of an interval depend on the number of pairs?"
+    if pairs == 4: think = "That is how many times as many; how many are that?"
+    reply(pairs, abs(pairs - 4 * now) <= 1, think)
+
+
+def placed(written):
+    if written(0.8, 0.7, 0.9) is None:
+        answered(None)
+        return
+    tries = {(0.7, 0.7, 0.9): 0.0, (0.9, 0.7, 0.9): 1.0, (0.8, 0.7, 0.9): 0.5, (0.5, 0.7, 0.9): -1.0, (0.95, 0.7, 0.9): 1.25}
+    for given, wanted in tries.items():
+        if not np.isclose(written(*given), wanted):
+            return print("Not yet. With value {:g}, floor {:g} and ceiling {:g} it gives".format(*given), f"{written(*given):g}.",
+                         "Don't hide what lies outside: a clone worse than a stranger is worth knowing." if not 0 <= wanted <= 1 else "")
+    print("Right.")
+
+
+# ---- Arabic
+
+def unmarked(written):
+    for text in ("كَتَبَ", "أُخْتِي تُغَنِّي فِي الصَّبَاحِ.", "الْقُرْآنُ، سَأَلَ إِنْسَانٌ؟", unicodedata.normalize("NFD", "أَكَلَ الْآنَ"), "plain text, 42"):
+        made, wanted = written(text), strip_harakat(text)
+        if made is None:
+            answered(None)
+            return
+        if made == wanted: continue
+        kept = [char for char in str(made) if char not in wanted]
+        think = (f"{len(kept)} marks are still there, the first is U+{ord(kept[0]):04X}." if kept else
+                 "Something is gone that belongs to a letter: perhaps a hamza or madda written as a mark of its own?")
+        return print(f"Not yet. {text} should become {wanted}. {think}")
+    print("Right.")
+
+
+def longest_word(answer, words):
+    if not answered(answer, str): return
+    weights = {name: weigh(word) for name, word in words.items()}
+    top = [name for name, weight in weights.items() if weight == max(weights.values())]
+    wanted = "equal" if len(top) == len(words) else top[0]
+    reply(answer, answer.strip().lower() == wanted.lower(), "What is heard of a tatweel, and of a vowel that every reader adds anyway?")
+
+
+def lost_in_english(lost, means):
+    if not answered(lost, (int, float)): return
+    true = means.loc["noor", ("noor", "Arabic")] - means.loc["noor", ("noor", "English")]
+    right = abs(lost - true) <= 0.011
+    think = "Only the sign is off: lost is Arabic less English." if abs(lost + true) <= 0.011 else "Take the row of Noor's reference, and the columns that compare with Noor."
+    reply(lost, right, think)
+    if right: print("One experiment: true recordings of people who speak both languages, compared across them. What they lose, the measure loses.")
