@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
@@ -21,8 +22,7 @@ QUIET = '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": tr
 
 def why_not() -> str:
     "The reason why there can be no browser test on this machine; empty where there can."
-    try: import playwright  # noqa: F401
-    except ImportError: return "playwright is not installed"
+    if not find_spec("playwright"): return "playwright is not installed"
     return "" if shutil.which("chromium") else "chromium is not installed (apt-get install chromium)"
 
 

@@ -143,14 +143,12 @@ def chat_pieces(messages: list[Message], add_generation_prompt: bool = True) -> 
     return joined
 
 # %% ../nbs/04_chatml.ipynb #67088f19
-_CONTROL = re.compile("(" + "|".join(re.escape(token) for token in SPECIAL_TOKENS) + ")")
-
-
-def _atoms(pieces: list[Piece]) -> Iterator[tuple[int, str, bool]]:
+def _atoms(pieces: list[Piece], special_tokens: tuple[str, ...]) -> Iterator[tuple[int, str, bool]]:
     "(index of the piece, text, is it a control token) in order; text pieces hold none."
+    control = re.compile("(" + "|".join(re.escape(token) for token in special_tokens) + ")")
     for owner, piece in enumerate(pieces):
         if piece.kind == "text": yield owner, piece.text, False
-        else: yield from ((owner, atom, n % 2 == 1) for n, atom in enumerate(_CONTROL.split(piece.text)) if atom)
+        else: yield from ((owner, atom, n % 2 == 1) for n, atom in enumerate(control.split(piece.text)) if atom)
 
 
 def _run_ids(run: list[tuple[int, str]], tokenizer) -> Iterator[tuple[int, int]]:
@@ -163,10 +161,13 @@ def _run_ids(run: list[tuple[int, str]], tokenizer) -> Iterator[tuple[int, int]]
         seen = end
 
 
-def tokenise_pieces(pieces: list[Piece], tokenizer) -> tuple[list[int], list[int]]:
+def tokenise_pieces(pieces: list[Piece],
+                    tokenizer,
+                    special_tokens: tuple[str, ...] = SPECIAL_TOKENS, # that control pieces may hold
+                   ) -> tuple[list[int], list[int]]:
     "Ids with one id a slot, and for each id the index of its piece."
     names, found = tokenizer.get_added_vocab(), []
-    for is_control, run in groupby(_atoms(pieces), lambda atom: atom[2]):
+    for is_control, run in groupby(_atoms(pieces, special_tokens), lambda atom: atom[2]):
         if not is_control: found += _run_ids([atom[:2] for atom in run], tokenizer); continue
         for owner, name, _ in run:
             if name not in names: raise ValueError(f"tokenizer: must have the control token {name}, but has not")
