@@ -1,6 +1,6 @@
 # make demo    set up, then clone a voice with the model that ships
 # make test    set up, then all gates and tests
-# make lab     set up, then JupyterLab at the notebooks
+# make lab     set up, then JupyterLab at the lessons
 # make wheel   set up, then dist/*.whl
 
 VENV := .venv
@@ -11,7 +11,7 @@ SUM = cat $$(git ls-files -co --exclude-standard -- $(1) | sort) | sha256sum
 export HF_HUB_OFFLINE = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test lab wheel export clean
+.PHONY: setup demo test chromium lab wheel export clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -30,7 +30,7 @@ demo: $(READY)
 		--consent "synthetic voice, made with espeak-ng for voicelab" --text "The garden is open today."
 
 lab: $(READY)
-	$(BIN)/jupyter lab --notebook-dir nbs
+	$(BIN)/voicelab lab
 
 wheel: $(READY)
 	rm -rf build dist
@@ -51,7 +51,14 @@ test: $(READY)
 	@echo "== notebook tests"
 	@cd nbs && ../$(BIN)/nbdev-test --n-workers 2
 	@echo "== pytest"
+	@$(MAKE) --no-print-directory chromium
 	@$(BIN)/python -m pytest
+
+# The browser tests need Debian's Chromium; where it can't be installed they are skipped, with the reason.
+chromium:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+		|| echo "no Chromium, and no right to install it: the browser tests are skipped"
 
 clean:
 	rm -rf $(VENV) build dist demo

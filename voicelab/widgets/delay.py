@@ -15,7 +15,7 @@ import torch
 from ..audio import Reference
 from ..codec import decode_batch
 from ..session import Generation
-from .base import BAD, INK, MARK, Clip, Status, Worker, card, picture, title
+from .base import BAD, INK, MARK, PICTURE, Clip, Status, Worker, card, picture, title
 from .result import codebook_colours
 from .tuner import LABEL, WIDE, VoiceChooser
 
@@ -72,7 +72,7 @@ class DelayPattern(W.VBox):
         self.model, self.generation, self.columns, self.seed = model, None, None, seed
         self.voice, self.text = VoiceChooser(), W.Textarea(text, description="text", style=LABEL, layout=WIDE)
         self.generate, self.stop = W.Button(description="Generate", button_style="primary", icon="play"), W.Button(description="Stop", icon="stop")
-        self.image, self.counters, self.status = W.Image(format="png", layout=W.Layout(max_width="100%")), W.HTML(), Status()
+        self.image, self.counters, self.status = W.Image(format="png", layout=PICTURE), W.HTML(), Status()
         self.at = W.IntSlider(0, 0, 0, description="column", style=LABEL, layout=WIDE, disabled=True)
         self.back, self.forth = W.Button(description="Back", icon="step-backward"), W.Button(description="Forth", icon="step-forward")
         self.hear, self.clip = W.Button(description="Hear up to here", icon="volume-up"), Clip("up to here")

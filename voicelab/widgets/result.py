@@ -16,7 +16,7 @@ from ..budget import Budget
 from ..control import STOP_REASONS
 from ..metrics import Report
 from ..session import Generation
-from .base import BAD, CODEBOOK_COLOURS, GOOD, INK, MARK, Clip, card, picture
+from .base import BAD, CODEBOOK_COLOURS, GOOD, INK, MARK, PICTURE, Clip, card, picture
 
 # %% ../../nbs/13_widgets_result.ipynb #e6be77f0
 def estimate_html(budgets: list[Budget], # of the chunks, in order
@@ -95,7 +95,7 @@ class Result(W.VBox):
     def __init__(self):
         self.made, self.reference, self.clip = None, Clip("reference"), Clip("result")
         self.words, self.measures = W.HTML(), W.HTML()
-        self.tokens = W.Image(format="png", layout=W.Layout(max_width="100%"))
+        self.tokens = W.Image(format="png", layout=PICTURE)
         super().__init__([self.words, self.clip, self.tokens, self.reference, self.measures], layout=W.Layout(display="none"))
 
     def show(self, made: Generation, codebook_size: int = 1024):

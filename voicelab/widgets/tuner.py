@@ -120,7 +120,7 @@ class Knobs(W.VBox):
         self.temperature = real(drawn.temperature if drawn.do_sample else 0, 0, 2, "temperature")
         self.top_k = whole(drawn.top_k, 1, 1024, "top-k")
         self.top_p = real(drawn.top_p, 0.05, 1, "top-p", 0.01)
-        self.ras = W.Checkbox(True, description="repetition-aware sampling (RAS)", indent=True, style=LABEL)
+        self.ras = W.Checkbox(True, description="repetition-aware sampling", indent=True, style=LABEL, layout=WIDE)
         self.seed = W.BoundedIntText(1, min=0, max=2**31 - 1, description="seed", style=LABEL)
         self.budget_box = W.VBox([self.rule, self.margin, self.rate, self.buffer, self.least, self.most, self.silence])
         self.sampling_box = W.VBox([self.form, self.temperature, self.top_k, self.top_p, self.ras, self.seed])
