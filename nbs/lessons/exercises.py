@@ -145,3 +145,28 @@ def lost_in_english(lost, means):
     think = "Only the sign is off: lost is Arabic less English." if abs(lost + true) <= 0.011 else "Take the row of Noor's reference, and the columns that compare with Noor."
     reply(lost, right, think)
     if right: print("One experiment: true recordings of people who speak both languages, compared across them. What they lose, the measure loses.")
+
+
+# ---- the released checkpoints
+
+def original_name(name):
+    if not answered(name, str): return
+    think = "That one is in transformers' format." if name == "higgs-v2" else "Look at the table of known models, and at the revision in its column `source`."
+    reply(name, name == "higgs-v2-original", think)
+
+
+def memory_needed(given, exact):
+    if not answered(given, (int, float)): return
+    right = abs(given - exact) <= 0.051 + 1e-9
+    think = "Not four bytes a weight: bfloat16 has two." if abs(given - 2 * exact) < 1 else "Weights times bytes, and the keys and values; `gigabytes` of section 2 does both."
+    reply(given, right, think)
+    if right: print("The codec and torch itself come on top: with 12 GB it would be tight at best.")
+
+
+def eight_bits(times, step_bytes):
+    if not answered(times, (int, float)): return
+    exact = 1.0e12 / (step_bytes / 2) / 25
+    if abs(times - exact / 2) < 1: think = "That is the bound for 16 bits."
+    elif abs(times - exact * 25) < 25: think = "Those are columns a second; how many make a second of sound?"
+    else: think = "What does a step read, and how many steps are a second?"
+    reply(times, abs(times - exact) <= 0.05 * exact, think)
