@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from voicelab.codec import delay
+from voicelab.metrics import similarity
 from voicelab.text import strip_harakat, weigh
 
-
 def reply(answer, right: bool, think: str):
-    "Say right, or what to think about next; an exercise without an answer is left alone."
+    "Say right, or what to think about next."
     print("Right." if right else f"Not yet. {think}")
 
 
@@ -24,6 +24,36 @@ def answered(answer, kind=object) -> bool:
         print(f"That is {type(answer).__name__}; the question asks for something else.")
     else: return True
     return False
+
+
+# ---- first clone
+
+def same_sample(again, clone):
+    if not answered(again): return
+    if again is clone: return print("Not yet. That is the old sample itself; make it anew.")
+    if not hasattr(again, "codes"): return print("Not yet. It should be what `model.clone` gives.")
+    thoughts = {"text": again.text == clone.text, "reference": getattr(again.reference, "sha256", None) == clone.reference.sha256,
+                "seed": again.sampling.seed == clone.sampling.seed, "sampling or budget": (again.sampling, again.budget) == (clone.sampling, clone.budget)}
+    differs = [name for name, same in thoughts.items() if not same]
+    reply(again, torch.equal(again.codes, clone.codes), f"It differs in its {differs[0]}." if differs else "It differs in its prompt.")
+
+
+def gain_of_reference(gain, to_ben):
+    if not answered(gain, (int, float)): return
+    means = to_ben.mean()
+    think = "That is against Ada's." if abs(gain - (means["Ben"] - means["Ada"])) <= 0.011 else "Subtract two of the three means."
+    reply(gain, abs(gain - (means["Ben"] - means["nobody"])) <= 0.011, think)
+
+
+def wrong_transcript(mistaken, clone):
+    if not answered(mistaken): return
+    if getattr(mistaken, "reference", None) is None: return print("Not yet. It should be a clone with a reference.")
+    if mistaken.reference.sha256 != clone.reference.sha256: return print("Not yet. Keep Ben's recording, and change only what is said to be said in it.")
+    if mistaken.reference.transcript == clone.reference.transcript: return print("Not yet. The transcript is still the right one.")
+    if mistaken.text != clone.text or mistaken.sampling.seed != clone.sampling.seed: return print("Not yet. Same text and seed, so that one thing differs.")
+    values = [similarity(made.audio, clone.reference) for made in (clone, mistaken)]
+    shown = ["not to be had" if measure.value is None else f"{measure.value:.2f}" for measure in values]
+    print(f"Right. Similarity to Ben: {shown[0]} with the true transcript, {shown[1]} with the wrong one. One sample is no evidence: how would you find out?")
 
 
 # ---- budgets
@@ -111,7 +141,7 @@ def straighten(written, clips):
 
 def supported(letters, table):
     if not answered(letters, (set, list, tuple, str)): return
-    given, true = {str(letter).upper() for letter in letters}, {"A", "B"} & {letter for letter, left_out in zip("AB", table["leaves out 0"]) if left_out}
+    given, true = {str(letter).upper() for letter in letters if str(letter).isalpha()}, {"A", "B"} & {letter for letter, left_out in zip("AB", table["leaves out 0"]) if left_out}
     thoughts = {"A": "Look again at the first row of the table.", "B": "Does the interval of the second row hold 0?",
                 "C": "Which of the measures has listened to words?", "D": "How many voices were cloned here?"}
     wrong = sorted(given ^ true)
@@ -168,3 +198,28 @@ def lost_in_english(lost, means):
     think = "Only the sign is off: lost is Arabic less English." if abs(lost + true) <= 0.011 else "Take the row of Noor's reference, and the columns that compare with Noor."
     reply(lost, right, think)
     if right: print("One experiment: true recordings of people who speak both languages, compared across them. What they lose, the measure loses.")
+
+
+# ---- the released checkpoints
+
+def original_name(name):
+    if not answered(name, str): return
+    think = "That one is in transformers' format." if name == "higgs-v2" else "Look at the table of known models, and at the revision in its column `source`."
+    reply(name, name == "higgs-v2-original", think)
+
+
+def memory_needed(given, exact):
+    if not answered(given, (int, float)): return
+    right = abs(given - exact) <= 0.051 + 1e-9
+    think = "Not four bytes a weight: bfloat16 has two." if abs(given - 2 * exact) < 1 else "Weights times bytes, and the keys and values; `gigabytes` of section 2 does both."
+    reply(given, right, think)
+    if right: print("The codec and torch itself come on top: with 12 GB it would be tight at best.")
+
+
+def eight_bits(times, step_bytes):
+    if not answered(times, (int, float)): return
+    exact = 1.0e12 / (step_bytes / 2) / 25
+    if abs(times - exact / 2) < 1: think = "That is the bound for 16 bits."
+    elif abs(times - exact * 25) < 25: think = "Those are columns a second; how many make a second of sound?"
+    else: think = "What does a step read, and how many steps are a second?"
+    reply(times, abs(times - exact) <= 0.05 * exact, think)
