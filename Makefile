@@ -48,8 +48,8 @@ test: $(READY)
 	@before="$$($(call SUM,nbs))"; $(BIN)/nbdev-clean; test "$$before" = "$$($(call SUM,nbs))"
 	@echo "== ruff"
 	@$(BIN)/ruff check voicelab tests nbs/recipes
-	@echo "== notebook tests"
-	@cd nbs && ../$(BIN)/nbdev-test --n-workers 2
+	@echo "== notebook tests (the lessons are run by pytest)"
+	@cd nbs && ../$(BIN)/nbdev-test --n-workers 2 --skip-folder-re lessons
 	@echo "== pytest"
 	@$(MAKE) --no-print-directory chromium
 	@$(BIN)/python -m pytest
