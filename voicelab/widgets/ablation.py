@@ -13,7 +13,7 @@ import ipywidgets as W
 from ..ablation import ARMS, MEASURES, RIGHT
 from ..ablation import Ablation as Arms
 from ..audio import Reference
-from .base import Clip, Status, Worker, card, picture, shipped_voices, title
+from .base import Clip, Panel, Status, Worker, card, picture, row, shipped_voices
 from .tuner import LABEL, NONE, WIDE, VoiceChooser
 
 # %% ../../nbs/13_widgets_ablation.ipynb #a780915a
@@ -43,7 +43,7 @@ def arms_picture(ablation: Arms) -> bytes:
     return picture(draw, width=10.0, height=0.7 + 0.32 * len(ablation.arms))
 
 # %% ../../nbs/13_widgets_ablation.ipynb #5aa623d3
-class Ablation(W.VBox):
+class Ablation(Panel):
     "Run an ablation and hear its samples; `result` is the `voicelab.ablation.Ablation`."
     def __init__(self,
         model, # what `load` gives
@@ -65,9 +65,8 @@ class Ablation(W.VBox):
         self.table, self.image = W.HTML(), W.Image(format="png", layout=W.Layout(max_width="100%", display="none"))
         self.heard, self.clip = W.Dropdown(options=[("–", None)], description="hear", style=LABEL), Clip("sample")
         self.worker = Worker(model, self.status, (self.go,), self.stop)
-        ticks = W.HBox(list(self.ticks.values()), layout=W.Layout(flex_flow="row wrap"))
-        super().__init__([title("Reference ablation"), self.voice, self.other, self.text, ticks, self.seeds, W.HBox([self.go, self.stop, self.progress]),
-                          self.status, self.table, self.image, self.heard, self.clip])
+        super().__init__("Reference ablation", self.voice, self.other, self.text, row(*self.ticks.values()), self.seeds,
+                         row(self.go, self.stop, self.progress), self.status, self.table, self.image, self.heard, self.clip)
         self.go.on_click(lambda _: self.run())
         self.heard.observe(lambda _: self._hear(), "value")
 
@@ -100,7 +99,7 @@ class Ablation(W.VBox):
         made, self.progress.value = self.result, len(self.result.trials)
         if not made.trials: return
         self.table.value, self.image.value, self.image.layout.display = card(arms_html(made)), arms_picture(made), ""
-        self.image.alt = "; ".join(f"{arm}: similarity {value:.2f}" for arm, value in made.table.similarity.items())
+        self.image.tooltip = "; ".join(f"{arm}: similarity {value:.2f}" for arm, value in made.table.similarity.items())
         kept, choices = self.heard.value, [(f"{trial.arm.replace('_', ' ')}, seed {trial.seed}", (trial.arm, trial.seed)) for trial in made.trials if trial.generation]
         self.heard.options = [("–", None), *choices]
         self.heard.value = kept if kept in [place for _, place in choices] else None

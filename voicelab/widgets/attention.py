@@ -6,8 +6,6 @@
 __all__ = ['SNIPPET_SECONDS', 'outline', 'HeatMap', 'Listening']
 
 # %% ../../nbs/13_widgets_attention.ipynb #f7fa6f60
-import html
-
 import anywidget
 import ipywidgets as W
 import numpy as np
@@ -16,7 +14,7 @@ import traitlets
 from ..attention import Attention, check_family, listen
 from ..audio import Audio, Reference
 from ..session import Generation
-from .base import Clip, Status, Worker, title
+from .base import Clip, Panel, Status, Worker, row
 from .tuner import LABEL, WIDE, VoiceChooser
 
 # %% ../../nbs/13_widgets_attention.ipynb #eabb3789
@@ -143,7 +141,7 @@ class HeatMap(anywidget.AnyWidget):
             self.weights = np.ascontiguousarray(scaled).tobytes()
 
 # %% ../../nbs/13_widgets_attention.ipynb #20e5bf4a
-class Listening(W.VBox):
+class Listening(Panel):
     "Where a model listens: make a sample, or give one; `attention` is what is shown, `map.place` the place that was clicked."
     def __init__(self,
         model, # what `load` gives; of a family whose attention can be read
@@ -161,8 +159,8 @@ class Listening(W.VBox):
         self.go, self.stop = W.Button(description="Generate", button_style="primary", icon="play"), W.Button(description="Stop", icon="stop")
         self.status, self.map, self.note, self.clip = Status(), HeatMap(), Status(), Clip("sample")
         self.worker = Worker(model, self.status, (self.go,), self.stop)
-        super().__init__([title("Where it listens"), self.voice, self.text, W.HBox([self.go, self.stop]), self.status, self.over, self.head, self.map,
-                          self.note, self.clip])
+        super().__init__("Where it listens", self.voice, self.text, row(self.go, self.stop), self.status, self.over, self.head, self.map,
+                         self.note, self.clip)
         self.go.on_click(lambda _: self.run())
         self.over.observe(lambda _: self._list(), "value")
         self.head.observe(lambda _: self._draw(), "value")

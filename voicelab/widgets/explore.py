@@ -6,14 +6,12 @@
 __all__ = ['measure_words', 'CodecExplorer']
 
 # %% ../../nbs/13_widgets_explore.ipynb #c5e089ce
-import html
-
 import ipywidgets as W
 
 from ..audio import Reference
-from ..explore import decode_first, exchange, plot_ladder, resynthesise
+from ..explore import exchange, plot_ladder, resynthesise
 from ..metrics import Measure
-from .base import Clip, Status, Worker, card, picture, title
+from .base import Clip, Panel, Status, Worker, card, picture, row
 from .result import codebook_colours
 from .tuner import LABEL, WIDE, VoiceChooser
 
@@ -23,7 +21,7 @@ def measure_words(measure: Measure) -> str:
     return f"{measure.name.replace('_', ' ')} {measure.value:.2f}" if measure.value is not None else f"{measure.name}: {measure.detail}"
 
 
-class CodecExplorer(W.VBox):
+class CodecExplorer(Panel):
     "A codec by ear: the first k codebooks, and mixtures of two voices; `through` is the present `Resynthesis`, `mixture` the `Exchange`."
     def __init__(self,
         model, # what `load` gives; only its codec is used
@@ -46,9 +44,8 @@ class CodecExplorer(W.VBox):
         self.worker = Worker(model, self.status, (self.hear, self.blend))
         words = W.HTML(card("<b>Exchange</b>: codebooks taken from the second voice. Both are cropped to the shorter one; a later codebook corrects what "
                             "the earlier ones of <i>its own</i> sound left over, so on another sound it is a wrong correction."))
-        row = lambda *boxes: W.HBox(list(boxes), layout=W.Layout(flex_flow="row wrap"))
         mixing = [words, W.HTML(card("second voice")), self.voice_b, row(*self.ticks), self.blend, self.mix] if books > 1 else []
-        super().__init__([title(f"Codec explorer: {self.codec.name}"), self.voice_a, row(self.hear), self.k, self.status, self.image, self.ladder, *mixing])
+        super().__init__(f"Codec explorer: {self.codec.name}", self.voice_a, row(self.hear), self.k, self.status, self.image, self.ladder, *mixing)
         self.hear.on_click(lambda _: self.run())
         self.blend.on_click(lambda _: self.worker.start(self._mix))
         self.k.observe(lambda _: self.through is not None and self._show(), "value")
@@ -69,7 +66,7 @@ class CodecExplorer(W.VBox):
         through = resynthesise(self.codec, reference)
         table = through.table
         self.image.value = picture(lambda figure: plot_ladder(table, figure.subplots()), width=7.0) if len(table) > 1 else b""
-        self.image.alt = "; ".join(f"{k} codebooks: similarity {value:.2f}" for k, value in table.similarity.items())
+        self.image.tooltip = "; ".join(f"{k} codebooks: similarity {value:.2f}" for k, value in table.similarity.items())
         self.through = through
         self._show()
         self.status.say(f"The codec's ceiling for this voice: {measure_words(through.ceiling)}.")

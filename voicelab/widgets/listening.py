@@ -14,7 +14,7 @@ import ipywidgets as W
 from ..listening import ANSWERS, KINDS, RATINGS
 from ..listening import ListeningTest as Blind
 from ..runs import Run
-from .base import Status, card, title
+from .base import Panel, Status, card, row
 
 # %% ../../nbs/13_widgets_listening.ipynb #54806e21
 class Player(W.VBox):
@@ -24,7 +24,7 @@ class Player(W.VBox):
         super().__init__([self.heading, self.audio])
 
 
-class ListeningTest(W.VBox):
+class ListeningTest(Panel):
     "A blind test in the page; `test` is the `voicelab.listening.ListeningTest` that keeps it."
     def __init__(self,
         run: Run | str | Path, # or its folder
@@ -39,9 +39,8 @@ class ListeningTest(W.VBox):
         self.buttons = {answer: W.Button(description=words[answer], layout=W.Layout(width="auto")) for answer in words}
         self.show_results = W.Button(description="Show the results", layout=W.Layout(width="auto", display="none"))
         self.question = W.HTML(card(f"<b>{html.escape(KINDS[kind])}</b>"))
-        row = lambda boxes: W.HBox(list(boxes), layout=W.Layout(flex_flow="row wrap"))
-        self.asking = W.VBox([row(self.players.values()), self.question, row(self.buttons.values())])
-        super().__init__([title("Listening test"), self.progress, self.asking, self.status, self.show_results, self.results])
+        self.asking = W.VBox([row(*self.players.values()), self.question, row(*self.buttons.values())])
+        super().__init__("Listening test", self.progress, self.asking, self.status, self.show_results, self.results)
         for answer, button in self.buttons.items(): button.on_click(lambda _, answer=answer: self.answer(answer))
         self.show_results.on_click(lambda _: self._results())
         self._next()

@@ -13,7 +13,7 @@ import numpy as np
 import traitlets
 
 from ..audio import MAX_REFERENCE_SECONDS, Audio, AudioError, Reference
-from .base import Clip, Status, card, title
+from .base import Clip, Panel, Status, card
 from .tuner import LABEL, WIDE
 
 # %% ../../nbs/13_widgets_microphone.ipynb #1087a392
@@ -117,7 +117,7 @@ class Recorder(anywidget.AnyWidget):
             self.taken(Audio(samples[:int(MAX_REFERENCE_SECONDS * rate)], rate))
 
 # %% ../../nbs/13_widgets_microphone.ipynb #713bbd10
-class Microphone(W.VBox):
+class Microphone(Panel):
     "Record a voice: `reference` is a Reference when the recording passes and consent is stated, else None."
     reference = traitlets.Any(None, allow_none=True)
 
@@ -126,8 +126,8 @@ class Microphone(W.VBox):
         self.recorder, self.status, self.clip = Recorder(self._taken, self._failed), Status(), Clip("recording")
         self.transcript = W.Textarea(description="transcript", placeholder="what you say, word for word", style=LABEL, layout=WIDE)
         self.consent = W.Text(description="consent", placeholder="who speaks, and what they agreed to", style=LABEL, layout=WIDE)
-        super().__init__([title("Microphone"), W.HTML(card("Sound goes from this page to the kernel and nowhere else.")), self.transcript, self.consent,
-                          self.recorder, self.status, self.clip])
+        super().__init__("Microphone", W.HTML(card("Sound goes from this page to the kernel and nowhere else.")), self.transcript, self.consent,
+                         self.recorder, self.status, self.clip)
         for box in (self.transcript, self.consent): box.observe(lambda _: self._make(), "value")
         self.status.say("Press Record and say a sentence.")
 
