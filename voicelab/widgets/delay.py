@@ -15,7 +15,7 @@ import torch
 from ..audio import Reference
 from ..codec import decode_batch
 from ..session import Generation
-from .base import BAD, INK, MARK, PICTURE, Clip, Status, Worker, card, picture, title
+from .base import BAD, INK, MARK, PICTURE, Clip, Panel, Status, Worker, card, picture, row
 from .result import codebook_colours
 from .tuner import LABEL, WIDE, VoiceChooser
 
@@ -52,7 +52,7 @@ COUNTERS = {"eos_probability": "probability of the end", "silent_frames": "silen
 def counters_html(made: Generation, at: int) -> str:
     "The row of the trace at a column, in words."
     row, books = made.trace.iloc[at], made.codes.shape[0]
-    frame = "none yet: the first is complete at column " + str(books) if at < books else f"frame {at - books}" if row.frame >= 0 else "no frame"
+    frame = "none yet: the first is complete at column " + str(books) if row.column < books else f"frame {row.frame}" if row.frame >= 0 else "no frame"
     value = lambda name: "–" if row[name] != row[name] else ("yes" if row[name] else "no") if name == "ramp" else f"{row[name]:.3g}"
     rows = "".join(f"<tr><td>{words}</td><td>{value(name)}</td></tr>" for name, words in COUNTERS.items() if name in row)
     entropy = " ".join(f"{row[name]:.1f}" for name in made.trace if name.startswith("entropy_"))
@@ -60,7 +60,7 @@ def counters_html(made: Generation, at: int) -> str:
             f"<tr><td>entropy by codebook / bits</td><td>{html.escape(entropy)}</td></tr></table>")
 
 # %% ../../nbs/13_widgets_delay.ipynb #62fd13b6
-class DelayPattern(W.VBox):
+class DelayPattern(Panel):
     "Make a sample and walk through its columns; `at` is the slider, `generation` the sample."
     def __init__(self,
         model, # what `load` gives; its codec has several codebooks
@@ -79,8 +79,8 @@ class DelayPattern(W.VBox):
         if reference is not None: self.voice.put(reference)
         self.worker = Worker(model, self.status, (self.generate, self.back, self.forth, self.hear), self.stop)
         for button in self.worker.buttons[1:]: button.disabled = True
-        super().__init__([title("Delay pattern"), self.voice, self.text, W.HBox([self.generate, self.stop]), self.status, self.image, self.at,
-                          W.HBox([self.back, self.forth, self.hear]), self.counters, self.clip])
+        super().__init__("Delay pattern", self.voice, self.text, row(self.generate, self.stop), self.status, self.image, self.at,
+                         row(self.back, self.forth, self.hear), self.counters, self.clip)
         self.generate.on_click(lambda _: self.run())
         self.at.observe(lambda _: self._draw(), "value")
         self.back.on_click(lambda _: self._step(-1))
@@ -101,6 +101,7 @@ class DelayPattern(W.VBox):
             self.status.say(f"{drawn.shape[1]} columns of at most {most}")
             if self.worker.stopping.is_set(): session.stop()
         made = session.generation
+        if not len(made.trace): return self.status.say("Stopped before the first column.")
         self.columns = torch.cat([chunk.columns for chunk in made.chunks if chunk.drawn], 1)
         self.at.max, self.at.disabled = self.columns.shape[1] - 1, False
         self.generation = made
@@ -113,7 +114,7 @@ class DelayPattern(W.VBox):
     def _draw(self):
         if self.generation is None: return
         self.image.value = columns_picture(self.columns, self.at.value, self.model.codec.codebook_size)
-        self.image.alt = f"columns of the sample, column {self.at.value} marked"
+        self.image.tooltip = f"columns of the sample, column {self.at.value} marked"
         self.counters.value = card(counters_html(self.generation, self.at.value))
 
     def _hear(self):

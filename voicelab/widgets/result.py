@@ -76,9 +76,11 @@ def stop_html(made: Generation) -> str:
     ends = made.trace.eos_codebook.dropna() if "eos_codebook" in made.trace else ()
     where = f" Codebook {int(ends.iloc[-1])} began the end." if made.stop_reason == "eos" and len(ends) else ""
     colour = "good" if made.stop_reason == "eos" else "bad"
+    heard = made.timings["first_audio"]
+    begun = f"first sound after {heard:.2f} s" if heard == heard else "no sound"
     return (f"<span class='{colour}'>Stopped: {made.stop_reason}</span>, {html.escape(STOP_REASONS[made.stop_reason])}.{where}<br>"
             f"{html.escape(made.allowed)}<br><span class='quiet'>seed {made.sampling.seed}, real-time factor {made.timings['rtf']:.2f}, "
-            f"first sound after {made.timings['first_audio']:.2f} s, model {html.escape(made.model.name)}</span>")
+            f"{begun}, model {html.escape(made.model.name)}</span>")
 
 
 def measures_html(report: Report) -> str:
@@ -103,7 +105,7 @@ class Result(W.VBox):
         self.made = made
         self.words.value = card(f"<b dir='auto'>{html.escape(made.text)}</b><br>{stop_html(made)}", "status")
         self.clip.show(made.audio)
-        self.tokens.value, self.tokens.alt = tokens_picture(made, codebook_size), "probability of the end, and the grid of tokens"
+        self.tokens.value, self.tokens.tooltip = tokens_picture(made, codebook_size), "probability of the end, and the grid of tokens"
         if made.reference is None: self.reference.clear()
         else: self.reference.show(made.reference.audio, made.reference.name)
         self.measures.value, self.layout.display = card(measures_html(made.report())), ""
