@@ -72,7 +72,7 @@ def test_a_try_can_be_repeated_by_its_script(tuner):
 def test_no_reference_is_a_choice(tuner):
     tuner.voice.voice.value = NONE
     run(tuner)
-    assert tuner.generation.reference is None and "reference=None" in tuner.code() and tuner.history.frame.voice.tolist() == [NONE]
+    assert tuner.generation.reference is None and "reference = None" in tuner.code() and tuner.history.frame.voice.tolist() == [NONE]
 
 
 @pytest.mark.parametrize("text", ["", "   ", "?!...", "x" * 60_000])
