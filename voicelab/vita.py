@@ -145,6 +145,7 @@ def session(self: VitaModel,
     control: Control | None = None, # None: the settings'
     mode: str | tuple[int, ...] = "vanilla", # of MODES, or turns
     option_steps: int | tuple[int, ...] = VOCODER_STEPS,
+    decoder_voice: bool = False, # an experiment: tell the vocoder of the reference, too, which VITA-Audio never does
     **chat, # prompt_form, persona, history and reproduce, as for `prompt`
 ) -> VitaSession:
     "Prepare an answer up to the first token."
@@ -155,12 +156,14 @@ def session(self: VitaModel,
     if sampling is None: sampling = AUTHORS_SAMPLING.get(task, "greedy")
     sampling = choose_sampling(sampling, settings, seed)
     voice = as_reference(reference)
+    if decoder_voice and voice is None: raise FormError("decoder_voice: needs a reference, got none")
     audio = None if audio is None else as_audio(audio)
     prompt = self.prompt(task, text=text, audio=audio, reference=voice, **chat)
     limit = task_budget(task, text, self.tokenizer, audio.seconds if audio else 0.0, voice, budget, settings)
     return VitaSession(self.parts, self.voice, prompt, limit, task=task, text=text, reference=voice,
                        sampling=sampling, control=control or Control.from_settings(settings), mode=mode,
-                       option_steps=option_steps, mistakes=check_mistakes(chat.get("reproduce", ())))
+                       option_steps=option_steps, mistakes=check_mistakes(chat.get("reproduce", ())),
+                       decoder_voice=self.voice.voice(voice.audio) if decoder_voice else None)
 
 
 @patch

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FRAME_RATE', 'RUN_CODES', 'RUN_TOKENS', 'ANSWER_TOKENS', 'HEARD_TOKENS', 'SAYING', 'VOCODER_STEPS', 'MISTAKES',
-           'DECODER_NOTE', 'VITA_TRACE', 'TokenBudget', 'speech_tokens', 'speech_budget', 'answer_budget',
-           'task_budget', 'check_mistakes', 'PublishedStream', 'Answer', 'VitaSession']
+           'NOT_USED', 'VITA_TRACE', 'TokenBudget', 'speech_tokens', 'speech_budget', 'answer_budget', 'task_budget',
+           'check_mistakes', 'PublishedStream', 'Answer', 'VitaSession']
 
 # %% ../nbs/07_vita_session.ipynb #2c9c4b5e
 import math
@@ -139,7 +139,7 @@ class PublishedStream:
         return Audio(piece / peak if self.normalise and peak else piece, whole.rate)
 
 # %% ../nbs/07_vita_session.ipynb #0a19cb81
-DECODER_NOTE = {"reference": "not used: its speaker vector is zero, its prompt is empty", "input audio": "not used"}
+NOT_USED = "not used: its speaker vector is zero, its prompt is empty"
 
 
 @dataclass
@@ -150,6 +150,7 @@ class Answer(Generation):
     mode: str | tuple = "vanilla"
     option_steps: int | tuple = VOCODER_STEPS
     mistakes: frozenset = frozenset()   # reproduced on request
+    experiment: str = ""                # what the vocoder was told of a voice, if anything
 
     @property
     def segments(self) -> pd.DataFrame: return self.prompt.segments
@@ -158,7 +159,7 @@ class Answer(Generation):
     def voice_from(self) -> pd.DataFrame:
         "Which input reached which part. The vocoder gets codes alone: a reference can work only through the chat."
         rows = [(each.name, "features" if each.features is not None else "codes", count, each.seconds, "language model, by the chat",
-                 DECODER_NOTE.get(each.name, "not used")) for each, (_, count) in zip(self.prompt.heard, self.prompt.places)]
+                 self.experiment if self.experiment and each.name == "reference" else NOT_USED) for each, (_, count) in zip(self.prompt.heard, self.prompt.places)]
         rows.append(("what the model said", "codes", self.codes.shape[1], self.codes.shape[1] / FRAME_RATE, "-", "all of its input"))
         return pd.DataFrame(rows, columns=["input", "as", "places", "seconds", "language model", "vocoder"])
 
@@ -167,8 +168,9 @@ class Answer(Generation):
                 f"seed={self.sampling.seed}, model={self.model.name!r})")
 
     def _repr_html_(self):
+        tried = f"<p><b>Vocoder:</b> {escape(self.experiment)}</p>" if self.experiment else ""
         wrong = f"<p><b>Made with published mistakes:</b> {escape(', '.join(sorted(self.mistakes)))}</p>" if self.mistakes else ""
-        return (f"{super()._repr_html_()}{wrong}<p dir='auto'>The model wrote: <em>{escape(self.written) or 'nothing'}</em></p>"
+        return (f"{super()._repr_html_()}{tried}{wrong}<p dir='auto'>The model wrote: <em>{escape(self.written) or 'nothing'}</em></p>"
                 f"{self.voice_from.to_html(index=False, float_format='{:.2f}'.format)}")
 
 # %% ../nbs/07_vita_session.ipynb #b9e2ec41
@@ -192,6 +194,7 @@ class VitaSession:
         mode: str | tuple[int, ...] = "vanilla",
         option_steps: int | tuple[int, ...] = VOCODER_STEPS, # Euler steps; several: of the blocks of a stream
         mistakes: frozenset[str] = frozenset(),
+        decoder_voice=None, # DecoderVoice of `voice`: an experiment
     ):
         self.parts, self.voice, self.prompt, self.budget, self.task, self.text = parts, voice, prompt, budget, task, text
         self.reference, self.sampling, self.control, self.mistakes = reference, sampling, control, mistakes
@@ -199,6 +202,7 @@ class VitaSession:
         self.rules, self.trace, self.codes, self.words = StopRules(control), [], [], []
         self.timings = dict(prefill=0.0, decode=0.0, codec=0.0, first_audio=math.nan)
         self.generation, self.stopped, self.begun, self.stop_reason, self.away = None, False, None, "interrupted", 0.0
+        self.told = {} if decoder_voice is None else dict(voice=decoder_voice)
         self.unheard, self.noise = np.zeros(0, np.float32), torch.Generator().manual_seed(sampling.seed)
 
     def stop(self):
@@ -229,7 +233,7 @@ def _stream(self: VitaSession, live: bool):
     if not TASKS[self.task].speaks: return None
     if live and self.mistakes & {"peak_normalise", "lose_tail"}:
         return PublishedStream(self.voice, "peak_normalise" in self.mistakes, "lose_tail" in self.mistakes, self.noise)
-    if live: return self.voice.session(steps=self.option_steps, generator=self.noise)
+    if live: return self.voice.session(steps=self.option_steps, generator=self.noise, **self.told)
     if self.budget.frames < self.control.silence_frames: return None
     return self.voice.session(steps=1, generator=torch.Generator().manual_seed(self.sampling.seed))
 
@@ -323,7 +327,8 @@ def _close(self: VitaSession, pieces: list[Audio] | None): # None: decode all at
     trace = pd.DataFrame(self.trace, columns=VITA_TRACE).astype({"code": "Int64"})
     self.generation = Answer(self.text if self.task in SAYING else self.text_so_far, audio, codes, self.reference, self.prompt, self.budget, self.sampling,
                              self.control, self.stop_reason, trace, self.timings, self.parts.info, task=self.task,
-                             written=self.text_so_far, mode=self.mode, option_steps=self.option_steps, mistakes=self.mistakes)
+                             written=self.text_so_far, mode=self.mode, option_steps=self.option_steps, mistakes=self.mistakes,
+                             experiment=self.told["voice"].note if self.told else "")
 
 
 @patch
@@ -331,5 +336,5 @@ def _offline(self: VitaSession, codes: torch.Tensor) -> Audio:
     steps = self.option_steps if isinstance(self.option_steps, int) else self.option_steps[-1]
     begun = time.perf_counter()
     if "global_seed" in self.mistakes: torch.manual_seed(42)
-    try: return self.voice.decode(codes, steps=steps, generator=self.noise)
+    try: return self.voice.decode(codes, steps=steps, generator=self.noise, **self.told)
     finally: self.timings["codec"] += time.perf_counter() - begun
