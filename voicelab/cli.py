@@ -24,16 +24,17 @@ def clone(args) -> dict:
     references = [vl.Reference(path, transcript=said, consent=args.consent)
                   for path, said in zip(args.reference, args.transcript or [None] * len(args.reference))]
     model = vl.load(args.model, dtype=args.dtype, device=args.device)
-    spoken = {name: getattr(args, name) for name in ("scene", "voice") if getattr(args, name) is not None}
-    session = model.stream(args.text, reference=references or None, seed=args.seed, prompt_form=args.form,
-                           budget=args.budget, sampling=args.sampling, **spoken)
+    chat = dict(prompt_form=args.form, scene=args.scene, voice=args.voice)
+    reference = references[0] if len(references) == 1 else references or None
+    session = model.stream(args.text, reference=reference, seed=args.seed, budget=args.budget, sampling=args.sampling,
+                           **{name: value for name, value in chat.items() if value is not None})
     run = vl.Run(args.out)                              # only now: bad input leaves no folder behind
     run.check_room()
     made = session.run()
     pair, similarity = run.save(made, speaker=args.speaker), made.report()["similarity"]
     options = dict(model=args.model, seed=made.sampling.seed, form=args.form, budget=args.budget, sampling=args.sampling,
-                   dtype=args.dtype, device=args.device) | spoken
-    repeat = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in options.items() if value not in (None, "assistant_ref"))
+                   dtype=args.dtype, device=args.device, scene=args.scene, voice=args.voice)
+    repeat = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None)
     path = lambda kind: pair.path(kind) and str(pair.path(kind))
     return dict(generated=path("generated"), reference=path("reference"), stop_reason=made.stop_reason,
                 seconds=round(made.audio.seconds, 3), frames=made.codes.shape[1], rtf=made.timings["rtf"], model=made.model.name,
@@ -159,7 +160,7 @@ def parser() -> argparse.ArgumentParser:
     say.add_argument("--seed", type=int, help="repeats a sample")
     say.add_argument("--out", default="voicelab-out", metavar="DIR", help="folder of the run (default: voicelab-out)")
     say.add_argument("--speaker", help="name for the files (default: the reference's name)")
-    say.add_argument("--form", default="assistant_ref", help="prompt form (default: assistant_ref)")
+    say.add_argument("--form", help="prompt form (default: the model's own, assistant_ref or your_voice)")
     say.add_argument("--scene", help="the surroundings in words, or a name of voicelab.SCENES; '' for none")
     say.add_argument("--voice", help="instead of a reference: a name of voicelab.VOICES, or a description in words")
     say.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on a CPU, bfloat16 elsewhere)")
