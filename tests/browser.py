@@ -170,9 +170,17 @@ def hear(player) -> float:
         look() })).finally(() => player.pause())""")
 
 
-def pictures(page, folder: Path, name: str, target=None):
-    "Pictures of the page in both themes, as tall as its content."
+def forget_widgets(page):
+    "Close all widgets of the kernel, so that the next notebook begins with none."
+    page.evaluate("""code => window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.requestExecute({ code }).done""",
+                  "import ipywidgets; ipywidgets.Widget.close_all()")
+
+
+def pictures(page, folder: Path, name: str):
+    "Pictures of the page in both themes, as tall as its notebook."
     folder.mkdir(parents=True, exist_ok=True)
+    tall = page.evaluate("() => Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-outer')].map(part => part.scrollHeight))")
+    page.set_viewport_size(dict(width=1280, height=min(4000, tall + 120)))
     for theme in ("Light", "Dark"):
         do(page, "apputils:change-theme", theme=f"JupyterLab {theme}")
         page.wait_for_timeout(300)

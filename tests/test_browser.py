@@ -12,12 +12,7 @@ import pytest
 REQUIRED = os.environ.get("VOICELAB_BROWSER") == "required"
 if browser.missing() and not REQUIRED: pytest.skip(browser.missing(), allow_module_level=True)
 
-START = """
-import ipywidgets
-import voicelab as vl
-ipywidgets.Widget.close_all()
-if "model" not in globals(): model = vl.load("tiny")
-"""
+START = 'import voicelab as vl\nif "model" not in globals(): model = vl.load("tiny")     # the notebooks share a kernel'
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +32,7 @@ def opened(lab, root, request):
     yield open_notebook
     for page in pages:
         browser.pictures(page, root / "tests/out", name)
+        browser.forget_widgets(page)
         page.close()
         assert not page.errors
 
@@ -56,6 +52,6 @@ def test_tuner(opened):
     expect(widget.get_by_role("status").filter(has_text="Done.")).to_be_visible(timeout=60_000)
     expect(widget.get_by_text(re.compile("heard while it was made: [0-9.]+ s"))).to_be_visible()
     for name in ("reference", "result"):
-        player = widget.locator(f"audio[title='{name}']:visible").first
+        player = widget.locator(f"audio[aria-label='{name}']")
         assert browser.seconds_of(player) > 0.5 and browser.hear(player) > 0.1
     assert browser.run_cell(page, 2) == "(1, None)"

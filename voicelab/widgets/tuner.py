@@ -29,7 +29,7 @@ from .base import VOICE_FOLDER, Clip, Panel, Status, StreamPlayer, Worker, card,
 from .result import Result, estimate_html
 
 # %% ../../nbs/13_widgets_tuner.ipynb #ce861ba7
-WIDE, LABEL = W.Layout(width="98%"), {"description_width": "130px"}
+WIDE, LABEL = {"width": "98%"}, {"description_width": "130px"}
 NONE, UPLOAD = "no reference", "upload"
 
 
