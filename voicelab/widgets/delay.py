@@ -15,7 +15,7 @@ import torch
 from ..audio import Reference
 from ..codec import decode_batch
 from ..session import Generation
-from .base import BAD, INK, MARK, Clip, Panel, Status, Worker, card, picture, row
+from .base import BAD, INK, MARK, Clip, Panel, Picture, Status, Worker, card, picture, row
 from .result import codebook_colours
 from .tuner import LABEL, WIDE, VoiceChooser
 
@@ -72,7 +72,7 @@ class DelayPattern(Panel):
         self.model, self.generation, self.columns, self.seed = model, None, None, seed
         self.voice, self.text = VoiceChooser(), W.Textarea(text, description="text", style=LABEL, layout=WIDE)
         self.generate, self.stop = W.Button(description="Generate", button_style="primary", icon="play"), W.Button(description="Stop", icon="stop")
-        self.image, self.counters, self.status = W.Image(format="png", layout=W.Layout(max_width="100%")), W.HTML(), Status()
+        self.image, self.counters, self.status = Picture(), W.HTML(), Status()
         self.at = W.IntSlider(0, 0, 0, description="column", style=LABEL, layout=WIDE, disabled=True)
         self.back, self.forth = W.Button(description="Back", icon="step-backward"), W.Button(description="Forth", icon="step-forward")
         self.hear, self.clip = W.Button(description="Hear up to here", icon="volume-up"), Clip("up to here")
@@ -97,7 +97,8 @@ class DelayPattern(Panel):
         most = session.chunks[0].budget.columns
         for _ in session:
             drawn = torch.cat([chunk.columns for chunk in session.chunks if chunk.drawn], 1)
-            self.image.value = columns_picture(drawn, drawn.shape[1] - 1, self.model.codec.codebook_size, most if len(session.chunks) == 1 else None)
+            self.image.show(columns_picture(drawn, drawn.shape[1] - 1, self.model.codec.codebook_size, most if len(session.chunks) == 1 else None),
+                            f"{drawn.shape[1]} columns so far")
             self.status.say(f"{drawn.shape[1]} columns of at most {most}")
             if self.worker.stopping.is_set(): session.stop()
         made = session.generation
@@ -113,8 +114,8 @@ class DelayPattern(Panel):
 
     def _draw(self):
         if self.generation is None: return
-        self.image.value = columns_picture(self.columns, self.at.value, self.model.codec.codebook_size)
-        self.image.tooltip = f"columns of the sample, column {self.at.value} marked"
+        self.image.show(columns_picture(self.columns, self.at.value, self.model.codec.codebook_size),
+                        f"columns of the sample, column {self.at.value} marked")
         self.counters.value = card(counters_html(self.generation, self.at.value))
 
     def _hear(self):

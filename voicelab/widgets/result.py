@@ -16,7 +16,7 @@ from ..budget import Budget
 from ..control import STOP_REASONS
 from ..metrics import Report
 from ..session import Generation
-from .base import BAD, CODEBOOK_COLOURS, GOOD, INK, MARK, Clip, card, picture
+from .base import BAD, CODEBOOK_COLOURS, GOOD, INK, MARK, Clip, Picture, card, picture, row
 
 # %% ../../nbs/13_widgets_result.ipynb #e6be77f0
 def estimate_html(budgets: list[Budget], # of the chunks, in order
@@ -61,7 +61,7 @@ def tokens_picture(made: Generation, codebook_size: int = 1024) -> bytes:
         if "eos_probability" in made.trace: above.plot(np.arange(len(made.trace)) / rate, made.trace.eos_probability, color=MARK)
         cap = sum(chunk.budget.cap_seconds for chunk in made.chunks) if len(made.chunks) > 1 else made.budget.cap_seconds
         if cap <= 1.3 * shown: above.axvline(cap, color=BAD, linestyle="--")
-        else: above.text(1, 0.85, f"cap at {cap:.1f} s →", ha="right", transform=above.transAxes, color=BAD)
+        else: above.set_title(f"cap at {cap:.1f} s →", loc="right", color=BAD, fontsize=9)
         above.set(ylim=(-0.05, 1.05), ylabel="probability\nof the end")
         draw_tokens(below, made.codes, codebook_size, rate)
         below.set_xlim(0, max(shown, len(made.trace) / rate, cap if cap <= 1.3 * shown else 0))
@@ -97,15 +97,16 @@ class Result(W.VBox):
     def __init__(self):
         self.made, self.reference, self.clip = None, Clip("reference"), Clip("result")
         self.words, self.measures = W.HTML(), W.HTML()
-        self.tokens = W.Image(format="png", layout=W.Layout(max_width="100%"))
-        super().__init__([self.words, self.clip, self.tokens, self.reference, self.measures], layout=W.Layout(display="none"))
+        self.tokens, both = Picture(), row(self.clip, self.reference)
+        for clip in both.children: clip.layout.flex, clip.layout.min_width = "1 1 380px", "0"
+        super().__init__([self.words, both, self.tokens, self.measures], layout=W.Layout(display="none"))
 
     def show(self, made: Generation, codebook_size: int = 1024):
         "Show `made`; its measures are taken now."
         self.made = made
         self.words.value = card(f"<b dir='auto'>{html.escape(made.text)}</b><br>{stop_html(made)}", "status")
         self.clip.show(made.audio)
-        self.tokens.value, self.tokens.tooltip = tokens_picture(made, codebook_size), "probability of the end, and the grid of tokens"
+        self.tokens.show(tokens_picture(made, codebook_size), "probability of the end, and the grid of tokens")
         if made.reference is None: self.reference.clear()
         else: self.reference.show(made.reference.audio, made.reference.name)
         self.measures.value, self.layout.display = card(measures_html(made.report())), ""

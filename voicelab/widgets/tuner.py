@@ -29,7 +29,7 @@ from .base import VOICE_FOLDER, Clip, Panel, Status, StreamPlayer, Worker, card,
 from .result import Result, estimate_html
 
 # %% ../../nbs/13_widgets_tuner.ipynb #ce861ba7
-WIDE, LABEL = W.Layout(width="98%"), {"description_width": "130px"}
+WIDE, LABEL = {"width": "98%"}, {"description_width": "130px"}
 NONE, UPLOAD = "no reference", "upload"
 
 
@@ -44,7 +44,7 @@ class VoiceChooser(W.VBox):
         self.file = W.FileUpload(accept=".wav,.flac,.mp3,.ogg", multiple=False, description="recording", tooltip="a recording of the voice")
         self.transcript = W.Textarea(description="transcript", placeholder="what is said in the recording", style=LABEL, layout=WIDE)
         self.consent = W.Text(description="consent", placeholder="who agreed to the use of the voice", style=LABEL, layout=WIDE)
-        self.status, self.clip = Status(), Clip("reference")
+        self.status, self.clip = Status(), Clip("chosen voice")
         super().__init__([self.voice, self.file, *[recorder] * (recorder is not None), self.transcript, self.consent, self.status, self.clip])
         self.voice.observe(lambda _: self._choose(), "value")
         self.file.observe(lambda _: self._upload(), "value")
@@ -90,6 +90,8 @@ class VoiceChooser(W.VBox):
         self.consent.value = wording.consent if wording is not None and wording.consent != NOT_STATED else ""
         self.quiet = False
         for box in (self.transcript, self.consent): box.disabled = base is None
+        self.file.layout.display = "" if self.voice.value == UPLOAD else "none"
+        if self.recorder is not None: self.recorder.layout.display = "" if self.voice.value == "microphone" else "none"
         self._make()
 
     def _make(self):
@@ -122,13 +124,19 @@ class Knobs(W.VBox):
         self.temperature = real(drawn.temperature if drawn.do_sample else 0, 0, 2, "temperature")
         self.top_k = whole(drawn.top_k, 1, 1024, "top-k")
         self.top_p = real(drawn.top_p, 0.05, 1, "top-p", 0.01)
-        self.ras = W.Checkbox(True, description="repetition-aware sampling (RAS)", indent=True, style=LABEL)
+        self.ras = W.Checkbox(True, description="RAS: repetition-aware sampling", layout=W.Layout(width="auto"), style=LABEL)
         self.seed = W.BoundedIntText(1, min=0, max=2**31 - 1, description="seed", style=LABEL)
         self.budget_box = W.VBox([self.rule, self.margin, self.rate, self.buffer, self.least, self.most, self.silence])
         self.sampling_box = W.VBox([self.form, self.temperature, self.top_k, self.top_p, self.ras, self.seed])
         self.named = {name: box for name, box in vars(self).items() if isinstance(box, W.ValueWidget)}
         super().__init__([W.HBox([self.budget_box, self.sampling_box], layout=W.Layout(flex_flow="row wrap"))])
         for box in (self.budget_box, self.sampling_box): box.layout = W.Layout(flex="1 1 380px")
+        self.rule.observe(lambda _: self._grey(), "value")
+        self._grey()
+
+    def _grey(self):
+        used = {"reference_rate": [self.margin], "fixed": [self.most], "words_per_minute": [self.rate, self.buffer, self.least, self.most]}
+        for box in (self.margin, self.rate, self.buffer, self.least, self.most): box.disabled = box not in used[self.rule.value]
 
     def on_change(self, listener):
         "`listener()` is called after each change."
