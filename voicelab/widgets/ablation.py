@@ -13,7 +13,7 @@ import ipywidgets as W
 from ..ablation import ARMS, MEASURES, RIGHT
 from ..ablation import Ablation as Arms
 from ..audio import Reference
-from .base import Clip, Panel, Status, Worker, card, picture, row, shipped_voices
+from .base import Clip, Panel, Picture, Status, Worker, card, picture, row, shipped_voices
 from .tuner import LABEL, NONE, WIDE, VoiceChooser
 
 # %% ../../nbs/13_widgets_ablation.ipynb #a780915a
@@ -62,7 +62,7 @@ class Ablation(Panel):
                                       layout=W.Layout(width="150px")) for arm, words in ARMS.items()}
         self.go, self.stop = W.Button(description="Run", button_style="primary", icon="play"), W.Button(description="Stop", icon="stop")
         self.progress, self.status = W.IntProgress(0, 0, 1, description="samples", style=LABEL), Status()
-        self.table, self.image = W.HTML(), W.Image(format="png", layout=W.Layout(max_width="100%", display="none"))
+        self.table, self.image = W.HTML(), Picture()
         self.heard, self.clip = W.Dropdown(options=[("–", None)], description="hear", style=LABEL), Clip("sample")
         self.worker = Worker(model, self.status, (self.go,), self.stop)
         super().__init__("Reference ablation", self.voice, self.other, self.text, row(*self.ticks.values()), self.seeds,
@@ -98,8 +98,8 @@ class Ablation(Panel):
     def _draw(self):
         made, self.progress.value = self.result, len(self.result.trials)
         if not made.trials: return
-        self.table.value, self.image.value, self.image.layout.display = card(arms_html(made)), arms_picture(made), ""
-        self.image.tooltip = "; ".join(f"{arm}: similarity {value:.2f}" for arm, value in made.table.similarity.items())
+        self.table.value = card(arms_html(made))
+        self.image.show(arms_picture(made), "; ".join(f"{arm}: similarity {value:.2f}" for arm, value in made.table.similarity.items()))
         kept, choices = self.heard.value, [(f"{trial.arm.replace('_', ' ')}, seed {trial.seed}", (trial.arm, trial.seed)) for trial in made.trials if trial.generation]
         self.heard.options = [("–", None), *choices]
         self.heard.value = kept if kept in [place for _, place in choices] else None

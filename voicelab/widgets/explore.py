@@ -11,7 +11,7 @@ import ipywidgets as W
 from ..audio import Reference
 from ..explore import exchange, plot_ladder, resynthesise
 from ..metrics import Measure
-from .base import Clip, Panel, Status, Worker, card, picture, row
+from .base import Clip, Panel, Picture, Status, Worker, card, picture, row
 from .result import codebook_colours
 from .tuner import LABEL, WIDE, VoiceChooser
 
@@ -38,7 +38,7 @@ class CodecExplorer(Panel):
         self.k = W.IntSlider(books, 1 if few else books, max(books, 1), description="codebooks", style=LABEL, layout=WIDE, continuous_update=False, disabled=not few or books < 2)
         self.ticks = [W.Checkbox(k == 0, description=f"{k}", indent=False, layout=W.Layout(width="52px", border_bottom=f"3px solid {colour}"), tooltip=f"codebook {k} from the second voice")
                       for k, colour in enumerate(codebook_colours(books))]
-        self.image, self.ladder = W.Image(format="png", layout=W.Layout(max_width="100%")), Clip("first codebooks")
+        self.image, self.ladder = Picture(), Clip("first codebooks")
         self.mix, self.status = Clip("mixture"), Status()
         self.hear, self.blend = W.Button(description="Decode", button_style="primary", icon="play"), W.Button(description="Exchange", icon="random")
         self.worker = Worker(model, self.status, (self.hear, self.blend))
@@ -56,7 +56,8 @@ class CodecExplorer(Panel):
         self.worker.start(self._work)
 
     def _forget(self):
-        self.through, self.image.value = None, b""
+        self.through = None
+        self.image.clear()
         self.ladder.clear()
 
     def _work(self):
@@ -65,8 +66,8 @@ class CodecExplorer(Panel):
         self.status.say("Decoding.")
         through = resynthesise(self.codec, reference)
         table = through.table
-        self.image.value = picture(lambda figure: plot_ladder(table, figure.subplots()), width=7.0) if len(table) > 1 else b""
-        self.image.tooltip = "; ".join(f"{k} codebooks: similarity {value:.2f}" for k, value in table.similarity.items())
+        words = "; ".join(f"{k} codebooks: similarity {value:.2f}" for k, value in table.similarity.items())
+        if len(table) > 1: self.image.show(picture(lambda figure: plot_ladder(table, figure.subplots()), width=7.0), words)
         self.through = through
         self._show()
         self.status.say(f"The codec's ceiling for this voice: {measure_words(through.ceiling)}.")

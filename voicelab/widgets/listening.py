@@ -14,14 +14,14 @@ import ipywidgets as W
 from ..listening import ANSWERS, KINDS, RATINGS
 from ..listening import ListeningTest as Blind
 from ..runs import Run
-from .base import Panel, Status, card, row
+from .base import Panel, Sound, Status, card, row
 
 # %% ../../nbs/13_widgets_listening.ipynb #54806e21
 class Player(W.VBox):
     "A name and a player."
     def __init__(self, name: str):
-        self.heading, self.audio = W.HTML(card(f"<b>{html.escape(name)}</b>")), W.Audio(format="wav", autoplay=False, loop=False)
-        super().__init__([self.heading, self.audio])
+        self.name, self.sound = name, Sound()
+        super().__init__([W.HTML(card(f"<b>{html.escape(name)}</b>")), self.sound], layout=W.Layout(flex="1 1 260px"))
 
 
 class ListeningTest(Panel):
@@ -58,7 +58,7 @@ class ListeningTest(Panel):
             return self.status.say("That was the last question. Thank you.")
         try: sounds = self.test.sounds(self.number)
         except ValueError as error: return self.status.fail(error)
-        for name, audio in sounds.items(): self.players[name].audio.value = audio.wav_bytes()
+        for name, audio in sounds.items(): self.players[name].sound.show(audio, name)
         self.status.say(f"Question {self.number + 1} of {len(self.test)}")
 
     def _results(self):
