@@ -151,3 +151,21 @@ def test_a_delay_pattern_needs_several_codebooks():
     class One:
         class codec: n_codebooks, name = 1, "one"
     with pytest.raises(ValueError, match="several codebooks"): widgets.DelayPattern(One())
+
+
+@pytest.fixture(scope="module")
+def vita():
+    from voicelab.models.glm4voice import tiny_glm4voice
+    from voicelab.models.vita_checkpoint import tiny_vita
+    from voicelab.vita import VitaModel
+    return VitaModel(tiny_vita(), tiny_glm4voice())
+
+
+def test_the_other_family_needs_no_other_widgets(vita):
+    tuner = run(Tuner(vita, "Hello there."))
+    assert not tuner.status.failed and tuner.generation.codes.shape[0] == 1 and tuner.generation.audio.rate == 22_050
+    anatomy = widgets.PromptAnatomy(vita, "Hello there.")
+    before = anatomy.prompt.text
+    anatomy.form.value = "speaker_metadata"
+    assert "Your Voice" in before and "Speaker Metadata" in anatomy.prompt.text
+    with pytest.raises(ValueError, match="several codebooks"): widgets.DelayPattern(vita)

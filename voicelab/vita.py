@@ -19,7 +19,8 @@ from .chatml import FormError, Message
 from .control import Control, ControlError, Sampling, choose_sampling
 from .models.checkpoint import CheckpointError
 from .models.vita_checkpoint import load_vita_folder
-from .settings import read_settings
+from .settings import Settings, read_settings
+from .text import check_text
 from .vita_engine import VITA_SAMPLING, mode_turns
 from .vita_prompt import QUERY_PLACES, Heard, Persona, VitaPrompt, hear, path_of, render_vita, role_table, vita_messages
 from .vita_session import FRAME_RATE, VOCODER_STEPS, Answer, TokenBudget, VitaSession, check_mistakes, task_budget
@@ -145,11 +146,12 @@ def session(self: VitaModel,
     control: Control | None = None, # None: the settings'
     mode: str | tuple[int, ...] = "vanilla", # of MODES, or turns
     option_steps: int | tuple[int, ...] = VOCODER_STEPS,
+    settings: Settings | None = None, # None: `read_settings()`
     decoder_voice: bool = False, # an experiment: tell the vocoder of the reference, too, which VITA-Audio never does
     **chat, # prompt_form, persona, history and reproduce, as for `prompt`
 ) -> VitaSession:
     "Prepare an answer up to the first token."
-    settings = read_settings()
+    settings = settings or read_settings()
     if not isinstance(control, Control | None): raise ControlError(f"control: must be a Control, got {control!r}")
     mode_turns(mode)
     check_steps(option_steps)
@@ -189,6 +191,28 @@ def check_steps(steps: int | tuple[int, ...]):
     given = (steps,) if isinstance(steps, int) else steps
     fine = isinstance(given, list | tuple) and given and all(type(each) is int and 1 <= each <= 1000 for each in given)
     if not fine: raise ControlError(f"option_steps: must be a whole number from 1 to 1000 or several, got {steps!r}")
+
+# %% ../nbs/11_vita.ipynb #7a11ce02
+VitaModel.prompt_forms = ("your_voice", "speaker_metadata")
+
+
+@patch(as_prop=True)
+def codec(self: VitaModel):
+    "The voice, by the name that other models have for it."
+    return self.voice
+
+
+@patch
+def clone_prompt(self: VitaModel, text: str, reference: Reference | str | None = None, prompt_form: str = "your_voice") -> VitaPrompt:
+    "The prompt that `clone` gives the model."
+    return self.prompt("tts" if reference is None else "clone", text=text, reference=reference, prompt_form=prompt_form)
+
+
+@patch
+def budgets(self: VitaModel, text: str, reference: Reference | None = None, rule: str | None = None, settings: Settings | None = None
+           ) -> list[tuple[str, TokenBudget]]:
+    "The text, in one piece, and what it may take: nothing is encoded or rendered."
+    return [(text, task_budget("tts", check_text(text), self.tokenizer, 0.0, reference, rule, settings or read_settings()))]
 
 # %% ../nbs/11_vita.ipynb #11c35c74
 def load_vita(folder: Path,

@@ -56,7 +56,8 @@ class PromptAnatomy(Panel):
         self._draw()
 
     def _draw(self):
-        try: self.prompt = self.model.prompt(self.text.value, self.voice.reference, self.form.value)
+        ask = getattr(self.model, "clone_prompt", self.model.prompt)       # a model with several tasks has a prompt for each
+        try: self.prompt = ask(self.text.value, self.voice.reference, self.form.value)
         except ValueError as error: return self.status.fail(error)
         prompt = self.prompt
         self.status.say(f"{len(prompt.ids)} positions, {int(prompt.audio_mask.sum())} of them sound")

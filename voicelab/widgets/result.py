@@ -30,7 +30,7 @@ def estimate_html(budgets: list[Budget], # of the chunks, in order
     decided = f", set by {html.escape(first.clamped)}" if len(budgets) == 1 and first.clamped else ""
     chunks = f" in {len(budgets)} chunks" if len(budgets) > 1 else ""
     cut = "<br><span class='bad'>The cap is shorter than the text: it will be cut off.</span>" if clips else ""
-    silence = "" if silence_seconds is None else f" A silence of {silence_seconds:g} s ends it before."
+    silence = "" if silence_seconds is None or silence_seconds >= cap else f" A silence of {silence_seconds:g} s ends it before."
     return card(f"<div class='bar' role='img' aria-label='expected {expected:.1f} seconds, cap {cap:.1f} seconds'>"
                 f"<i style='width: {share(expected)}'></i><b style='left: {share(cap)}'></b></div>"
                 f"<b>{expected:.1f} s</b> expected, cap at <b>{cap:.1f} s</b>: {columns} columns{chunks}{decided}.{silence}"
