@@ -81,6 +81,7 @@ def log_mel(audio: Audio, # at the decoder's rate
            ) -> torch.Tensor: # [1, mel_bands, frames]
     "Natural logarithm of mel magnitudes, as in HiFi-GAN's data (Kong et al. 2020, arXiv:2010.05646)."
     window, margin = 4 * config.hop, 3 * config.hop // 2
+    if len(audio.samples) < config.hop: return torch.zeros(1, config.mel_bands, 0)
     samples = torch.from_numpy(np.pad(audio.samples, margin, mode="reflect" if len(audio.samples) > margin else "constant"))
     spectrum = torch.stft(samples, window, config.hop, window=torch.hann_window(window), center=False, return_complex=True)
     bank = torchaudio.functional.melscale_fbanks(window // 2 + 1, 0.0, 8000.0, config.mel_bands, config.sample_rate,
