@@ -68,6 +68,8 @@ class HeatMap(anywidget.AnyWidget):
           const every = Math.ceil(labels.length * 11 / height)
           labels.forEach((label, i) => i % every || g.fillText(label === " " ? "␣" : label, LEFT - 6, TOP + (i + .5) / labels.length * height))
         } else for (let t = 0; t <= end; t += step) g.fillText(t.toFixed(step < 1 ? 1 : 0), 26, TOP + t / end * height)
+        g.textAlign = "left"; g.textBaseline = "alphabetic"
+        g.fillText(labels.length ? "text" : "recording (s)", 2, TOP - 8); g.fillText("sample", 2, 26)
         if (cross) {
           g.strokeStyle = "#fff"; g.lineWidth = 1.5; g.setLineDash([4, 3])
           const x = LEFT + cross[0] / seconds * width, y = TOP + cross[1] / end * height
@@ -110,7 +112,7 @@ class HeatMap(anywidget.AnyWidget):
       })
       const redraw = () => { canvas.setAttribute("aria-label", model.get("words")); draw() }
       const watch = new ResizeObserver(draw); watch.observe(canvas)
-      for (const name of ["weights", "labels", "words"]) model.on("change:" + name, () => { cross = null; redraw() })
+      for (const name of ["weights", "labels", "words"]) model.on("change:" + name, () => { cross = null; state.textContent = ""; redraw() })
       redraw()
       return () => { watch.disconnect(); context?.close() }
     }
