@@ -111,10 +111,11 @@ class HeatMap(anywidget.AnyWidget):
         state.textContent = `sample ${cross[0].toFixed(2)} s; Enter plays it`; draw()
       })
       const redraw = () => { canvas.setAttribute("aria-label", model.get("words")); draw() }
-      const watch = new ResizeObserver(draw); watch.observe(canvas)
+      const watch = new ResizeObserver(draw), theme = new MutationObserver(draw)
+      watch.observe(canvas); theme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-name"] })
       for (const name of ["weights", "labels", "words"]) model.on("change:" + name, () => { cross = null; state.textContent = ""; redraw() })
       redraw()
-      return () => { watch.disconnect(); context?.close() }
+      return () => { watch.disconnect(); theme.disconnect(); context?.close() }
     }
     export default { render }
     """
