@@ -252,8 +252,9 @@ def fetch(hub_id: str) -> Path:
         HfApi().repo_info(wanted["repo_id"], revision=wanted["revision"], timeout=HUB_SECONDS)   # snapshot_download would wait for ever
         return Path(snapshot_download(**wanted))
     except Exception as error:
+        codec = " and ".join(VITA_VOICE) if known.get("says_first") else RELEASED_CODEC
         raise ModelError(f"model: {hub_id} is not on this machine and the hub does not give it ({type(error).__name__}); put its "
-                         f"config.json, tokenizer.json and *.safetensors into a folder, the codec's ({RELEASED_CODEC}) into its "
+                         f"config.json, tokenizer.json and *.safetensors into a folder, the codec's ({codec}) into its "
                          f"subfolder codec/, and load that folder") from None
 
 
