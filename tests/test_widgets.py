@@ -1,6 +1,8 @@
 """What the widgets do, without a browser: estimates, tries, scripts, errors, turns."""
+import base64
 import threading
 import time
+from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import ipywidgets as W
@@ -46,7 +48,7 @@ def parts(widget):
 
 @pytest.mark.parametrize("make", [Tuner, PromptAnatomy, DelayPattern])
 def test_no_name_of_ours_hides_one_of_ipywidgets(model, make):
-    for part in parts(make(model)):
+    for part in (part for part in parts(make(model)) if type(part).__module__.startswith("voicelab")):
         theirs = next(kind for kind in type(part).__mro__ if kind.__module__.startswith(("ipywidgets", "anywidget")))
         ours = {name for kind in type(part).__mro__ if kind.__module__.startswith("voicelab") for name in vars(kind)} | set(vars(part))
         hidden = {name for name in ours & set(dir(theirs)) if not name.startswith("__")} - set(vars(W.VBox())) - set(vars(W.VBox)) - {"_esm", "_anywidget_id"}
@@ -88,7 +90,7 @@ def test_the_estimate_generates_nothing(model, monkeypatch):
     for name in ("forward", "__call__"): monkeypatch.setattr(type(model.network), name, never)
     monkeypatch.setattr(model, "encode", never)
     before = tuner.estimate.value
-    tuner.knobs.margin.value = 4.0
+    tuner.text.value = TEXT * 5
     assert tuner.estimate.value != before
 
 
@@ -310,7 +312,7 @@ def test_an_upload_is_checked_and_used(root):
     chooser, told = VoiceChooser(), []
     chooser.on_change(lambda: told.append(chooser.reference))
     upload = lambda name, content: setattr(chooser.file, "value", ({"name": name, "type": "audio/wav", "size": len(content), "content": memoryview(content),
-                                                                   "last_modified": 0},))
+                                                                   "last_modified": datetime.now(timezone.utc)},))
     upload("../../evil name.wav", b"not a recording")
     assert chooser.status.failed and "evil name.wav" in chooser.status.text and "/tmp" not in chooser.status.text
     upload("../../my voice.wav", (root / "data/voices/ben.wav").read_bytes())
@@ -338,14 +340,12 @@ def test_no_reference_needs_no_words():
     assert chooser.reference is None and chooser.transcript.disabled and chooser.clip.layout.display == "none"
 
 
-def test_levels_are_kept():
+def test_levels_are_kept(tmp_path):
     quiet = Audio((0.01 * np.sin(np.arange(8000) / 5)).astype(np.float32), 16_000)
-    import base64
-    import io
     clip = Clip("quiet")
     clip.show(quiet)
-    sound = clip.player.value.split("base64,")[1].split("'")[0]
-    assert abs(load_audio(io.BytesIO(base64.b64decode(sound))).samples).max() == pytest.approx(0.01, abs=1e-4)
+    (tmp_path / "played.wav").write_bytes(base64.b64decode(clip.player.value.split("base64,")[1].split("'")[0]))
+    assert abs(load_audio(tmp_path / "played.wav").samples).max() == pytest.approx(0.01, abs=1e-4)
 
 
 def test_names_are_words_not_html(model):
