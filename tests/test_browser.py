@@ -5,9 +5,6 @@ VOICELAB_BROWSER=required they fail instead.
 """
 import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import browser
 import pytest
