@@ -6,6 +6,7 @@
 Weights are random: what is said is noise, how long it takes is not. The real-time factor is seconds of work for a second of sound;
 below 1 it is quicker than speech. `mel` is the flow alone, `all` the flow and the vocoder, `first` the seconds from the codes of a
 stream's first block to its sound, with the same number of steps. Each is the median of `--repeats` runs after one that doesn't count.
+On the CPU one thread works and its own time is taken, so other work on the machine counts for little.
 """
 import argparse
 import json
@@ -36,14 +37,19 @@ def build(shape: str, device: str) -> Glm4Voice:
     return Glm4Voice(*(net.requires_grad_(False) for net in nets), f"random {shape}")
 
 
+def clock(device: str) -> float:
+    "Seconds, once the device has done what it was asked; on the CPU those that this process had of it."
+    if device.startswith("cuda"): torch.cuda.synchronize()
+    return time.process_time() if device == "cpu" else time.perf_counter()
+
+
 def median_seconds(work: Callable[[], object], repeats: int, device: str) -> float:
     "Of `repeats` runs, after one to warm up."
     taken = []
     for _ in range(repeats + 1):
-        begun = time.perf_counter()
+        begun = clock(device)
         work()
-        if device.startswith("cuda"): torch.cuda.synchronize()
-        taken.append(time.perf_counter() - begun)
+        taken.append(clock(device) - begun)
     return statistics.median(taken[1:])
 
 
@@ -71,8 +77,15 @@ def main(argv: list[str] | None = None) -> pd.DataFrame:
     args = parser.parse_args(argv)
     if min(args.codes) < BLOCKS[0]: parser.error(f"--codes: must be at least {BLOCKS[0]}, got {min(args.codes)}")
     if min(*args.steps, args.repeats) < 1: parser.error("--steps and --repeats: must be at least 1")
-    codec = build(args.shape, args.device)
-    where = torch.cuda.get_device_name() if args.device.startswith("cuda") else f"{args.device}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try: return run(build(args.shape, args.device), args)
+    finally: torch.set_num_threads(threads)
+
+
+def run(codec: Glm4Voice, args) -> pd.DataFrame:
+    "Measure, show and write the table."
+    where = torch.cuda.get_device_name() if args.device.startswith("cuda") else f"{args.device}, one thread"
     sizes = [sum(tensor.numel() for tensor in net.parameters()) / 1e6 for net in (codec.flow, codec.hift)]
     print(f"{args.shape}: flow {sizes[0]:.1f} M, vocoder {sizes[1]:.1f} M parameters, {where}, torch {torch.__version__}")
     table = pd.DataFrame([measure(codec, count, steps, args) for count in args.codes for steps in args.steps])
