@@ -61,7 +61,7 @@ def tokens_picture(made: Generation, codebook_size: int = 1024) -> bytes:
         if "eos_probability" in made.trace: above.plot(np.arange(len(made.trace)) / rate, made.trace.eos_probability, color=MARK)
         cap = sum(chunk.budget.cap_seconds for chunk in made.chunks) if len(made.chunks) > 1 else made.budget.cap_seconds
         if cap <= 1.3 * shown: above.axvline(cap, color=BAD, linestyle="--")
-        else: above.text(1, 0.85, f"cap at {cap:.1f} s →", ha="right", transform=above.transAxes, color=BAD)
+        else: above.text(0.99, 0.45, f"cap at {cap:.1f} s →", ha="right", transform=above.transAxes, color=BAD)
         above.set(ylim=(-0.05, 1.05), ylabel="probability\nof the end")
         draw_tokens(below, made.codes, codebook_size, rate)
         below.set_xlim(0, max(shown, len(made.trace) / rate, cap if cap <= 1.3 * shown else 0))
