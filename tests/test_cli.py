@@ -63,6 +63,13 @@ def test_two_speakers_in_a_scene(voicelab, root):
     assert "ada" in result["reference"] and "--scene 'A wide hall.'" in result["repeat"]
 
 
+def test_voices_in_words_for_two_speakers(voicelab):
+    done = voicelab("clone", "--text", "[SPEAKER0] Hi. [SPEAKER1] Ho.", "--voice", "male_en", "--voice", "An elf.", "--prompt-form", "system_ref",
+                    "--turns", 1, "--seed", 3, "--out", "elves", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["repeat"].endswith("--prompt-form system_ref --voice male_en --voice 'An elf.' --turns 1")
+
+
 def test_a_voice_in_words(voicelab):
     done = voicelab("clone", "--text", "Good morning.", "--voice", "male_en", "--seed", 3, "--out", "words", "--json")
     assert done.returncode == 0 and json.loads(done.stdout.splitlines()[-1])["reference"] is None, done.stderr
@@ -103,7 +110,8 @@ def test_help(voicelab, words): assert voicelab(*words).returncode == 0
     (["clone", "--text", "Hi.", "--voice", "deep", "--reference", "VOICE", "--transcript",
       "The old library opens at nine in the morning."], "voice"),
     (["clone", "--text", "Hi.", "--reference", "VOICE", "--reference", "VOICE", "--transcript", "x"], "2 references, got 1"),
-    (["clone", "--text", "Hi.", "--budget", "guess"], "guess"), (["evaluate", "nowhere"], "nowhere"),
+    (["clone", "--text", "Hi.", "--budget", "guess"], "guess"), (["clone", "--text", "Hi.", "--turns", "-1"], "turns: must be"),
+    (["lab", "--port", "99999", "--no-browser"], "port: must be 1 to 65535"), (["evaluate", "nowhere"], "nowhere"),
 ])
 def test_bad_input_exits_2_with_one_line(voicelab, root, words, says):
     done = voicelab(*(root / "data/voices/ada.wav" if word == "VOICE" else word for word in words))

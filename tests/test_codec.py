@@ -72,7 +72,7 @@ def test_strays_inside_are_clipped_and_at_the_end_dropped(book, stray):
 @pytest.mark.parametrize("codes, message", [
     (torch.zeros(7, 3), "must be [8, frames], got shape [7, 3]"), (torch.zeros(8), "got shape [8]"),
     (torch.zeros(1, 8, 3), "got shape [1, 8, 3]"), (torch.full((8, 2), 1024), "0 to 1023, got 1024 to 1024"),
-    (torch.full((8, 2), -1), "0 to 1023, got -1 to -1")])
+    (torch.full((8, 2), -1), "0 to 1023, got -1 to -1"), (torch.zeros(8, 3), "must be whole numbers, got torch.float32")])
 def test_check_codes_names_what_is_wrong(codes, message):
     with pytest.raises(CodecError) as error: check_codes(codes, 8)
     assert message in str(error.value) and "\n" not in str(error.value)
@@ -208,6 +208,13 @@ def test_windows_of_a_batch_never_get_too_short_to_be_right(tiny, window):
         assert np.abs(sound.samples - tiny.decode(codes).samples).max() < 1e-4
 
 
+def test_rows_of_different_lengths_are_decoded_in_one_go(tiny, monkeypatch):
+    decoded, decode_rows = [], tiny.decode_rows
+    monkeypatch.setattr(tiny, "decode_rows", lambda codes: decoded.append(codes.shape) or decode_rows(codes))
+    decode_batch(tiny, [random_codes(n) for n in (90, 61, 47, 40, 118)])
+    assert [shape[1:] for shape in decoded] == [(8, 40)] and decoded[0][0] <= 3 * 5 + 3
+
+
 def test_a_batch_names_codes_that_are_wrong(tiny):
     with pytest.raises(CodecError, match="0 to 1023"): decode_batch(tiny, [random_codes(3), torch.full((8, 3), STREAM_EOS)])
 
@@ -216,6 +223,11 @@ def test_a_codec_without_rows_decodes_one_by_one():
     codec, rows = ToneCodec(2), [random_codes(n) for n in (5, 0, 9)]
     sounds = decode_batch(codec, rows)
     assert [len(sound.samples) // 320 for sound in sounds] == [5, 0, 9]
+
+
+def test_no_frames_are_no_sound(tiny):
+    sound = tiny.decode(random_codes(0))
+    assert sound.samples.shape == (0,) and sound.rate == 24_000
 
 
 def test_tiny_codec_refuses_other_codes(tiny):

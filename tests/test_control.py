@@ -67,6 +67,11 @@ def test_presets_and_settings():
     assert Control.from_settings(settings).silence_frames == settings.audio_generation.max_silence_tokens
 
 
+def test_a_seed_of_numpys_is_a_seed():
+    seed = Sampling(seed=np.int64(7)).seed
+    assert seed == 7 and type(seed) is int
+
+
 def test_a_fresh_seed_is_chosen_without_the_global_random_state():
     seeds = {untouched(Sampling().seeded).seed for _ in range(20)}
     assert len(seeds) == 20 and all(0 <= seed < 2**32 for seed in seeds)

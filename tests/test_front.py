@@ -43,6 +43,13 @@ def test_two_references_are_two_speakers(model, form):
     assert prompt.text == model.prompt("[SPEAKER0] Hi.\n[SPEAKER1] Ho.", [anna, ben], form).text
 
 
+def test_several_references_may_be_a_list_or_a_tuple():
+    anna, ben = person("anna"), person("ben")
+    assert speakers_of((anna, ben)) == speakers_of([anna, ben]) == [anna, ben]
+    (sound,) = speakers_of((anna.audio.samples, anna.audio.rate))
+    assert sound.audio.seconds == anna.audio.seconds
+
+
 def test_references_joined():
     assert together([]) is None and together([one := person("one")]) is one
     silent = person("two", said=None, consent=NOT_STATED)
@@ -127,7 +134,7 @@ def test_references_longer_than_the_context(model, monkeypatch):
 def test_dtypes(dtype, wanted): assert check_dtype(dtype, "cpu") == wanted
 
 
-@pytest.mark.parametrize("dtype", ("int8", torch.int8, 7))
+@pytest.mark.parametrize("dtype", ("int8", torch.int8, 7, [], {}))
 def test_dtypes_that_are_none(dtype):
     with pytest.raises(ModelError, match="dtype: must be one of float32, bfloat16, float16, got"): check_dtype(dtype, "cpu")
 

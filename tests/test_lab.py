@@ -14,6 +14,7 @@ from voicelab.control import ControlError
 from voicelab.engine import EngineError
 from voicelab.lab import ModelError
 from voicelab.metrics import similarity
+from voicelab.settings import SettingsError
 from voicelab.text import SPECIAL_TOKENS, TextError
 
 VOICE = ("data/voices/ada.wav", "The old library opens at nine in the morning.")
@@ -78,9 +79,9 @@ def test_broken_weights_are_one_clear_line():
     with pytest.raises(EngineError, match="no numbers in column 0"): broken.clone(TEXT, seed=0)
 
 
-@pytest.mark.parametrize("device", ["foo", pytest.param("cuda", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA"))])
+@pytest.mark.parametrize("device", ["foo", "meta", 5, pytest.param("cuda", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA"))])
 def test_a_device_that_is_not_there(device):
-    with pytest.raises(ModelError, match=f"device: '{device}'") as caught: vl.load("tiny", device=device)
+    with pytest.raises(ModelError, match=f"device: {device!r}") as caught: vl.load("tiny", device=device)
     assert "\n" not in str(caught.value)
 
 
@@ -154,7 +155,9 @@ def test_a_voice_is_read_once_for_many_texts(model, root):
     (["One.", "Two."], dict(references=[None] * 3), EngineError, "references: need one for each of 2 texts, got 3"),
     (["One.", " "], {}, TextError, r"texts[1]: text: nothing to say"), (["One.", 7], {}, TextError, "texts[1]: text: must be a string"),
     (["One."], dict(references=["no-such.wav"]), AudioError, "texts[0]: "), (["One."], dict(turns=-1), EngineError, "turns: must be"),
-    (["One."], dict(seeds=[-1]), ControlError, "texts[0]: seed")])
+    (["One."], dict(seeds=[-1]), ControlError, "texts[0]: seed"), (None, {}, EngineError, "texts: must be a list"),
+    ({"one": 1}, {}, EngineError, "texts: must be a list"), (["One."], dict(reference=None), EngineError, "reference: a batch takes references"),
+    (["One."], dict(seed=1), EngineError, "seed: a batch takes seeds"), (["One."], dict(settings="x"), SettingsError, "settings: must be")])
 def test_bad_batches_are_one_clear_line(model, texts, options, error, says, monkeypatch):
     monkeypatch.setattr(model.network, "forward", None)
     with pytest.raises(error) as caught: model.clone_batch(texts, **options)

@@ -303,11 +303,10 @@ def test_a_network_is_what_transformers_makes_of_it(written, dtype):
     with torch.inference_mode(): assert torch.equal(ours(input_ids=ids).logits, theirs.eval()(input_ids=ids).logits)
 
 
-def test_the_context_is_upstreams_unless_the_checkpoint_is_our_own(written, tmp_path):
-    assert load_folder(written).network.config.max_position_embeddings == 4096
-    folder = Path(shutil.copytree(written, tmp_path / "model"))
-    (folder / "voicelab.json").unlink()
-    assert load_folder(folder).network.config.max_position_embeddings == 8192
+@pytest.mark.parametrize("stated, context", [(2048, 8192), (131_072, 8192), (4096, 4096), (16_384, 16_384)])
+def test_the_context_is_what_a_checkpoint_states_unless_that_is_nominal(folder, stated, context):
+    change(folder / "config.json", lambda config: config.update(max_position_embeddings=stated))
+    assert load_folder(folder).network.config.max_position_embeddings == context
 
 
 # The released codec, in small

@@ -24,17 +24,18 @@ def clone(args) -> dict:
     references = [vl.Reference(path, transcript=said, consent=args.consent)
                   for path, said in zip(args.reference, args.transcript or [None] * len(args.reference))]
     model = vl.load(args.model, dtype=args.dtype, device=args.device)
-    chat = dict(prompt_form=args.form, scene=args.scene, voice=args.voice)
+    spoken = {name: getattr(args, name) for name in ("scene", "voice", "turns") if getattr(args, name) is not None}
+    chat = spoken | (dict(prompt_form=args.form) if args.form else {})
     reference = references[0] if len(references) == 1 else references or None
-    session = model.stream(args.text, reference=reference, seed=args.seed, budget=args.budget, sampling=args.sampling,
-                           **{name: value for name, value in chat.items() if value is not None})
+    session = model.stream(args.text, reference=reference, seed=args.seed, budget=args.budget, sampling=args.sampling, **chat)
     run = vl.Run(args.out)                              # only now: bad input leaves no folder behind
     run.check_room()
     made = session.run()
     pair, similarity = run.save(made, speaker=args.speaker), made.report()["similarity"]
-    options = dict(model=args.model, seed=made.sampling.seed, form=args.form, budget=args.budget, sampling=args.sampling,
-                   dtype=args.dtype, device=args.device, scene=args.scene, voice=args.voice)
-    repeat = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None)
+    options = {"model": args.model, "seed": made.sampling.seed, "prompt-form": args.form, "budget": args.budget, "sampling": args.sampling,
+               "dtype": args.dtype, "device": args.device} | spoken
+    repeat = " ".join(f"--{name} {shlex.quote(str(value))}" for name, given in options.items() if given is not None
+                      for value in (given if isinstance(given, list) else [given]))
     path = lambda kind: pair.path(kind) and str(pair.path(kind))
     return dict(generated=path("generated"), reference=path("reference"), stop_reason=made.stop_reason,
                 seconds=round(made.audio.seconds, 3), frames=made.codes.shape[1], rtf=made.timings["rtf"], model=made.model.name,
@@ -86,7 +87,7 @@ def evaluate(args) -> dict:
     from pathlib import Path
 
     from voicelab.runs import Run, RunError
-    if not Path(args.folder, "manifest.jsonl").exists(): raise RunError(f"folder: {args.folder} holds no manifest.jsonl")
+    if not Path(args.folder, "manifest.jsonl").exists(): raise RunError(f"folder: {args.folder!r} holds no manifest.jsonl")
     rows = [measure_pair(pair) for pair in Run(args.folder)]
     return dict(folder=args.folder, samples=len(rows), failed=sum(row["status"] != "ok" for row in rows), rows=rows)
 
@@ -103,6 +104,7 @@ def show_evaluate(result: dict):
 def serve(command: list[str], args) -> dict:
     "Run a server on 127.0.0.1 until it is stopped."
     import subprocess
+    if args.port is not None and not 1 <= args.port <= 65_535: raise ValueError(f"port: must be 1 to 65535, got {args.port}")
     served = [sys.executable, "-m", *command, *([f"--port={args.port}"] if args.port else []), *["--no-browser"] * args.no_browser]
     try: return dict(exit_code=subprocess.run(served).returncode)
     except KeyboardInterrupt: return dict(exit_code=0)
@@ -160,9 +162,13 @@ def parser() -> argparse.ArgumentParser:
     say.add_argument("--seed", type=int, help="repeats a sample")
     say.add_argument("--out", default="voicelab-out", metavar="DIR", help="folder of the run (default: voicelab-out)")
     say.add_argument("--speaker", help="name for the files (default: the reference's name)")
-    say.add_argument("--form", help="prompt form (default: the model's own, assistant_ref or your_voice)")
-    say.add_argument("--scene", help="the surroundings in words, or a name of voicelab.SCENES; '' for none")
-    say.add_argument("--voice", help="instead of a reference: a name of voicelab.VOICES, or a description in words")
+    say.add_argument("--prompt-form", "--form", dest="form", metavar="FORM",
+                     help="assistant_ref, system_ref, user_ref, double_reference or empty_assistant; for VITA-Audio your_voice or "
+                          "speaker_metadata (default: the first of the model's)")
+    say.add_argument("--scene", metavar="WORDS", help="the surroundings in words, or a name: quiet_indoor, reading_blog; '' for none")
+    say.add_argument("--voice", metavar="WORDS", action="append",
+                     help="instead of a reference: a description, or a name of voicelab.speakers.VOICES; given again, of SPEAKER1 and so on")
+    say.add_argument("--turns", type=int, metavar="N", help="earlier chunks that a long text's prompt shows again (default: as the model says)")
     say.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on a CPU, bfloat16 elsewhere)")
     say.add_argument("--device", help="cpu, cuda or mps (default: cuda where there is one)")
     say.add_argument("--budget", metavar="RULE", help="budget rule (default: as settings.ini says)")

@@ -40,6 +40,7 @@ def check_codes(codes: torch.Tensor, # to be [n_codebooks, frames] of ids below 
     "`codes` as int64, or a CodecError that names what is wrong with them."
     if codes.ndim != 2 or codes.shape[0] != n_codebooks:
         raise CodecError(f"codes: must be [{n_codebooks}, frames], got shape {list(codes.shape)}")
+    if codes.is_floating_point(): raise CodecError(f"codes: must be whole numbers, got {codes.dtype}")
     if codes.numel() and (codes.min() < 0 or codes.max() >= codebook_size):
         raise CodecError(f"codes: ids must be 0 to {codebook_size - 1}, got {int(codes.min())} to {int(codes.max())}")
     return codes.long()
@@ -128,13 +129,14 @@ class StreamDecoder:
 # %% ../nbs/03_codec.ipynb #7c1d2b90
 def decode_batch(codec: Codec, # decodes several rows in one go where it has `decode_rows`, else one by one
                  rows: list[torch.Tensor], # codes [n_codebooks, frames] each; no frames give no samples
-                 window_frames: int = 128, # longest window; at least three times the context
+                 window_frames: int = 128, # longest window; at least four times the context
                 ) -> list[Audio]: # each equal to `codec.decode` of its row, to rounding
     "Decode rows of any lengths together."
     if len(rows) == 1 or not hasattr(codec, "decode_rows"):
         return [codec.decode(codes) if codes.shape[1] else Audio(np.zeros(0, np.float32), codec.sample_rate) for codes in rows]
     reach, hop = codec.context_frames, round(codec.sample_rate / codec.frame_rate)
-    most, cuts = max(window_frames, 3 * reach), {}                     # by length: row, first frame, frames to keep
+    long = [codes.shape[1] for codes in rows if codes.shape[1] > 4 * reach]     # shorter ones go as they are
+    most, cuts = max(4 * reach, min([window_frames, *long])), {}       # by length: row, first frame, frames to keep
     for row, codes in enumerate(rows):
         frames, kept = codes.shape[1], 0
         while kept < frames:

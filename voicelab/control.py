@@ -42,7 +42,9 @@ class Sampling:
         if self.top_p is not None: _check("top_p", self.top_p, 1e-6, 1)
         _check("ras_window", self.ras_window, 0, 1000, Integral)
         _check("ras_repeats", self.ras_repeats, 1, 1000, Integral)
-        if self.seed is not None: _check("seed", self.seed, 0, 2**63 - 1, Integral)
+        if self.seed is None: return
+        _check("seed", self.seed, 0, 2**63 - 1, Integral)
+        object.__setattr__(self, "seed", int(self.seed))            # NumPy's whole numbers are no seeds for torch
 
     @classmethod
     def preset(cls, name: str, seed: int | None = None) -> "Sampling":

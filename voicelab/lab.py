@@ -11,6 +11,7 @@ __all__ = ['CHUNK_SECONDS', 'TURNS', 'HIGGS_V2', 'VITA', 'MODELS', 'RELEASED_COD
 import os
 import re
 import warnings
+from collections.abc import Iterable
 from importlib.resources import files
 from math import ceil
 from pathlib import Path
@@ -27,7 +28,7 @@ from .models.checkpoint import missing_files, read_json
 from .models.higgs import HiggsParts, load_folder
 from .models.vita_checkpoint import VITA_LICENSE
 from .session import Chunk, Generation, Plan, Session, run_together
-from .settings import Settings, read_settings
+from .settings import Settings, SettingsError, read_settings
 from .speakers import carry_speakers, count_speakers, describe, normalise_turns, warn_of_held_sounds
 from .text import Piece, check_text, escape_control_tokens, normalise, weigh
 from .vita import VitaModel, load_vita
@@ -36,7 +37,8 @@ from .vita_prompt import CONTIGUOUS, FAMILIES
 # %% ../nbs/11_lab.ipynb #76d59163
 def speakers_of(reference: Reference | str | list | None) -> list[Reference]:
     "The references as a list, each one checked; empty for None."
-    given = reference if isinstance(reference, list) else [] if reference is None else [reference]
+    several = isinstance(reference, list) or (isinstance(reference, tuple) and all(isinstance(each, Reference) for each in reference))
+    given = reference if several else [] if reference is None else [reference]
     references = [each if isinstance(each, Reference) else Reference(each) for each in given]
     for each in references: warn_of_pace(each)
     return references
@@ -145,6 +147,7 @@ class VoiceModel:
         settings: Settings | None = None, # None: `read_settings()`
     ) -> Session:
         "Prepare everything up to the first step."
+        if not isinstance(settings, Settings | None): raise SettingsError(f"settings: must be Settings, got {settings!r}")
         settings = settings or read_settings()
         text = check_text(text)
         if not (budget is None or isinstance(budget, Budget) or (isinstance(budget, str) and budget in RULES)):
@@ -184,7 +187,10 @@ class VoiceModel:
         **options, # those of `session`, the same for all
     ) -> list[Generation]: # in the order of `texts`
         "Say many texts at once; each is what `clone` would make of it."
-        if isinstance(texts, str) or not len(texts): raise EngineError(f"texts: must be a list of at least one text, got {texts!r}")
+        if isinstance(texts, str | dict) or not isinstance(texts, Iterable) or not (texts := list(texts)):
+            raise EngineError(f"texts: must be a list of at least one text, got {texts!r}")
+        for name in ("reference", "seed"):
+            if name in options: raise EngineError(f"{name}: a batch takes {name}s, one for all or one for each text")
         def spread(name, given):
             if not isinstance(given, list | tuple): return [given] * len(texts)
             if len(given) != len(texts): raise EngineError(f"{name}: need one for each of {len(texts)} texts, got {len(given)}")
@@ -260,7 +266,7 @@ def fetch(hub_id: str) -> Path:
 
 def check_device(device: str) -> str:
     "`device` if torch can use it here, else a ModelError."
-    try: torch.zeros(1, device=device)
+    try: torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"device: {device!r} can't be used here ({str(error).splitlines()[0]})") from None
     return device
@@ -269,7 +275,7 @@ def check_device(device: str) -> str:
 def check_dtype(dtype: torch.dtype | str | None, device: str) -> torch.dtype:
     "The dtype of a name of `DTYPES` or itself; None: float32 on a CPU, bfloat16 elsewhere."
     if dtype is None: return torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
-    if dtype in DTYPES: return DTYPES[dtype]
+    if isinstance(dtype, str) and dtype in DTYPES: return DTYPES[dtype]
     if dtype not in DTYPES.values(): raise ModelError(f"dtype: must be one of {', '.join(DTYPES)}, got {dtype!r}")
     return dtype
 

@@ -340,7 +340,9 @@ def speak_chunks(speaking: list[Session]) -> Iterator[tuple[Session, Audio]]:
 # %% ../nbs/07_session.ipynb #5e550013
 def check_together(sessions: list[Session]):
     "An EngineError if the sessions can't run in one batch."
+    if not sessions: raise EngineError("sessions: need at least one, got none")
     first = sessions[0]
+    if len({id(session) for session in sessions}) < len(sessions): raise EngineError("sessions: each can run once, got one twice")
     if any(session.begun is not None for session in sessions):
         raise EngineError("session: has been run; a second run needs a second session")
     if any(session.network is not first.network for session in sessions): raise EngineError("sessions: must be of one model")

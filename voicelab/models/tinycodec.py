@@ -173,6 +173,7 @@ class TinyCodec:
     @torch.inference_mode()
     def decode_rows(self, codes: torch.LongTensor) -> np.ndarray: # codes [rows, n_codebooks, frames]; samples [rows, n]
         "Sound of several rows of one length."
+        if not codes.shape[-1]: return np.zeros((len(codes), 0), np.float32)
         return self.net.decode(torch.stack([check_codes(row, self.n_codebooks, self.codebook_size) for row in codes])).numpy()
 
     @torch.inference_mode()

@@ -12,6 +12,7 @@ main        voice, content, nearest voice, endings, length, speed, and what a wr
 arabic      bare against vocalised text, and references in the other language
 ablations   the reference right, wrong, reversed, halved, absent, or with a wrong transcript
 texts       texts of kinds that are rare in training or absent
+turns       long texts whose chunks are shown none, one or two of those before them
 recordings  people: the codec's resynthesis and the clone
 speed       bytes, time to load, to the first sound, real-time factors, memory
 """
@@ -77,10 +78,10 @@ class Bench:
 
     def clone(self, text, reference, seed): return self.model.clone(text, reference=reference, seed=seed)
 
-    def clones(self, texts: list[str], references: list, seed: int, rows: int = 8) -> list[vl.Generation]:
+    def clones(self, texts: list[str], references: list, seed: int, rows: int = 8, **options) -> list[vl.Generation]:
         "A clone of each text, `rows` at a time."
         return [gen for i in range(0, len(texts), rows)
-                for gen in self.model.clone_batch(texts[i:i + rows], references=references[i:i + rows], seeds=seed)]
+                for gen in self.model.clone_batch(texts[i:i + rows], references=references[i:i + rows], seeds=seed, **options)]
 
     def cosines(self, sounds: list[list[vl.Audio]]) -> np.ndarray: # [speakers, texts, references]
         "Similarity of each sound, a row of them for each speaker, to all references."
@@ -252,6 +253,27 @@ def part_texts(bench: Bench, args) -> dict:
         table[f"{kind}: content"] = scale_interval(distances(true, sounds), distances(true, other), distances(true, ideal))
     try: bench.clone("?!... --- !!!", few[0].reference, 3)
     except TextError as error: table["punctuation only"] = f"refused: {error}"
+    return table
+
+
+def part_turns(bench: Bench, args) -> dict:
+    "Six sentences of eight words, said in chunks of about six seconds: what showing earlier chunks again does to the later ones."
+    few, table = bench.speakers[:10], {}
+    texts, others = ([" ".join(sentence(speaker.rng, 8, 8) for _ in range(6)) for speaker in few] for _ in range(2))
+    true = [[speaker.true(text)] for speaker, text in zip(few, texts)]
+    ideal, other = ([[bench.through_codec(row[0])] for row in rows] for rows in (true, [[s.true(text)] for s, text in zip(few, others)]))
+    best, far, near = bench.own(bench.cosines(ideal)), distances(true, other), distances(true, ideal)
+    for turns in (0, 1, 2):
+        made = bench.clones(texts, [speaker.reference for speaker in few], 3, turns=turns)
+        cosines = bench.cosines([[gen.audio] for gen in made])
+        ends = [bench.own(bench.cosines([[bench.model.codec.decode(gen.chunks[which].codes)] for gen in made])) for which in (-1, 0)]
+        table |= {
+            f"turns={turns}: chunks that ended by themselves": mean_interval([np.mean([c.stop_reason == "eos" for c in gen.chunks]) for gen in made]),
+            f"turns={turns}: length over the true one": mean_interval([gen.audio.seconds / row[0].seconds for gen, row in zip(made, true)]),
+            f"turns={turns}: voice": scale_interval(bench.own(cosines), bench.apart(cosines), best),
+            f"turns={turns}: similarity of the last chunk less the first's": mean_interval(ends[0] - ends[1]),
+            f"turns={turns}: content": scale_interval(distances(true, [[gen.audio] for gen in made]), far, near),
+        }
     return table
 
 
