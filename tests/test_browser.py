@@ -5,21 +5,29 @@ VOICELAB_BROWSER=required they fail instead.
 """
 import os
 import re
+import sys
+import urllib.request
+from pathlib import Path
 
 import browser
 import pytest
 
-REQUIRED = os.environ.get("VOICELAB_BROWSER") == "required"
-if browser.missing() and not REQUIRED: pytest.skip(browser.missing(), allow_module_level=True)
+if browser.missing() and os.environ.get("VOICELAB_BROWSER") != "required": pytest.skip(browser.missing(), allow_module_level=True)
 
 START = 'import voicelab as vl\nif "model" not in globals(): model = vl.load("tiny")     # the notebooks share a kernel'
+SECONDS = 60_000            # ms: for what a model does
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory, root):
+def chromium():
     assert not browser.missing(), browser.missing()
+    with browser.chromium() as opened: yield opened
+
+
+@pytest.fixture(scope="module")
+def lab(chromium, tmp_path_factory):
     home, files = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notebooks")
-    with browser.jupyterlab(home, files) as url, browser.chromium() as chromium: yield browser.Lab(url, files, chromium)
+    with browser.jupyterlab(home, files) as url: yield browser.Lab(url, files, chromium)
 
 
 @pytest.fixture
@@ -37,21 +45,120 @@ def opened(lab, root, request):
         assert not page.errors
 
 
-def test_tuner(opened):
+def cell(page, number): return page.locator(".jp-Cell").nth(number)
+
+
+def press(widget, name): widget.get_by_role("button", name=name).click()
+
+
+def status(widget, words): return widget.get_by_role("status").filter(has_text=words)
+
+
+def heard(widget, name: str) -> float:
+    "Play the sound called `name`; its length in seconds."
+    player = widget.locator(f"audio[aria-label='{name}']")
+    seconds = browser.seconds_of(player)
+    assert 0 < browser.hear(player) <= seconds
+    return seconds
+
+
+def expect(locator):
     from playwright.sync_api import expect
-    page = opened("tuner = vl.widgets.Tuner(model, 'Good evening.')\ntuner", "len(tuner.history.tries), tuner.worker.error")
-    widget = page.locator(".jp-Cell").nth(1)
+    expect.set_options(timeout=SECONDS)
+    return expect(locator)
+
+
+def test_tuner(opened):
+    page = opened("tuner = vl.widgets.Tuner(model, 'Good evening.')\ntuner",
+                  "[len(tuner.history.tries), tuner.generation and round(tuner.generation.audio.seconds, 2), tuner.knobs.temperature.value]")
+    widget = cell(page, 1)
     estimate = widget.locator(".voicelab-estimate")
     before = estimate.inner_text()
-    widget.get_by_label("text", exact=True).fill("Good evening. The garden is open today.")
+    widget.get_by_label("text", exact=True).press_sequentially(" Hello.")
     expect(estimate).not_to_have_text(before)
-    slider = widget.get_by_role("slider", name="temperature")
-    slider.focus()
-    page.keyboard.press("ArrowRight")
-    widget.get_by_role("button", name="Generate").click()
-    expect(widget.get_by_role("status").filter(has_text="Done.")).to_be_visible(timeout=60_000)
+    widget.get_by_role("slider", name="temperature").press("ArrowRight")
+    press(widget, "Generate")
+    expect(status(widget, "Done.")).to_be_visible()
     expect(widget.get_by_text(re.compile("heard while it was made: [0-9.]+ s"))).to_be_visible()
-    for name in ("reference", "result"):
-        player = widget.locator(f"audio[aria-label='{name}']")
-        assert browser.seconds_of(player) > 0.5 and browser.hear(player) > 0.1
-    assert browser.run_cell(page, 2) == "(1, None)"
+    assert heard(widget, "chosen voice") == heard(widget, "reference")
+    number, seconds, temperature = eval(browser.run_cell(page, 2))
+    assert number == 1 and abs(heard(widget, "result") - seconds) < 0.02 and abs(temperature - 0.35) < 1e-6
+    expect(widget.get_by_text("Stopped: ")).to_be_visible()
+    expect(widget.get_by_role("row", name=re.compile("duration ratio .*(pass|fail)"))).to_be_visible()
+    expect(widget.get_by_role("img", name="probability of the end")).to_be_visible()
+    press(widget, "Python")
+    expect(widget.get_by_text("model.clone('Good evening. Hello.'")).to_be_visible()
+
+
+def test_tuner_errors_and_stop(opened):
+    page = opened("tuner = vl.widgets.Tuner(model, '')\ntuner")
+    widget = cell(page, 1)
+    expect(widget.get_by_role("alert").first).to_contain_text("text")
+    press(widget, "Generate")
+    expect(widget.get_by_role("alert")).to_have_count(2)
+    widget.get_by_label("text", exact=True).fill("The old library opens at nine in the morning. " * 2)
+    press(widget, "Generate")
+    expect(widget.get_by_text("heard while it was made")).to_be_visible()
+    press(widget, "Stop")
+    expect(status(widget, "Done.")).to_be_visible()
+    expect(widget.get_by_text("Stopped: interrupted")).to_be_visible()
+    assert heard(widget, "result") > 0.3
+
+
+def test_prompt_anatomy(opened):
+    page = opened("anatomy = vl.widgets.PromptAnatomy(model)\nanatomy", "anatomy.prompt.form")
+    widget = cell(page, 1)
+    before = widget.get_by_role("table").inner_text()
+    press(widget, "double_reference")
+    expect(widget.get_by_role("table")).not_to_have_text(before)
+    assert widget.get_by_role("cell", name="audio", exact=True).count() == 2
+    assert browser.run_cell(page, 2) == "'double_reference'"
+    assert abs(heard(widget, "chosen voice") - 2.44) < 0.02
+
+
+def test_delay_pattern(opened):
+    page = opened("walk = vl.widgets.DelayPattern(model)\nwalk", "walk.at.value")
+    widget = cell(page, 1)
+    press(widget, "Generate")
+    expect(status(widget, "stopped by")).to_be_visible()
+    last = int(browser.run_cell(page, 2))
+    press(widget, "Back")
+    expect(widget.get_by_role("img", name=f"column {last - 1} marked")).to_be_visible()
+    widget.get_by_role("slider", name="column").press("Home")
+    for _ in range(9): press(widget, "Forth")
+    expect(widget.get_by_role("img", name="column 9 marked")).to_be_visible()
+    press(widget, "Hear up to here")
+    assert abs(heard(widget, "up to here") - 0.08) < 0.02                  # columns 8 and 9 complete two frames
+
+
+def test_two_widgets_take_turns(opened):
+    page = opened("one, two = (vl.widgets.Tuner(model, 'The garden is open today.') for _ in range(2))\none", "two")
+    for number in (1, 2): press(cell(page, number), "Generate")
+    expect(status(cell(page, 2), "Waiting: another widget uses this model.")).to_be_visible()
+    for number in (1, 2): expect(status(cell(page, number), "Done.")).to_be_visible()
+    assert heard(cell(page, 1), "result") == heard(cell(page, 2), "result")
+
+
+def command(*words) -> list[str]: return [str(Path(sys.executable).with_name("voicelab")), *words]
+
+
+def test_studio(chromium, root, tmp_path):
+    url = f"http://127.0.0.1:{(port := browser.free_port())}"
+    with browser.serving(command("studio", "--", "--no-browser", f"--port={port}"), f"{url}/static/voila.js", tmp_path):
+        page = browser.watched_page(chromium, height=1600)
+        page.goto(url)
+        press(page, "Generate")
+        expect(status(page, "Done.")).to_be_visible()
+        assert heard(page, "result") > 0.5
+        expect(page.get_by_text("heard while it was made")).to_be_visible()
+        assert not page.get_by_text("vl.load").count()                         # the tuner alone
+        page.screenshot(path=root / "tests/out/studio.png")
+        assert not page.errors
+
+
+def test_lab_opens_at_the_lessons(tmp_path):
+    url = f"http://127.0.0.1:{(port := browser.free_port())}"
+    words = ("--no-browser", f"--port={port}", "--allow-root", "--IdentityProvider.token=")
+    with browser.serving(command("lab", "--", *words), f"{url}/api/status", tmp_path):
+        with urllib.request.urlopen(url) as answer: assert answer.url == f"{url}/lab/tree/lessons"
+        with urllib.request.urlopen(f"{url}/api/contents/lessons?content=0") as answer: assert answer.status == 200

@@ -35,6 +35,7 @@ STYLE = f"""<style>
 .voicelab {{ color: var(--jp-ui-font-color1, inherit); font-size: 13px; line-height: 1.5; }}
 .voicelab table {{ border-collapse: collapse; }}
 .voicelab td, .voicelab th {{ padding: 1px 8px; text-align: left; border-bottom: 1px solid var(--jp-border-color2, #8884); }}
+.voicelab pre {{ white-space: pre-wrap; overflow-wrap: anywhere; margin: 4px 0; padding: 6px; background: #8882; border-radius: 3px; }}
 .voicelab .quiet {{ color: var(--jp-ui-font-color2, {INK}); }}
 .voicelab .good {{ color: {GOOD}; }} .voicelab .bad {{ color: {BAD}; font-weight: 600; }}
 .voicelab .bar {{ position: relative; height: 14px; background: #8883; border-radius: 3px; max-width: 640px; }}
@@ -129,14 +130,14 @@ def data_uri(content: bytes, kind: str) -> str: # kind: MIME type
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 # %% ../../nbs/13_widgets_base.ipynb #a064aef8
-def waveform(audio: Audio, until: float | None = None) -> bytes: # until: seconds on the axis; None: the clip's own
+def waveform(audio: Audio, width: float = 6.0) -> bytes: # width: inches
     "The picture of a clip, its silent stretches shaded."
     def draw(figure):
         ax = figure.subplots()
         audio.draw_waveform(ax)
         for start, end in audio.silences(): ax.axvspan(start, end, color=MARK, alpha=0.3, linewidth=0)
-        ax.set(xlim=(0, until or audio.seconds), xlabel="time (s), silent stretches shaded" if audio.silences() else "time (s)")
-    return picture(draw, height=1.3)
+        ax.set(xlim=(0, audio.seconds), xlabel="time (s), silent stretches shaded" if audio.silences() else "time (s)")
+    return picture(draw, width, 1.2)
 
 
 class Sound(W.HTML):

@@ -57,7 +57,8 @@ def counters_html(made: Generation, at: int) -> str:
     rows = "".join(f"<tr><td>{words}</td><td>{value(name)}</td></tr>" for name, words in COUNTERS.items() if name in row)
     entropy = " ".join(f"{row[name]:.1f}" for name in made.trace if name.startswith("entropy_"))
     return (f"<table><tr><td>column</td><td>{at} of {len(made.trace)}</td></tr><tr><td>completes</td><td>{frame}</td></tr>{rows}"
-            f"<tr><td>entropy by codebook / bits</td><td>{html.escape(entropy)}</td></tr></table>")
+            f"<tr><td>entropy by codebook / bits</td><td>{html.escape(entropy)}</td></tr></table>"
+            f"<span class='quiet'>Grey: BOS. Red: EOS. Outlined: the ids of the frame that the marked column completes.</span>")
 
 # %% ../../nbs/13_widgets_delay.ipynb #62fd13b6
 class DelayPattern(Panel):

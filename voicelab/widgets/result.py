@@ -106,7 +106,8 @@ class Result(W.VBox):
         self.made = made
         self.words.value = card(f"<b dir='auto'>{html.escape(made.text)}</b><br>{stop_html(made)}", "status")
         self.clip.show(made.audio)
-        self.tokens.show(tokens_picture(made, codebook_size), "probability of the end, and the grid of tokens")
+        if made.codes.shape[1]: self.tokens.show(tokens_picture(made, codebook_size), "probability of the end, and the grid of tokens")
+        else: self.tokens.clear()
         if made.reference is None: self.reference.clear()
         else: self.reference.show(made.reference.audio, made.reference.name)
         self.measures.value, self.layout.display = card(measures_html(made.report())), ""

@@ -283,7 +283,8 @@ def reference_lines(tried: Try) -> list[str]:
     else:
         path = f"{safe_name(reference.name, 'reference')}.wav"
         lines = [f"# the recording: save it first, with tuner.voice.reference.audio.save({path!r})"]
-    return [*lines, f"reference = vl.Reference({path!r}, {call('', words)[1:]}"]
+    *rest, last = [f"{key}={value!r}" for key, value in words.items()]
+    return [*lines, f"reference = vl.Reference({path!r},", *(f"                         {word}," for word in rest), f"                         {last})"]
 
 
 def script(tried: Try, source: str) -> str: # source: what `load` takes
