@@ -37,7 +37,7 @@ class ListeningTest(Panel):
         self.progress = W.IntProgress(0, 0, len(self.test), description="answered")
         words = {answer: str(answer) if kind == "preference" else f"{answer}: {RATINGS[answer]}" for answer in ANSWERS[kind]}
         self.buttons = {answer: W.Button(description=words[answer], layout=W.Layout(width="auto")) for answer in words}
-        self.show_results = W.Button(description="Show the results", layout=W.Layout(width="auto", display="none"))
+        self.show_results = W.Button(description="Show the results", layout=W.Layout(width="160px", display="none"))
         self.question = W.HTML(card(f"<b>{html.escape(KINDS[kind])}</b>"))
         self.asking = W.VBox([row(*self.players.values()), self.question, row(*self.buttons.values())])
         super().__init__("Listening test", self.progress, self.asking, self.status, self.show_results, self.results)
