@@ -5,8 +5,8 @@ VOICELAB_BROWSER=required they fail instead.
 """
 import os
 import re
-import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import browser
@@ -137,3 +137,28 @@ def test_two_widgets_take_turns(opened):
     expect(status(cell(page, 2), "Waiting: another widget uses this model.")).to_be_visible()
     for number in (1, 2): expect(status(cell(page, number), "Done.")).to_be_visible()
     assert heard(cell(page, 1), "result") == heard(cell(page, 2), "result")
+
+
+def command(*words) -> list[str]: return [str(Path(sys.executable).with_name("voicelab")), *words]
+
+
+def test_studio(chromium, root, tmp_path):
+    url = f"http://127.0.0.1:{(port := browser.free_port())}"
+    with browser.serving(command("studio", "--", "--no-browser", f"--port={port}"), f"{url}/voila/static/", tmp_path):
+        page = browser.watched_page(chromium, height=1600)
+        page.goto(url)
+        press(page, "Generate")
+        expect(status(page, "Done.")).to_be_visible()
+        assert heard(page, "result") > 0.5
+        expect(page.get_by_text("heard while it was made")).to_be_visible()
+        assert not page.get_by_text("vl.load").count()                         # the tuner alone
+        page.screenshot(path=root / "tests/out/studio.png")
+        assert not page.errors
+
+
+def test_lab_opens_at_the_lessons(tmp_path):
+    url = f"http://127.0.0.1:{(port := browser.free_port())}"
+    words = ("--no-browser", f"--port={port}", "--allow-root", "--IdentityProvider.token=")
+    with browser.serving(command("lab", "--", *words), f"{url}/api/status", tmp_path):
+        with urllib.request.urlopen(url) as answer: assert answer.url == f"{url}/lab/tree/lessons"
+        with urllib.request.urlopen(f"{url}/api/contents/lessons?content=0") as answer: assert answer.status == 200
