@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -65,6 +66,7 @@ def serving(command: list[str], url: str, home: Path):
         ends = time.monotonic() + 120
         while True:
             try: urllib.request.urlopen(url, timeout=5).close()
+            except urllib.error.HTTPError: break                            # it answers
             except OSError:
                 if process.poll() is not None or time.monotonic() > ends: raise RuntimeError(log.read_text()[-2000:]) from None
                 time.sleep(0.2)
