@@ -1,13 +1,16 @@
-"""JupyterLab and Voila on 127.0.0.1, seen through Debian's Chromium: what the browser tests stand on.
+"""A real JupyterLab in a real Chromium: what the browser tests share.
 
-Nothing but the local machine may be asked for anything: every other request is refused and remembered.
+One server, one browser and one kernel serve all of them; each test opens a notebook of its own. Nothing leaves the machine: a
+request to anywhere else is stopped and counts as a failure.
 """
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -15,15 +18,29 @@ from pathlib import Path
 
 import nbformat
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--autoplay-policy=no-user-gesture-required", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-QUIET = '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}'
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
+         "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+CONFIG = """
+c.ServerApp.ip = "127.0.0.1"
+c.ServerApp.port_retries = 0
+c.ServerApp.open_browser = False
+c.ServerApp.allow_root = True
+c.IdentityProvider.token = ""                                   # on this machine only, and only while the tests run
+c.ServerApp.disable_check_xsrf = True
+c.LabApp.expose_app_in_browser = True                           # window.jupyterapp
+c.LabApp.news_url = None
+c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
+c.LabApp.extension_manager = "readonly"
+"""
+QUIET = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
 
 
-def why_not() -> str:
-    "The reason why there can be no browser test on this machine; empty where there can."
-    if not find_spec("playwright"): return "playwright is not installed"
-    return "" if shutil.which("chromium") else "chromium is not installed (apt-get install chromium)"
+def missing() -> str:
+    "Why no browser can be driven here; empty if one can."
+    if find_spec("playwright") is None: return "playwright is not installed"
+    return "" if CHROMIUM else "Chromium is not installed (apt-get install chromium)"
 
 
 def free_port() -> int:
@@ -33,103 +50,140 @@ def free_port() -> int:
 
 
 def environment(home: Path) -> dict:
-    "Jupyter with its files in a folder of its own."
-    places = dict(JUPYTER_CONFIG_DIR="config", JUPYTER_DATA_DIR="data", JUPYTER_RUNTIME_DIR="run", JUPYTERLAB_WORKSPACES_DIR="workspaces",
-                  JUPYTERLAB_SETTINGS_DIR="settings", IPYTHONDIR="ipython")
-    return os.environ | {name: str(home / place) for name, place in places.items()} | {"HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    "The environment of a server whose settings, workspaces and runtime files are all in `home`."
+    folders = dict(HOME="", JUPYTER_CONFIG_DIR="config", JUPYTER_DATA_DIR="data", JUPYTER_RUNTIME_DIR="run",
+                   JUPYTERLAB_WORKSPACES_DIR="workspaces", JUPYTERLAB_SETTINGS_DIR="settings", IPYTHONDIR="ipython")
+    kept = {"MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR", str(Path.home() / ".cache/matplotlib"))}     # or fonts are listed anew
+    return os.environ | kept | {name: str(home / folder) for name, folder in folders.items()}
 
 
 @contextmanager
-def served(command: list[str], url: str, home: Path):
-    "A server until the end of the block; it has a minute to answer at `url`."
+def serving(command: list[str], url: str, home: Path):
+    "Run a server until the block ends; begins when `url` answers."
     log = home / "server.log"
-    with open(log, "w") as file: process = subprocess.Popen(command, env=environment(home), stdout=file, stderr=file, cwd=home)
+    with open(log, "w") as out: process = subprocess.Popen(command, env=environment(home), stdout=out, stderr=out)
     try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(url, timeout=2)
-                break
-            except OSError: time.sleep(0.25)
-            if process.poll() is not None: raise RuntimeError(log.read_text()[-2000:])
-        else: raise TimeoutError(f"{url} did not answer in a minute: {log.read_text()[-2000:]}")
+        ends = time.monotonic() + 120
+        while True:
+            try: urllib.request.urlopen(url, timeout=5).close()
+            except urllib.error.HTTPError: break                            # it answers
+            except OSError:
+                if process.poll() is not None or time.monotonic() > ends: raise RuntimeError(log.read_text()[-2000:]) from None
+                time.sleep(0.2)
+            else: break
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(30)
 
 
 @contextmanager
-def jupyterlab(root: Path, home: Path):
-    "JupyterLab over `root`; its address."
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    (home / "jupyter_server_config.py").write_text("\n".join([
-        "c.ServerApp.ip = '127.0.0.1'", f"c.ServerApp.port = {port}", "c.ServerApp.port_retries = 0", "c.ServerApp.open_browser = False",
-        "c.ServerApp.allow_root = True", f"c.ServerApp.root_dir = {str(root)!r}", "c.IdentityProvider.token = ''",
-        "c.ServerApp.disable_check_xsrf = True", "c.LabApp.expose_app_in_browser = True", "c.LabApp.news_url = None",
-        "c.LabApp.check_for_updates_class = 'jupyterlab.NeverCheckForUpdate'", "c.LabApp.extension_manager = 'readonly'"]))
+def jupyterlab(home: Path, root: Path):
+    "A JupyterLab over `root`; gives its address."
+    (home / "config.py").write_text(CONFIG)
     notices = home / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     notices.parent.mkdir(parents=True)
-    notices.write_text(QUIET)
-    with served([sys.executable, "-m", "jupyterlab", "--config", str(home / "jupyter_server_config.py")], f"{url}/api/status", home): yield url
+    notices.write_text(json.dumps(QUIET))
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "jupyterlab", f"--config={home / 'config.py'}", f"--ServerApp.root_dir={root}", f"--ServerApp.port={port}"]
+    with serving(command, f"{url}/api/status", home): yield url
 
 
-class Page:
-    "A browser page with what tests do on it; `errors` and `abroad` must stay empty."
-    def __init__(self, page):
-        self.page, self.errors, self.abroad = page, [], []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.route("**/*", self._pass)
+@contextmanager
+def chromium():
+    "A browser."
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        try: yield browser
+        finally: browser.close()
 
-    def _pass(self, route):
-        address = route.request.url
-        if address.startswith(("http://127.0.0.1", "ws://127.0.0.1", "blob:", "data:")): return route.continue_()
-        self.abroad.append(address)
+
+def watched_page(browser, height=900):
+    "A page of 1280 px; its `errors` are those of the page and every request that wanted to leave the machine."
+    page = browser.new_page(viewport=dict(width=1280, height=height))
+    page.errors = []
+    page.set_default_timeout(60_000)
+    page.on("pageerror", lambda error: page.errors.append(f"page error: {error}"))
+    def gate(route):
+        url = route.request.url
+        if url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "blob:", "data:")): return route.continue_()
+        page.errors.append(f"left the machine: {url}")
         route.abort()
+    page.route("**/*", gate)
+    return page
 
-    def open(self, url: str, name: str, theme: str = "JupyterLab Light"):
-        "Open a notebook alone in the window and run all of its cells."
-        page = self.page
-        page.goto(f"{url}/lab/tree/{name}?reset")
+
+class Lab:
+    "A JupyterLab and a browser; its notebooks share one kernel."
+    def __init__(self, url: str, root: Path, browser):
+        self.url, self.root, self.browser = url, root, browser
+        self.kernel = self.ask("kernels", dict(name="python3"))["id"]
+
+    def ask(self, what: str, content: dict) -> dict:
+        request = urllib.request.Request(f"{self.url}/api/{what}", json.dumps(content).encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer: return json.load(answer)
+
+    def open(self, name: str, *cells: str):
+        "A page with a new notebook of these cells, all of them run."
+        v4, path = nbformat.v4, f"{name}.ipynb"
+        spec = dict(name="python3", display_name="Python 3 (ipykernel)", language="python")
+        nbformat.write(v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells], metadata=dict(kernelspec=spec)), self.root / path)
+        self.ask("sessions", dict(path=path, name=path, type="notebook", kernel=dict(id=self.kernel)))
+        page = watched_page(self.browser)
+        page.goto(f"{self.url}/lab/tree/{path}?reset")
         page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
         page.locator(".jp-Notebook .jp-Cell").first.wait_for()
-        page.wait_for_function("() => window.jupyterapp.shell.currentWidget?.context?.sessionContext?.session?.kernel", timeout=60_000)
+        page.wait_for_function("() => window.jupyterapp.shell.currentWidget?.context?.sessionContext?.session?.kernel")
         page.evaluate("() => window.jupyterapp.shell.currentWidget.context.sessionContext.ready")
         page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
-        page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
-        page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")     # resolves when all have run
-
-    def run(self, code: str) -> str:
-        "The text that `code`, put into a new last cell, answers."
-        page = self.page
-        page.evaluate("""async code => {
-            const notebook = window.jupyterapp.shell.currentWidget.content
-            notebook.activeCellIndex = notebook.widgets.length - 1
-            await window.jupyterapp.commands.execute('notebook:insert-cell-below')
-            notebook.activeCell.model.sharedModel.setSource(code)
-            await window.jupyterapp.commands.execute('notebook:run-cell')
-        }""", code)
-        return page.locator(".jp-Cell").last.locator(".jp-OutputArea-output").inner_text()
-
-    def click(self, name: str):
-        "Press the button of that name."
-        self.page.get_by_role("button", name=name, exact=True).first.click()
-
-    def hear(self, audio) -> float:
-        "Play an <audio> element for a moment; its seconds."
-        seconds = audio.evaluate("""a => new Promise(done => a.readyState >= 1 ? done(a.duration)
-                                    : a.addEventListener('loadedmetadata', () => done(a.duration), { once: true }))""")
-        audio.evaluate("a => a.play()")
-        self.page.wait_for_function("a => a.currentTime > 0.1 || a.ended", arg=audio.element_handle())
-        audio.evaluate("a => a.pause()")
-        return seconds
-
-    def picture(self, path: Path, of: str = ".jp-OutputArea-output .jupyter-widgets"):
-        "A picture of the widget."
-        self.page.locator(of).first.screenshot(path=path)
+        do(page, "notebook:run-all-cells")                                  # comes back when all have run
+        return page
 
 
-def write_notebook(path: Path, *cells: str):
-    "A notebook of code cells."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    spec = dict(kernelspec=dict(name="python3", display_name="Python 3", language="python"))
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=spec), path)
+def do(page, command: str, **options):
+    "A command of JupyterLab."
+    page.evaluate("([name, options]) => window.jupyterapp.commands.execute(name, options)", [command, options])
+
+
+def output(page, cell: int) -> str:
+    "The text below a cell."
+    return page.locator(".jp-Cell").nth(cell).locator(".jp-OutputArea-output").inner_text()
+
+
+def run_cell(page, cell: int) -> str:
+    "Run a cell again; the text below it."
+    page.locator(".jp-Cell").nth(cell).locator(".jp-InputArea-editor").click()
+    do(page, "notebook:run-cell")
+    return output(page, cell)
+
+
+def seconds_of(player) -> float:
+    "How long the sound of an `<audio>` is, once the browser has read it."
+    return player.evaluate("""player => new Promise(done => player.readyState >= 1 ? done(player.duration)
+        : player.addEventListener("loadedmetadata", () => done(player.duration), { once: true }))""")
+
+
+def hear(player) -> float:
+    "Play an `<audio>`; how many seconds it has come when it moves."
+    return player.evaluate("""player => player.play().then(() => new Promise((done, fail) => {
+        const ends = Date.now() + 10000, look = () => player.currentTime > 0.1 || player.ended ? done(player.currentTime)
+            : Date.now() > ends ? fail(new Error("the player does not move")) : setTimeout(look, 50)
+        look() })).finally(() => player.pause())""")
+
+
+def forget_widgets(page):
+    "Close all widgets of the kernel, so that the next notebook begins with none."
+    page.evaluate("""code => window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.requestExecute({ code }).done""",
+                  "import ipywidgets; ipywidgets.Widget.close_all()")
+
+
+def pictures(page, folder: Path, name: str):
+    "Pictures of the page in both themes, as tall as its notebook."
+    folder.mkdir(parents=True, exist_ok=True)
+    tall = page.evaluate("() => Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-outer')].map(part => part.scrollHeight))")
+    page.set_viewport_size(dict(width=1280, height=min(4000, tall + 120)))
+    for theme in ("Light", "Dark"):
+        do(page, "apputils:change-theme", theme=f"JupyterLab {theme}")
+        page.wait_for_timeout(300)
+        page.screenshot(path=folder / f"{name}_{theme.lower()}.png")

@@ -1,16 +1,19 @@
-"""The benchmark of the engine runs anywhere, and compares like with like."""
+"""The benchmarks run anywhere; that of the engine compares like with like."""
 import importlib.util
 import json
 
 import pytest
 import torch
 
-@pytest.fixture(scope="module")
-def benchmark(root):
-    spec = importlib.util.spec_from_file_location("benchmark_engine", root / "nbs/recipes/benchmark_engine.py")
+def recipe(root, name):
+    spec = importlib.util.spec_from_file_location(name, root / f"nbs/recipes/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def benchmark(root): return recipe(root, "benchmark_engine")
 
 
 def test_both_engines_say_the_same(benchmark, tmp_path, capsys):
@@ -34,3 +37,13 @@ def test_prompts_have_the_length_that_was_asked_for(benchmark):
     prompts = benchmark.make_prompts(2, 300)
     assert [len(prompt.ids) for prompt in prompts] == [300, 300] and not prompts[0].codes[0].equal(prompts[1].codes[0])
     with pytest.raises(SystemExit, match="^--positions: must be at least"): benchmark.make_prompts(1, 20)
+
+
+def test_steps_of_the_decoder_cost_what_they_should(root, tmp_path, capsys):
+    decoder, threads = recipe(root, "benchmark_decoder"), torch.get_num_threads()
+    table = decoder.main(["--codes", "20", "--steps", "1", "12", "--repeats", "1", "--json", str(tmp_path / "table.json")])
+    assert table["sound (s)"].tolist() == pytest.approx([137 * 256 / 22_050] * 2)
+    assert table["mel (s)"][1] > 3 * table["mel (s)"][0] > 0 and (table["all (s)"] > 0).all() and (table["first (s)"] > 0).all()
+    assert len(json.loads((tmp_path / "table.json").read_text())["rows"]) == 2 and "flow 4.4 M" in capsys.readouterr().out
+    assert torch.get_num_threads() == threads
+    with pytest.raises(SystemExit): decoder.main(["--codes", "19"])

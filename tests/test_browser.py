@@ -1,134 +1,164 @@
-"""The widgets in JupyterLab, in a real browser: opened, touched, heard, read, and looked at (tests/out)."""
+"""The widgets as people meet them: opened in JupyterLab, touched, heard and read, in Debian's Chromium.
+
+Pictures in both themes land in tests/out/. Without a browser the tests are skipped with a reason; with
+VOICELAB_BROWSER=required they fail instead.
+"""
 import os
+import re
+import sys
+import urllib.request
 from pathlib import Path
 
+import browser
 import pytest
-from browser import FLAGS, Page, jupyterlab, why_not, write_notebook
 
-if (reason := why_not()) and os.environ.get("VOICELAB_BROWSER") != "required": pytest.skip(reason, allow_module_level=True)
+if browser.missing() and os.environ.get("VOICELAB_BROWSER") != "required": pytest.skip(browser.missing(), allow_module_level=True)
 
-OUT = Path(__file__).parent / "out"
-WIDTH = dict(width=1280, height=1100)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-    assert not why_not(), why_not()
-    OUT.mkdir(exist_ok=True)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path="/usr/bin/chromium", headless=True, args=FLAGS)
-        yield chromium
-        chromium.close()
+START = 'import voicelab as vl\nif "model" not in globals(): model = vl.load("tiny")     # the notebooks share a kernel'
+SECONDS = 60_000            # ms: for what a model does
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    "JupyterLab over a folder of notebooks, one for each widget."
-    home, root = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notebooks")
-    with jupyterlab(root, home) as url: yield url, root
+def chromium():
+    assert not browser.missing(), browser.missing()
+    with browser.chromium() as opened: yield opened
+
+
+@pytest.fixture(scope="module")
+def lab(chromium, tmp_path_factory):
+    home, files = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notebooks")
+    with browser.jupyterlab(home, files) as url: yield browser.Lab(url, files, chromium)
 
 
 @pytest.fixture
-def notebook(browser, lab, request):
-    "Open a notebook of the given cells; afterwards nothing has gone wrong in the page, and nobody else was asked for anything."
-    url, root = lab
-    page = Page(browser.new_page(viewport=WIDTH))
-    page.page.set_default_timeout(60_000)
-    def open(*cells, theme="JupyterLab Light"):
-        name = f"{request.node.name}.ipynb"
-        write_notebook(root / name, "import voicelab as vl\nmodel = vl.load('tiny')", *cells)
-        page.open(url, name, theme)
-        return page
-    yield open
-    page.page.evaluate("() => window.jupyterapp.shell.currentWidget?.context.sessionContext.shutdown()")
-    page.page.close()
-    assert not page.errors and not page.abroad
+def opened(lab, root, request):
+    "Opens a notebook named as the test; in the end keeps its picture and looks for errors of the page."
+    pages, name = [], request.node.name.removeprefix("test_")
+    def open_notebook(*cells):
+        pages.append(lab.open(name, START, *cells))
+        return pages[0]
+    yield open_notebook
+    for page in pages:
+        browser.pictures(page, root / "tests/out", name)
+        browser.forget_widgets(page)
+        page.close()
+        assert not page.errors
 
 
-def idle(page, widget):
-    "Wait for the end of the widget's work."
-    assert page.run(f"{widget}.worker.wait(50)\n{widget}.worker.busy") == "False"
+def cell(page, number): return page.locator(".jp-Cell").nth(number)
 
 
-def test_tuner(notebook):
-    page = notebook("tuner = vl.widgets.Tuner(model, 'Good evening.')\ntuner")
-    sheet = page.page
-    estimate = sheet.locator(".voicelab .bar").first.locator("xpath=..")
+def press(widget, name): widget.get_by_role("button", name=name).click()
+
+
+def status(widget, words): return widget.get_by_role("status").filter(has_text=words)
+
+
+def heard(widget, name: str) -> float:
+    "Play the sound called `name`; its length in seconds."
+    player = widget.locator(f"audio[aria-label='{name}']")
+    seconds = browser.seconds_of(player)
+    assert 0 < browser.hear(player) <= seconds
+    return seconds
+
+
+def expect(locator):
+    from playwright.sync_api import expect
+    expect.set_options(timeout=SECONDS)
+    return expect(locator)
+
+
+def test_tuner(opened):
+    page = opened("tuner = vl.widgets.Tuner(model, 'Good evening.')\ntuner",
+                  "[len(tuner.history.tries), tuner.generation and round(tuner.generation.audio.seconds, 2), tuner.knobs.temperature.value]")
+    widget = cell(page, 1)
+    estimate = widget.locator(".voicelab-estimate")
     before = estimate.inner_text()
-    sheet.get_by_label("text", exact=True).fill("The garden is open today, bring two cups of coffee.")
-    sheet.wait_for_function("([box, old]) => box.innerText !== old", arg=[estimate.element_handle(), before])
-    page.click("Generate")
-    sheet.get_by_text("Done.", exact=True).wait_for()
-    assert "heard while it was made" in sheet.locator(".voicelab-stream").inner_text()
-    result = sheet.locator("audio.jupyter-widgets:visible")
-    assert result.count() == 3                                   # the chosen voice, the result, its reference
-    seconds = page.hear(result.nth(1))
-    assert abs(float(page.run("tuner.generation.audio.seconds")) - seconds) < 0.05
-    assert "Stopped: " in sheet.locator(".voicelab[role=status]", has_text="Stopped").inner_text()
-    assert int(page.run("len(tuner.stream.played)")) >= 2
-    page.picture(OUT / "tuner.png")
-
-    temperature = sheet.locator(".widget-slider", has_text="temperature")
-    temperature.locator(".noUi-handle").focus()
-    for _ in range(4): sheet.keyboard.press("ArrowRight")
-    assert float(temperature.locator(".widget-readout").inner_text()) == 0.5
-    page.click("Generate")
-    sheet.get_by_text("Try 2").or_(sheet.locator("td", has_text="0.50").first).first.wait_for()
-    idle(page, "tuner")
-    assert page.run("tuner.history.frame.temperature.tolist()") == "[0.3, 0.5]"
-    sheet.get_by_label("against").select_option(index=1)
-    page.click("Compare")
-    sheet.get_by_text("temperature: 0.5 against 0.3").wait_for()
-    page.picture(OUT / "tuner_history.png")
+    widget.get_by_label("text", exact=True).press_sequentially(" Hello.")
+    expect(estimate).not_to_have_text(before)
+    widget.get_by_role("slider", name="temperature").press("ArrowRight")
+    press(widget, "Generate")
+    expect(status(widget, "Done.")).to_be_visible()
+    expect(widget.get_by_text(re.compile("heard while it was made: [0-9.]+ s"))).to_be_visible()
+    assert heard(widget, "chosen voice") == heard(widget, "reference")
+    number, seconds, temperature = eval(browser.run_cell(page, 2))
+    assert number == 1 and abs(heard(widget, "result") - seconds) < 0.02 and abs(temperature - 0.35) < 1e-6
+    expect(widget.get_by_text("Stopped: ")).to_be_visible()
+    expect(widget.get_by_role("row", name=re.compile("duration ratio .*(pass|fail)"))).to_be_visible()
+    expect(widget.get_by_role("img", name="probability of the end")).to_be_visible()
+    press(widget, "Python")
+    expect(widget.get_by_text("model.clone('Good evening. Hello.'")).to_be_visible()
 
 
-def test_tuner_shows_an_error_in_a_line_and_goes_on(notebook):
-    page = notebook("tuner = vl.widgets.Tuner(model, 'Good evening.')\ntuner")
-    page.run("tuner.knobs.form.value = 'assistant_ref'\ntuner.voice.transcript.value = ''")
-    page.click("Generate")
-    page.page.locator("[role=alert]", has_text="transcript: form 'assistant_ref' needs one").wait_for()
-    page.run("tuner.voice.transcript.value = 'The old library opens at nine in the morning.'")
-    page.click("Generate")
-    page.page.get_by_text("Done.", exact=True).wait_for()
+def test_tuner_errors_and_stop(opened):
+    page = opened("tuner = vl.widgets.Tuner(model, '')\ntuner")
+    widget = cell(page, 1)
+    expect(widget.get_by_role("alert").first).to_contain_text("text")
+    press(widget, "Generate")
+    expect(widget.get_by_role("alert")).to_have_count(2)
+    widget.get_by_label("text", exact=True).fill("The old library opens at nine in the morning. " * 2)
+    press(widget, "Generate")
+    expect(widget.get_by_text("heard while it was made")).to_be_visible()
+    press(widget, "Stop")
+    expect(status(widget, "Done.")).to_be_visible()
+    expect(widget.get_by_text("Stopped: interrupted")).to_be_visible()
+    assert heard(widget, "result") > 0.3
 
 
-def test_stop_keeps_what_was_made(notebook):
-    page = notebook("tuner = vl.widgets.Tuner(model, 'One two three four five six seven eight nine ten eleven twelve. ' * 6)\ntuner")
-    page.click("Generate")
-    page.page.get_by_text("Speaking.", exact=True).wait_for()
-    page.page.wait_for_function("() => document.querySelector('.voicelab-stream').innerText.includes('heard')")
-    page.click("Stop")
-    page.page.get_by_text("Stopped: interrupted").wait_for()
-    idle(page, "tuner")
-    assert float(page.run("tuner.generation.audio.seconds")) > 0
+def test_prompt_anatomy(opened):
+    page = opened("anatomy = vl.widgets.PromptAnatomy(model)\nanatomy", "anatomy.prompt.form")
+    widget = cell(page, 1)
+    before = widget.get_by_role("table").inner_text()
+    press(widget, "double_reference")
+    expect(widget.get_by_role("table")).not_to_have_text(before)
+    assert widget.get_by_role("cell", name="audio", exact=True).count() == 2
+    assert browser.run_cell(page, 2) == "'double_reference'"
+    assert abs(heard(widget, "chosen voice") - 2.44) < 0.02
 
 
-def test_two_widgets_on_one_model_take_turns(notebook):
-    page = notebook("one, two = (vl.widgets.DelayPattern(model, 'Good evening.') for _ in 'ab')\none", "two")
-    page.run("one.generate.click(); two.generate.click()")
-    for widget in ("one", "two"): idle(page, widget)
-    assert page.run("(one.generation.codes == two.generation.codes).all().item()") == "True"
+def test_delay_pattern(opened):
+    page = opened("walk = vl.widgets.DelayPattern(model)\nwalk", "walk.at.value")
+    widget = cell(page, 1)
+    press(widget, "Generate")
+    expect(status(widget, "stopped by")).to_be_visible()
+    last = int(browser.run_cell(page, 2))
+    press(widget, "Back")
+    expect(widget.get_by_role("img", name=f"column {last - 1} marked")).to_be_visible()
+    widget.get_by_role("slider", name="column").press("Home")
+    for _ in range(9): press(widget, "Forth")
+    expect(widget.get_by_role("img", name="column 9 marked")).to_be_visible()
+    press(widget, "Hear up to here")
+    assert abs(heard(widget, "up to here") - 0.08) < 0.02                  # columns 8 and 9 complete two frames
 
 
-def test_prompt_anatomy_in_the_dark(notebook):
-    page = notebook("anatomy = vl.widgets.PromptAnatomy(model, 'Good evening.')\nanatomy", theme="JupyterLab Dark")
-    before = page.page.locator(".voicelab[role=status]", has_text="positions").inner_text()
-    page.page.get_by_role("button", name="double_reference").click()
-    page.page.locator(".voicelab[role=status]", has_text="2 sounds").wait_for()
-    assert page.page.locator(".voicelab[role=status]", has_text="positions").inner_text() != before
-    page.picture(OUT / "prompt_dark.png")
+def test_two_widgets_take_turns(opened):
+    page = opened("one, two = (vl.widgets.Tuner(model, 'The garden is open today.') for _ in range(2))\none", "two")
+    for number in (1, 2): press(cell(page, number), "Generate")
+    expect(status(cell(page, 2), "Waiting: another widget uses this model.")).to_be_visible()
+    for number in (1, 2): expect(status(cell(page, number), "Done.")).to_be_visible()
+    assert heard(cell(page, 1), "result") == heard(cell(page, 2), "result")
 
 
-def test_delay_pattern(notebook):
-    page = notebook("walk = vl.widgets.DelayPattern(model, 'Good evening.')\nwalk")
-    page.click("Generate")
-    page.page.get_by_text("stopped by").wait_for()
-    page.run("walk.at.value = 12")
-    page.click("Back")
-    page.page.locator("td", has_text="11 of").wait_for()
-    page.click("Hear up to here")
-    idle(page, "walk")
-    players = page.page.locator("audio.jupyter-widgets:visible")
-    assert abs(page.hear(players.nth(1)) - 4 / 25) < 0.02         # frames 0 to 3
-    page.picture(OUT / "delay.png")
+def command(*words) -> list[str]: return [str(Path(sys.executable).with_name("voicelab")), *words]
+
+
+def test_studio(chromium, root, tmp_path):
+    url = f"http://127.0.0.1:{(port := browser.free_port())}"
+    with browser.serving(command("studio", "--", "--no-browser", f"--port={port}"), f"{url}/static/voila.js", tmp_path):
+        page = browser.watched_page(chromium, height=1600)
+        page.goto(url)
+        press(page, "Generate")
+        expect(status(page, "Done.")).to_be_visible()
+        assert heard(page, "result") > 0.5
+        expect(page.get_by_text("heard while it was made")).to_be_visible()
+        assert not page.get_by_text("vl.load").count()                         # the tuner alone
+        page.screenshot(path=root / "tests/out/studio.png")
+        assert not page.errors
+
+
+def test_lab_opens_at_the_lessons(tmp_path):
+    url = f"http://127.0.0.1:{(port := browser.free_port())}"
+    words = ("--no-browser", f"--port={port}", "--allow-root", "--IdentityProvider.token=")
+    with browser.serving(command("lab", "--", *words), f"{url}/api/status", tmp_path):
+        with urllib.request.urlopen(url) as answer: assert answer.url == f"{url}/lab/tree/lessons"
+        with urllib.request.urlopen(f"{url}/api/contents/lessons?content=0") as answer: assert answer.status == 200

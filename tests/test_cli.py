@@ -2,6 +2,7 @@
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -117,3 +118,46 @@ def test_bad_input_exits_2_with_one_line(voicelab, root, words, says):
     done = voicelab(*(root / "data/voices/ada.wav" if word == "VOICE" else word for word in words))
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
     if words and says != "--text" and says != "--seed": assert len(done.stderr.strip().splitlines()) == 1
+
+
+# ---- lab and studio
+
+@pytest.fixture
+def became(monkeypatch):
+    "The words of the program that the command became."
+    words = []
+    def gone(program, given):
+        words.extend(given)
+        raise SystemExit(0)                             # nothing of the command is left
+    monkeypatch.setattr("os.execv", gone)
+    return words
+
+
+def test_lab_becomes_jupyterlab_on_this_machine(voicelab, became, root):
+    voicelab("lab", "--", "--no-browser", "--port=9000")
+    assert became[0] == sys.executable and became[became.index("-m") + 1] == "jupyterlab"
+    assert {f"--ServerApp.root_dir={root / 'nbs'}", "--ServerApp.ip=127.0.0.1", "--LabApp.default_url=/lab/tree/lessons"} <= {*became}
+    assert became[-2:] == ["--no-browser", "--port=9000"]
+
+
+def test_lab_needs_a_checkout(voicelab, became, monkeypatch, tmp_path):
+    monkeypatch.setattr("voicelab.cli.__file__", str(tmp_path / "site-packages/voicelab/cli.py"))
+    done = voicelab("lab")
+    assert done.returncode == 2 and "checkout" in done.stderr and done.stderr.count("\n") == 1 and not became
+
+
+def test_studio_becomes_voila_with_the_tuner_alone(voicelab, became, monkeypatch):
+    for name in ("VOICELAB_MODEL", "VOICELAB_FOLDER"): monkeypatch.setenv(name, "")
+    voicelab("studio", "--model", "tiny", "--", "--port=9000")
+    assert became[became.index("-m") + 1] == "voila" and "--Voila.ip=127.0.0.1" in became and became[-1] == "--port=9000"
+    notebook = json.loads(Path(became[became.index("-m") + 2]).read_text())
+    assert len(notebook["cells"]) == 1 and os.environ["VOICELAB_MODEL"] == "tiny" and os.environ["VOICELAB_FOLDER"] == str(voicelab.folder)
+    assert any("Content-Security-Policy" in word for word in became)
+
+
+def test_studio_says_what_is_wrong(voicelab, became, monkeypatch):
+    done = voicelab("studio", "--model", "no-such-model")
+    assert done.returncode == 2 and "no-such-model" in done.stderr
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    done = voicelab("studio")
+    assert done.returncode == 2 and "pip install voila" in done.stderr and not became

@@ -157,7 +157,8 @@ def test_half_a_download_is_not_here(tmp_path, monkeypatch):
         (folder / "two.safetensors").touch()
         assert cached(hub_id) == folder
     table = lab.known_models().set_index("name")
-    assert table.here.to_dict() == {"tiny": True, "higgs-v2": True, "higgs-v2-original": False}
+    assert table.here.to_dict() == {name: name in ("tiny", "higgs-v2") for name in lab.MODELS}
+    assert table.lacks["vita-boost"] == "the model, the voice"
     assert table.lacks["higgs-v2-original"] == "the model"
     with pytest.raises(ModelError, match="10840182.* is not on this machine"): lab.load("higgs-v2-original")
 

@@ -493,7 +493,7 @@ def test_the_longest_text_is_planned_at_once(written):
 @pytest.mark.parametrize("name", ("giant", "a/b/c", "./nowhere", "/nowhere", ""))
 def test_unknown_models(name):
     with pytest.raises(ModelError) as error: load(name)
-    assert str(error.value).startswith("model: must be one of tiny, higgs-v2, higgs-v2-original, a folder or a hub id, got ")
+    assert str(error.value).startswith(f"model: must be one of {', '.join(lab.MODELS)}, a folder or a hub id, got ")
 
 
 def test_a_missing_shipped_checkpoint_is_one_line(monkeypatch, tmp_path):
@@ -503,7 +503,8 @@ def test_a_missing_shipped_checkpoint_is_one_line(monkeypatch, tmp_path):
 
 def test_models_are_listed_without_the_hub():
     table = lab.known_models()
-    assert list(table.name) == ["tiny", "higgs-v2", "higgs-v2-original"]
+    assert list(table.name) == ["tiny", "higgs-v2", "higgs-v2-original", "vita-boost", "vita-balance", "vita-plus-vanilla",
+                                "vita-plus-boost"]
     assert {"source", "size", "license", "languages", "here", "lacks"} <= set(table.columns)
 
 

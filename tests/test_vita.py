@@ -9,21 +9,17 @@ import torch
 from safetensors.torch import load_file
 from transformers import DynamicCache
 
-from voicelab.audio import Audio
-from voicelab.chatml import Message
 from voicelab.control import Sampling
-from voicelab.models.checkpoint import CheckpointError
-from voicelab.models.sensevoice import SenseVoiceConfig, filter_banks, positions
+from voicelab.models.sensevoice import SenseVoiceConfig, positions
 from voicelab.models.vita import VitaConfig, VitaNetwork, vita_config
-from voicelab.models.vita_checkpoint import build_vita_tokenizer, load_vita_folder, save_vita, tiny_settings, tiny_vita
-from voicelab.vita_engine import MODES, Cascade, decode_tokens, draw_token, mode_turns
+from voicelab.models.vita_checkpoint import build_vita_tokenizer
+from voicelab.vita_engine import MODES, Cascade
 from voicelab.vita_prompt import (
     CONTIGUOUS,
     DISCRETE,
     FAMILIES,
     Heard,
     VitaPrompt,
-    VitaTokens,
     applies,
     render_vita,
     vita_messages,

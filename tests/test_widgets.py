@@ -1,153 +1,455 @@
-"""Widgets without a browser: names, state, threads, errors, speed. What they look and sound like is in test_browser.py."""
-import importlib
-import inspect
-import pkgutil
+"""What the widgets do, without a browser: estimates, tries, scripts, errors, turns."""
+import base64
+import threading
 import time
-from datetime import datetime
+from datetime import datetime, timezone
+from types import SimpleNamespace
 
-import ipywidgets
+import ipywidgets as W
 import numpy as np
 import pytest
 import torch
 
 import voicelab as vl
-from voicelab import widgets
-from voicelab.audio import Audio
-from voicelab.files import safe_name
+from voicelab.audio import Audio, load_audio
+from voicelab.runs import RunError
 from voicelab.widgets import base
-from voicelab.widgets.tuner import NONE, UPLOAD, Tuner, VoiceChooser
+from voicelab.widgets.base import Clip, Panel, Status, StreamPlayer, Worker, overheard
+from voicelab.widgets.delay import DelayPattern
+from voicelab.widgets.prompt import PromptAnatomy
+from voicelab.widgets.result import Result, estimate_html
+from voicelab.widgets.tuner import NONE, UPLOAD, Knobs, Tuner, VoiceChooser
 
-MODULES = [importlib.import_module(f"voicelab.widgets.{module.name}") for module in pkgutil.iter_modules(widgets.__path__)]
-CLASSES = sorted({c for module in MODULES for c in vars(module).values()
-                  if inspect.isclass(c) and issubclass(c, ipywidgets.Widget) and c.__module__.startswith("voicelab.")}, key=lambda c: c.__name__)
+TEXT = "Good evening."
 
 
 @pytest.fixture(scope="module")
 def model(): return vl.load("tiny")
 
 
-@pytest.mark.parametrize("widget", CLASSES, ids=lambda c: c.__name__)
-def test_no_name_of_ipywidgets_is_taken(widget):
-    "A method called `_send` or `_compare` would break the widget machinery below."
-    taken = {name for parent in widget.__mro__[1:] if not parent.__module__.startswith("voicelab.") for name in vars(parent)}
-    ours = {name for name, value in vars(widget).items() if inspect.isfunction(value) or isinstance(value, property)}
-    assert {name for name in ours if not name.startswith("__")} & taken == set()
-
-
-def test_all_widgets_are_offered(): assert all(hasattr(vl.widgets, name) for name in vl.widgets.__all__)
-
-
-def test_nothing_is_shown_through_an_output_widget():
-    for module in MODULES: assert "W.Output(" not in inspect.getsource(module) and "widgets.Output(" not in inspect.getsource(module)
-
-
-@pytest.fixture
-def tuner(model): return Tuner(model, "Good evening.")
-
-
-def run(tuner):
-    tuner.run()
-    tuner.worker.wait(120)
+@pytest.fixture(scope="module")
+def tuner(model):
+    "A tuner with one try."
+    tuner = Tuner(model, TEXT)
+    finish(tuner)
+    assert tuner.status.text == "Done.", tuner.status.text
     return tuner
 
 
-def test_the_estimate_takes_under_50_ms(tuner):
-    seconds = []
-    for n in range(12):
-        begun = time.perf_counter()
-        tuner.text.value = "The garden is open today, bring two cups of coffee. " * 4 + "a" * n
-        seconds.append(time.perf_counter() - begun)
-    assert sorted(seconds)[6] < 0.05 and "expected" in tuner.estimate.value
+def finish(widget):
+    widget.run()
+    widget.worker.wait(60)
 
 
-def test_a_try_can_be_repeated_by_its_script(tuner):
-    tuner.knobs.set(dict(temperature=0.7, top_k=20, ras=False, seed=5, silence=30, rule="words_per_minute", most=300))
-    run(tuner)
+def parts(widget):
+    yield widget
+    for child in getattr(widget, "children", ()): yield from parts(child)
+
+
+@pytest.mark.parametrize("make", [Tuner, PromptAnatomy, DelayPattern])
+def test_no_name_of_ours_hides_one_of_ipywidgets(model, make):
+    for part in (part for part in parts(make(model)) if type(part).__module__.startswith("voicelab")):
+        theirs = next(kind for kind in type(part).__mro__ if kind.__module__.startswith(("ipywidgets", "anywidget")))
+        ours = {name for kind in type(part).__mro__ if kind.__module__.startswith("voicelab") for name in vars(kind)} | set(vars(part))
+        hidden = {name for name in ours & set(dir(theirs)) if not name.startswith("__")} - set(vars(W.VBox())) - set(vars(W.VBox)) - {"_esm", "_anywidget_id"}
+        assert not hidden, (type(part), hidden)
+
+
+@pytest.mark.parametrize("make", [Tuner, PromptAnatomy, DelayPattern])
+def test_nothing_captures_output(model, make): assert not [part for part in parts(make(model)) if isinstance(part, W.Output)]
+
+
+def test_a_widget_shows_itself(tuner): assert len(repr(tuner)) < 100 and tuner._repr_mimebundle_()
+
+
+# ---- the estimate
+
+@pytest.mark.parametrize("text", ["a", TEXT, "The garden is open today. " * 40])
+def test_the_estimate_follows_typing_in_50_ms(model, text):
+    tuner, took = Tuner(model, "x"), []
+    for number in range(5):
+        begun = time.thread_time()
+        tuner.text.value = text + str(number)
+        took.append(time.thread_time() - begun)
+    assert min(took) < 0.05, took
+    assert "expected" in tuner.estimate.value
+
+
+def test_the_estimate_follows_a_transcript_in_50_ms(model):
+    tuner, took = Tuner(model, TEXT), []
+    for number in range(5):
+        begun = time.thread_time()
+        tuner.voice.transcript.value = f"What is said in it, and more {number}."
+        took.append(time.thread_time() - begun)
+    assert min(took) < 0.05, took
+
+
+def test_the_estimate_generates_nothing(model, monkeypatch):
+    def never(*args, **options): raise AssertionError("the model was asked")
+    tuner = Tuner(model, TEXT)
+    for name in ("forward", "__call__"): monkeypatch.setattr(type(model.network), name, never)
+    monkeypatch.setattr(model, "encode", never)
+    before = tuner.estimate.value
+    tuner.text.value = TEXT * 5
+    assert tuner.estimate.value != before
+
+
+@pytest.mark.parametrize("rule", ["reference_rate", "words_per_minute", "fixed"])
+def test_the_cap_falls_where_the_generation_says(model, rule):
+    tuner = Tuner(model, TEXT)
+    tuner.knobs.set(dict(rule=rule, most=90, least=30, buffer=1.0, rate=20, margin=1.5))
+    session = model.stream(TEXT, reference=tuner.voice.reference, **tuner.knobs.options())
+    budgets = [chunk.budget for chunk in session.chunks]
+    assert tuner.budgets() == budgets and f"{sum(b.cap_seconds for b in budgets):.1f} s" in tuner.estimate.value
+
+
+def test_a_cap_that_cuts_says_so(model):
+    tuner = Tuner(model, "The garden is open today. " * 5)
+    tuner.knobs.set(dict(rule="words_per_minute", buffer=0.1, least=10))
+    assert "cut off" in tuner.estimate.value or "leaves no room" in tuner.estimate.value
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n", "x" * 60_000])
+def test_a_text_that_cannot_be_said_shows_one_line(model, text):
+    tuner = Tuner(model, TEXT)
+    tuner.text.value = text
+    assert "alert" in tuner.estimate.value
+    finish(tuner)
+    assert tuner.status.failed and "\n" not in tuner.status.text and not tuner.generate.disabled
+    tuner.text.value = TEXT
+    assert "expected" in tuner.estimate.value
+
+
+def test_knobs_that_the_rule_does_not_use_are_grey():
+    knobs = Knobs(("assistant_ref",), vl.read_settings())
+    assert not knobs.margin.disabled and knobs.buffer.disabled
+    knobs.rule.value = "words_per_minute"
+    assert knobs.margin.disabled and not knobs.buffer.disabled
+
+
+# ---- a try
+
+def test_a_try_is_what_clone_makes(model, tuner):
+    made = model.clone(TEXT, reference=tuner.voice.reference, seed=1, **{k: v for k, v in tuner.shown.options.items() if k != "seed"})
+    assert torch.equal(made.codes, tuner.generation.codes)
+
+
+def test_the_script_repeats_what_is_shown_whatever_is_set_now(tuner, root, monkeypatch):
+    monkeypatch.chdir(root)
+    tuner.text.value, tuner.knobs.temperature.value = "Something else.", 1.5
+    code, space = tuner.code(), {}
+    exec(code, space)
+    assert torch.equal(space["made"].codes, tuner.generation.codes)
+    assert code.count("data/voices/ada.wav") == 1 and str(root) not in code
+
+
+def test_the_script_of_a_changed_transcript_and_changed_settings(model, root, monkeypatch):
+    monkeypatch.chdir(root)
+    tuner = Tuner(model, "It's \"here\".\n")
+    tuner.voice.transcript.value = "Quite another \"thing\"."
+    tuner.knobs.set(dict(rule="words_per_minute", most=80, least=40, buffer=2.0, rate=30, silence=20, temperature=0.0, ras=False, seed=7,
+                         form="system_ref"))
+    finish(tuner)
     space = {}
     exec(tuner.code(), space)
     assert torch.equal(space["made"].codes, tuner.generation.codes) and space["made"].budget == tuner.generation.budget
-    assert space["made"].control == tuner.generation.control
 
 
-def test_no_reference_is_a_choice(tuner):
+def test_the_script_without_a_reference(model):
+    tuner = Tuner(model, TEXT)
     tuner.voice.voice.value = NONE
-    run(tuner)
-    assert tuner.generation.reference is None and "reference=None" in tuner.code() and tuner.history.frame.voice.tolist() == [NONE]
+    assert "reference = None" in tuner.code()
+    compile(tuner.code(), "script", "exec")
 
 
-@pytest.mark.parametrize("text", ["", "   ", "?!...", "x" * 60_000])
-def test_a_text_that_cannot_be_spoken_is_a_line(tuner, text):
-    tuner.text.value = text
-    assert "text" in tuner.estimate.value and "alert" in tuner.estimate.value
-    run(tuner)
-    assert tuner.status.failed and "\n" not in tuner.status.text and tuner.generate.disabled is False
-    tuner.text.value = "Good evening."
-    assert not run(tuner).status.failed
-
-
-def test_markup_in_a_text_is_only_text(tuner):
-    tuner.text.value = "<script>alert(1)</script> <|audio_eos|> hello."
-    run(tuner)
-    shown = tuner.result.words.value + tuner.history.table.value
-    assert "<script>" not in shown and "&lt;script&gt;" in shown
-
-
-def upload(name: str, content: bytes) -> dict:
-    return dict(name=name, content=memoryview(content), type="audio/wav", size=len(content), last_modified=datetime.now())
-
-
-def test_an_upload_is_checked_and_its_name_is_no_path(model):
-    chooser, sound = VoiceChooser(), Audio(np.sin(np.arange(24_000) / 9).astype(np.float32) * 0.1, 24_000)
-    chooser.file.value = (upload("../../etc/pass wd.wav", sound.wav_bytes()),)
-    assert chooser.voice.value == UPLOAD and chooser.reference.name == safe_name("pass wd") and "No consent" in chooser.status.text
-    chooser.consent.value = "my own voice"
-    assert chooser.reference.consent == "my own voice" and chooser.status.text == ""
-    for name, content in (("noise.wav", b"RIFF"), ("empty.wav", b""), ("short.wav", Audio(sound.samples[:999], 24_000).wav_bytes())):
-        chooser.file.value = (upload(name, content),)
-        assert chooser.status.failed and chooser.reference.consent == "my own voice", name
-        assert "/tmp" not in chooser.status.text
-
-
-def test_history_keeps_compares_and_saves(tuner, tmp_path):
-    run(tuner)
-    tuner.knobs.seed.value = 2
-    first = tuner.generation
-    run(tuner)
+def test_history_sorts_replays_compares_and_saves(model, tmp_path):
+    tuner = Tuner(model, TEXT)
+    for seed, temperature in ((1, 0.3), (2, 1.0)):
+        tuner.knobs.set(dict(seed=seed, temperature=temperature))
+        finish(tuner)
     history = tuner.history
-    history.other.value = 0
-    history.against.click()
-    assert "seed: 2 against 1" in history.versus.value
-    history.chosen.value = 0
+    assert history.frame.seed.tolist() == [1, 2] and history.frame.seconds.gt(0).all()
+    history.sort.value = "temperature"
+    assert history.table.value.index("0.30") < history.table.value.index("1.00")
+    first, second = (tried.made for tried in history.tries)
+    tuner.text.value, tuner.voice.voice.value, history.chosen.value = "Changed.", NONE, 0
     history.replay.click()
-    assert tuner.generation is first and tuner.knobs.seed.value == 1
-    assert len(history.export(tmp_path / "run")) == 2 and len(history.export(tmp_path / "run")) == 2
+    assert tuner.generation is first and tuner.text.value == TEXT and tuner.knobs.seed.value == 1
+    assert tuner.voice.reference.sha256 == first.reference.sha256 and tuner.voice.voice.value == "ada"
+    history.other.value = 1
+    history.against.click()
+    assert "seed: 1 against 2" in history.versus.value and "temperature: 0.3 against 1.0" in history.versus.value
+    history.folder.value = str(tmp_path / "run")
+    history.save.click()
+    assert not history.status.failed and len(vl.Run(tmp_path / "run")) == 2
     assert (tmp_path / "run/history.csv").read_text().count("\n") == 3
-    history.folder.value = "/dev/null/x"
+    assert len(history.export(str(tmp_path / "run"))) == 2                     # again: nothing twice
+    history.folder.value = "/dev/null/no"
     history.save.click()
     assert history.status.failed
 
 
-def test_workers_on_one_model_wait_for_each_other_and_can_be_stopped_while_waiting():
-    class Model: pass
-    model, status, stop = Model(), base.Status(), ipywidgets.Button()
-    worker = base.Worker(model, status, stop=stop)
-    with base.lock_of(model):
-        worker.start(lambda: pytest.fail("must not run"))
-        while "Waiting" not in (status.value or ""): time.sleep(0.01)
-        stop.click()
-        worker.wait(5)
-    assert not worker.busy and status.text == "Stopped while waiting."
+def test_a_history_without_tries_has_nothing_to_save(model, tmp_path):
+    with pytest.raises(RunError, match="history"): Tuner(model).history.export(str(tmp_path))
 
 
-def test_a_bug_is_named_and_the_widget_stays_usable():
+def test_stop_keeps_what_there_is(model):
+    tuner = Tuner(model, "The garden is open today and the old library opens at nine in the morning.")
+    heard = threading.Event()
+    tuner.stream.play = lambda piece: (heard.set(), tuner.stop.click())
+    finish(tuner)
+    assert heard.is_set() and tuner.generation.stop_reason == "interrupted" and tuner.generation.audio.seconds > 0
+    assert tuner.stop.disabled and not tuner.generate.disabled
+    assert "interrupted" in tuner.result.words.value
+
+
+def test_a_try_without_sound_is_shown(model, monkeypatch):
+    tuner, stream = Tuner(model, TEXT), model.stream
+    def stopped(*args, **options):
+        session = stream(*args, **options)
+        session.stop()
+        return session
+    monkeypatch.setattr(model, "stream", stopped, raising=False)
+    finish(tuner)
+    assert tuner.worker.error is None, tuner.worker.error
+    assert len(tuner.generation.audio.samples) == 0 and len(tuner.history.frame) == 1
+
+
+# ---- errors
+
+@pytest.mark.parametrize("error, line", [(ValueError("top_k: must be\nat least 1"), "top_k: must be at least 1"),
+                                         (RuntimeError("out of memory"), "RuntimeError: out of memory"), (KeyError(), "KeyError:")])
+def test_an_error_in_the_work_is_one_line_and_the_widget_goes_on(model, monkeypatch, error, line):
+    tuner = Tuner(model, TEXT)
+    def broken(*args, **options): raise error
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "stream", broken, raising=False)
+        finish(tuner)
+    assert tuner.status.text.strip() == line and tuner.worker.error is error and not tuner.generate.disabled
+    finish(tuner)
+    assert tuner.status.text == "Done."
+
+
+def test_an_error_half_way_leaves_the_model_free(model, tuner):
+    other = Tuner(model, TEXT)
+    def broken(piece): raise OSError("the page is gone")
+    other.stream.play = broken
+    finish(other)
+    assert other.status.text == "the page is gone" and not base.lock_of(model).locked()
+
+
+# ---- the background
+
+class Watched:
+    "A session with pieces of ours."
+    def __init__(self, session, speak): self.session, self.speak = session, speak
+    def __iter__(self): return self.speak()
+    def __getattr__(self, name): return getattr(self.session, name)
+
+
+def test_two_widgets_on_one_model_take_turns(model):
+    one, two, working, overlaps = Tuner(model, TEXT), DelayPattern(model, TEXT), [0], []
+    stream = model.stream
+    def watched(*args, **options):
+        working[0] += 1
+        overlaps.append(working[0])
+        session = stream(*args, **options)
+        def speak():
+            yield from session
+            working[0] -= 1
+        return Watched(session, speak)
+    model.stream = watched
+    try:
+        one.run()
+        two.run()
+        for widget in (one, two): widget.worker.wait(60)
+    finally: del model.stream
+    assert overlaps == [1, 1] and one.generation is not None and two.generation is not None
+
+
+def test_who_waits_can_be_stopped():
     class Model: pass
-    worker = base.Worker(Model(), base.Status(), (button := ipywidgets.Button(),))
-    worker.start(lambda: 1 / 0)
+    model, status, stop, hold = Model(), Status(), W.Button(), threading.Event()
+    first, second = Worker(model, Status()), Worker(model, status, stop=stop)
+    first.start(hold.wait)
+    second.start(lambda: pytest.fail("must not run"))
+    time.sleep(0.05)
+    assert status.text.startswith("Waiting")
+    stop.click()
+    second.wait(5)
+    hold.set()
+    first.wait(5)
+    assert status.text == "Stopped while waiting." and not second.busy
+
+
+def test_a_second_start_is_ignored_while_at_work():
+    class Model: pass
+    hold, ran = threading.Event(), []
+    worker = Worker(Model(), Status())
+    worker.start(hold.wait)
+    worker.start(lambda: ran.append(1))
+    hold.set()
     worker.wait(5)
-    assert worker.status.text == "ZeroDivisionError: division by zero" and not button.disabled
+    assert not ran
 
 
-def test_a_delay_pattern_needs_several_codebooks():
-    class One:
-        class codec: n_codebooks, name = 1, "one"
-    with pytest.raises(ValueError, match="several codebooks"): widgets.DelayPattern(One())
+def test_warnings_are_heard_one_thread_at_a_time():
+    import warnings
+    before, heard = warnings.filters[:], []
+    def work(name):
+        for _ in range(50):
+            with overheard() as said: warnings.warn(name)
+            heard.append([str(each.message) for each in said] == [name])
+    threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    assert all(heard) and warnings.filters == before
+
+
+# ---- references
+
+def test_an_upload_is_checked_and_used(root):
+    chooser, told = VoiceChooser(), []
+    chooser.on_change(lambda: told.append(chooser.reference))
+    upload = lambda name, content: setattr(chooser.file, "value", ({"name": name, "type": "audio/wav", "size": len(content), "content": memoryview(content),
+                                                                   "last_modified": datetime.now(timezone.utc)},))
+    upload("../../evil name.wav", b"not a recording")
+    assert chooser.status.failed and "evil name.wav" in chooser.status.text and "/tmp" not in chooser.status.text
+    upload("../../my voice.wav", (root / "data/voices/ben.wav").read_bytes())
+    assert chooser.voice.value == UPLOAD and "/" not in chooser.reference.name and chooser.reference.transcript is None
+    assert "consent" in chooser.status.text
+    chooser.consent.value, chooser.transcript.value = "my own voice", "We walked along the river."
+    assert chooser.reference.consent == "my own voice" and told[-1].transcript == "We walked along the river."
+
+
+def test_a_microphone_can_be_plugged_in(root):
+    import traitlets
+    class Recorder(W.Label):
+        reference = traitlets.Any(None, allow_none=True)
+    recorder = Recorder()
+    chooser = VoiceChooser(recorder)
+    chooser.voice.value = "microphone"
+    assert chooser.reference is None and chooser.status.text == "Record something first."
+    recorder.reference = vl.Reference(root / "data/voices/ben.wav", transcript="What I said.", consent="my own voice")
+    assert chooser.reference.transcript == "What I said." and chooser.clip.audio is recorder.reference.audio
+
+
+def test_no_reference_needs_no_words():
+    chooser = VoiceChooser()
+    chooser.voice.value = NONE
+    assert chooser.reference is None and chooser.transcript.disabled and chooser.clip.layout.display == "none"
+
+
+def test_levels_are_kept(tmp_path):
+    quiet = Audio((0.01 * np.sin(np.arange(8000) / 5)).astype(np.float32), 16_000)
+    clip = Clip("quiet")
+    clip.show(quiet)
+    (tmp_path / "played.wav").write_bytes(base64.b64decode(clip.player.value.split("base64,")[1].split("'")[0]))
+    assert abs(load_audio(tmp_path / "played.wav").samples).max() == pytest.approx(0.01, abs=1e-4)
+
+
+def test_names_are_words_not_html(model):
+    clip = Clip("<b>'x'")
+    clip.show(Audio(np.zeros(800, np.float32), 8000), "<script>alert(1)</script>")
+    assert "<script>" not in clip.caption.value and "<b>'x'" not in clip.player.value + clip.image.value
+    tuner = Tuner(model, "<img src=x>")
+    assert "<img src=x>" not in tuner.estimate.value
+
+
+# ---- the stream
+
+def test_pieces_wait_for_the_page():
+    player = StreamPlayer()
+    sent = []
+    player.send = lambda content, buffers=None: sent.append(content["kind"])
+    player.begin(8000)
+    player.play(Audio(np.zeros(80, np.float32), 8000))
+    assert not sent
+    player._hear(player, dict(kind="ready"), [])
+    player.play(Audio(np.zeros(80, np.float32), 8000))
+    assert sent == ["begin", "piece", "piece"]
+    player.muted = True
+    player.play(Audio(np.zeros(80, np.float32), 8000))
+    assert len(sent) == 3
+
+
+# ---- prompt and delay
+
+def test_each_form_of_the_prompt_is_drawn(model):
+    anatomy = PromptAnatomy(model, TEXT)
+    seen = set()
+    for form in model.prompt_forms:
+        anatomy.form.value = form
+        assert not anatomy.status.failed and anatomy.prompt.form == form
+        seen.add(anatomy.shown.value)
+    assert len(seen) == len(model.prompt_forms)
+
+
+def test_walking_through_the_columns(model):
+    walk = DelayPattern(model, TEXT)
+    finish(walk)
+    assert walk.worker.error is None and walk.at.value == walk.at.max == len(walk.generation.trace) - 1
+    walk.forth.click()
+    assert walk.at.value == walk.at.max
+    walk.back.click()
+    assert walk.at.value == walk.at.max - 1
+    walk.at.value = 10
+    walk.hear.click()
+    walk.worker.wait(30)
+    assert len(walk.clip.audio.samples) == 3 * 960                             # columns 8, 9, 10 complete frames 0, 1, 2
+    walk.at.value = 0
+    walk.hear.click()
+    walk.worker.wait(30)
+    assert "No frame" in walk.status.text
+
+
+def test_a_walk_stopped_at_once_can_begin_again(model):
+    walk = DelayPattern(model, TEXT)
+    stream = type(model).stream
+    def stopped(*args, **options):
+        session = stream(model, *args, **options)
+        session.stop()
+        return session
+    model.stream = stopped
+    try: finish(walk)
+    finally: del model.stream
+    assert walk.worker.error is None, walk.worker.error
+    finish(walk)
+    assert walk.generation is not None
+
+
+def test_a_codec_of_one_codebook_has_no_delay():
+    codec = SimpleNamespace(n_codebooks=1, name="single")
+    with pytest.raises(ValueError, match="model: .* single"): DelayPattern(SimpleNamespace(codec=codec))
+
+
+def test_results_of_several_chunks_count_all_of_the_budget(model):
+    budgets = [budget for _, budget in model.budgets("The garden is open today. " * 12, None)]
+    assert len(budgets) > 1
+    assert f"in {len(budgets)} chunks" in estimate_html(budgets)
+
+
+def test_a_result_can_be_shown_twice(tuner):
+    result = Result()
+    for _ in range(2): result.show(tuner.generation)
+    assert result.layout.display == "" and isinstance(tuner, Panel)
+
+
+@pytest.fixture(scope="module")
+def vita():
+    from voicelab.models.glm4voice import tiny_glm4voice
+    from voicelab.models.vita_checkpoint import tiny_vita
+    from voicelab.vita import VitaModel
+    return VitaModel(tiny_vita(), tiny_glm4voice())
+
+
+def test_the_other_family_needs_no_other_widgets(vita):
+    tuner = Tuner(vita, "Hello there.")
+    tuner.run()
+    tuner.worker.wait(120)
+    assert not tuner.status.failed and tuner.generation.codes.shape[0] == 1 and tuner.generation.audio.rate == 22_050
+    anatomy = PromptAnatomy(vita, "Hello there.")
+    before = anatomy.prompt.text
+    anatomy.form.value = "speaker_metadata"
+    assert "Your Voice" in before and "Speaker Metadata" in anatomy.prompt.text
+    with pytest.raises(ValueError, match="several codebooks"): DelayPattern(vita)

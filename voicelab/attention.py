@@ -240,7 +240,7 @@ def plot(self: Attention,
         ax = pyplot.figure(figsize=(9, 4.5)).subplots()
     end = self.reference.audio.seconds if over == "recording" else len(self.letters)
     if over == "recording": weights = weights[:, 1:len(weights[0]) - self.codec.n_codebooks]     # of the frames, without BOS and staircase
-    ax.imshow(weights.T, aspect="auto", cmap="magma", vmin=0, vmax=max(1e-6, float(weights.quantile(0.995))), extent=(0, seconds, end, 0),
+    ax.imshow(weights.T.numpy(), aspect="auto", cmap="magma", vmin=0, vmax=max(1e-6, float(weights.quantile(0.995))), extent=(0, seconds, end, 0),
               interpolation="nearest")
     sides = make_axes_locatable(ax)
     above = sides.append_axes("top", size="22%", pad=0.08, sharex=ax)

@@ -174,7 +174,8 @@ def load_part(net: nn.Module, # on the meta device
     tensors = read_tensors(file)
     check_shapes({name: list(tensor.shape) for name, tensor in tensors.items()},
                  {name: list(tensor.shape) for name, tensor in net.state_dict().items()}, file)
-    net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+    copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}   # off the file, which may change
+    net.load_state_dict(copies, assign=True)
     return net.eval().requires_grad_(False)
 
 

@@ -99,6 +99,7 @@ def load_vita_tokenizer(folder: Path, family: Family) -> PreTrainedTokenizerFast
 def load_vita_folder(folder: Path,
                      dtype: torch.dtype = torch.float32,
                      device: str = "cpu",
+                     am_mvn: Path | None = None, # of SenseVoiceSmall; None: in `folder`
                     ) -> VitaParts:
     "Load a VITA-Audio checkpoint strictly; a CheckpointError names whatever does not fit."
     folder = Path(folder)
@@ -110,7 +111,7 @@ def load_vita_folder(folder: Path,
     if tokens.last_code >= config.qwen.vocab_size:
         raise CheckpointError(f"{folder / 'config.json'}: vocab_size must be at least {tokens.last_code + 1}, as its tokenizer has it, "
                               f"got {config.qwen.vocab_size}")
-    frontend = Frontend(read_normalisation(folder / "am.mvn")) if family.name == "contiguous" else None
+    frontend = Frontend(read_normalisation(am_mvn or folder / "am.mvn")) if family.name == "contiguous" else None
     with torch.device("meta"): network = VitaNetwork(config).to(dtype)
     load_weights(network, folder, device=device)
     network.model.rotary_emb = Qwen2RotaryEmbedding(config.qwen).to(device)         # is no weight: computed, in float32

@@ -15,7 +15,7 @@ import torch
 from ..audio import Reference
 from ..codec import decode_batch
 from ..session import Generation
-from .base import BAD, INK, MARK, PICTURE, Clip, Status, Worker, card, picture, title
+from .base import BAD, INK, MARK, Clip, Panel, Picture, Status, Worker, card, picture, row
 from .result import codebook_colours
 from .tuner import LABEL, WIDE, VoiceChooser
 
@@ -52,15 +52,16 @@ COUNTERS = {"eos_probability": "probability of the end", "silent_frames": "silen
 def counters_html(made: Generation, at: int) -> str:
     "The row of the trace at a column, in words."
     row, books = made.trace.iloc[at], made.codes.shape[0]
-    frame = "none yet: the first is complete at column " + str(books) if at < books else f"frame {at - books}" if row.frame >= 0 else "no frame"
+    frame = "none yet: the first is complete at column " + str(books) if row.column < books else f"frame {row.frame}" if row.frame >= 0 else "no frame"
     value = lambda name: "–" if row[name] != row[name] else ("yes" if row[name] else "no") if name == "ramp" else f"{row[name]:.3g}"
     rows = "".join(f"<tr><td>{words}</td><td>{value(name)}</td></tr>" for name, words in COUNTERS.items() if name in row)
     entropy = " ".join(f"{row[name]:.1f}" for name in made.trace if name.startswith("entropy_"))
     return (f"<table><tr><td>column</td><td>{at} of {len(made.trace)}</td></tr><tr><td>completes</td><td>{frame}</td></tr>{rows}"
-            f"<tr><td>entropy by codebook / bits</td><td>{html.escape(entropy)}</td></tr></table>")
+            f"<tr><td>entropy by codebook / bits</td><td>{html.escape(entropy)}</td></tr></table>"
+            f"<span class='quiet'>Grey: BOS. Red: EOS. Outlined: the ids of the frame that the marked column completes.</span>")
 
 # %% ../../nbs/13_widgets_delay.ipynb #62fd13b6
-class DelayPattern(W.VBox):
+class DelayPattern(Panel):
     "Make a sample and walk through its columns; `at` is the slider, `generation` the sample."
     def __init__(self,
         model, # what `load` gives; its codec has several codebooks
@@ -72,15 +73,15 @@ class DelayPattern(W.VBox):
         self.model, self.generation, self.columns, self.seed = model, None, None, seed
         self.voice, self.text = VoiceChooser(), W.Textarea(text, description="text", style=LABEL, layout=WIDE)
         self.generate, self.stop = W.Button(description="Generate", button_style="primary", icon="play"), W.Button(description="Stop", icon="stop")
-        self.image, self.counters, self.status = W.Image(format="png", layout=PICTURE), W.HTML(), Status()
+        self.image, self.counters, self.status = Picture(), W.HTML(), Status()
         self.at = W.IntSlider(0, 0, 0, description="column", style=LABEL, layout=WIDE, disabled=True)
         self.back, self.forth = W.Button(description="Back", icon="step-backward"), W.Button(description="Forth", icon="step-forward")
         self.hear, self.clip = W.Button(description="Hear up to here", icon="volume-up"), Clip("up to here")
         if reference is not None: self.voice.put(reference)
         self.worker = Worker(model, self.status, (self.generate, self.back, self.forth, self.hear), self.stop)
         for button in self.worker.buttons[1:]: button.disabled = True
-        super().__init__([title("Delay pattern"), self.voice, self.text, W.HBox([self.generate, self.stop]), self.status, self.image, self.at,
-                          W.HBox([self.back, self.forth, self.hear]), self.counters, self.clip])
+        super().__init__("Delay pattern", self.voice, self.text, row(self.generate, self.stop), self.status, self.image, self.at,
+                         row(self.back, self.forth, self.hear), self.counters, self.clip)
         self.generate.on_click(lambda _: self.run())
         self.at.observe(lambda _: self._draw(), "value")
         self.back.on_click(lambda _: self._step(-1))
@@ -97,10 +98,12 @@ class DelayPattern(W.VBox):
         most = session.chunks[0].budget.columns
         for _ in session:
             drawn = torch.cat([chunk.columns for chunk in session.chunks if chunk.drawn], 1)
-            self.image.value = columns_picture(drawn, drawn.shape[1] - 1, self.model.codec.codebook_size, most if len(session.chunks) == 1 else None)
+            self.image.show(columns_picture(drawn, drawn.shape[1] - 1, self.model.codec.codebook_size, most if len(session.chunks) == 1 else None),
+                            f"{drawn.shape[1]} columns so far")
             self.status.say(f"{drawn.shape[1]} columns of at most {most}")
             if self.worker.stopping.is_set(): session.stop()
         made = session.generation
+        if not len(made.trace): return self.status.say("Stopped before the first column.")
         self.columns = torch.cat([chunk.columns for chunk in made.chunks if chunk.drawn], 1)
         self.at.max, self.at.disabled = self.columns.shape[1] - 1, False
         self.generation = made
@@ -112,8 +115,8 @@ class DelayPattern(W.VBox):
 
     def _draw(self):
         if self.generation is None: return
-        self.image.value = columns_picture(self.columns, self.at.value, self.model.codec.codebook_size)
-        self.image.alt = f"columns of the sample, column {self.at.value} marked"
+        self.image.show(columns_picture(self.columns, self.at.value, self.model.codec.codebook_size),
+                        f"columns of the sample, column {self.at.value} marked")
         self.counters.value = card(counters_html(self.generation, self.at.value))
 
     def _hear(self):

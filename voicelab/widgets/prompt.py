@@ -12,7 +12,7 @@ import ipywidgets as W
 
 from ..audio import Reference
 from ..chatml import ROLE_COLOURS, Prompt, segments_html
-from .base import Status, card, title
+from .base import Panel, Status, card
 from .tuner import LABEL, WIDE, VoiceChooser
 
 # %% ../../nbs/13_widgets_prompt.ipynb #8fddd314
@@ -38,7 +38,7 @@ def segment_table(prompt: Prompt) -> str:
     return f"<table><tr><th>role</th><th>kind</th><th>text</th><th>positions</th><th>sound</th><th>feeds</th></tr>{body}</table>"
 
 # %% ../../nbs/13_widgets_prompt.ipynb #4a9898ab
-class PromptAnatomy(W.VBox):
+class PromptAnatomy(Panel):
     "The prompt of a text, a reference and a form; `prompt` is what is shown."
     def __init__(self,
         model, # what `load` gives
@@ -50,14 +50,15 @@ class PromptAnatomy(W.VBox):
         self.text = W.Textarea(text, description="text", style=LABEL, layout=WIDE)
         self.status, self.shown = Status(), W.HTML()
         if reference is not None: self.voice.put(reference)
-        super().__init__([title("Prompt anatomy"), self.voice, self.text, self.form, self.status, self.shown])
+        super().__init__("Prompt anatomy", self.voice, self.text, self.form, self.status, self.shown)
         self.voice.on_change(self._draw)
         for box in (self.form, self.text): box.observe(lambda _: self._draw(), "value")
         self._draw()
 
     def _draw(self):
-        try: self.prompt = self.model.prompt(self.text.value, self.voice.reference, self.form.value)
+        ask = getattr(self.model, "clone_prompt", self.model.prompt)       # a model with several tasks has a prompt for each
+        try: self.prompt = ask(self.text.value, self.voice.reference, self.form.value)
         except ValueError as error: return self.status.fail(error)
         prompt = self.prompt
-        self.status.say(f"{len(prompt.ids)} positions, {prompt.audio_columns.shape[1]} of them for {len(prompt.codes)} sound{'s' * (len(prompt.codes) != 1)}")
+        self.status.say(f"{len(prompt.ids)} positions, {int(prompt.audio_mask.sum())} of them sound")
         self.shown.value = card(strip_html(prompt) + segments_html(prompt.segments) + segment_table(prompt))

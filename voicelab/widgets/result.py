@@ -16,7 +16,7 @@ from ..budget import Budget
 from ..control import STOP_REASONS
 from ..metrics import Report
 from ..session import Generation
-from .base import BAD, CODEBOOK_COLOURS, GOOD, INK, MARK, PICTURE, Clip, card, picture
+from .base import BAD, CODEBOOK_COLOURS, GOOD, INK, MARK, Clip, Picture, card, picture, row
 
 # %% ../../nbs/13_widgets_result.ipynb #e6be77f0
 def estimate_html(budgets: list[Budget], # of the chunks, in order
@@ -30,7 +30,7 @@ def estimate_html(budgets: list[Budget], # of the chunks, in order
     decided = f", set by {html.escape(first.clamped)}" if len(budgets) == 1 and first.clamped else ""
     chunks = f" in {len(budgets)} chunks" if len(budgets) > 1 else ""
     cut = "<br><span class='bad'>The cap is shorter than the text: it will be cut off.</span>" if clips else ""
-    silence = "" if silence_seconds is None else f" A silence of {silence_seconds:g} s ends it before."
+    silence = "" if silence_seconds is None or silence_seconds >= cap else f" A silence of {silence_seconds:g} s ends it before."
     return card(f"<div class='bar' role='img' aria-label='expected {expected:.1f} seconds, cap {cap:.1f} seconds'>"
                 f"<i style='width: {share(expected)}'></i><b style='left: {share(cap)}'></b></div>"
                 f"<b>{expected:.1f} s</b> expected, cap at <b>{cap:.1f} s</b>: {columns} columns{chunks}{decided}.{silence}"
@@ -61,7 +61,7 @@ def tokens_picture(made: Generation, codebook_size: int = 1024) -> bytes:
         if "eos_probability" in made.trace: above.plot(np.arange(len(made.trace)) / rate, made.trace.eos_probability, color=MARK)
         cap = sum(chunk.budget.cap_seconds for chunk in made.chunks) if len(made.chunks) > 1 else made.budget.cap_seconds
         if cap <= 1.3 * shown: above.axvline(cap, color=BAD, linestyle="--")
-        else: above.text(0.99, 0.45, f"cap at {cap:.1f} s →", ha="right", transform=above.transAxes, color=BAD)
+        else: above.set_title(f"cap at {cap:.1f} s →", loc="right", color=BAD, fontsize=9)
         above.set(ylim=(-0.05, 1.05), ylabel="probability\nof the end")
         draw_tokens(below, made.codes, codebook_size, rate)
         below.set_xlim(0, max(shown, len(made.trace) / rate, cap if cap <= 1.3 * shown else 0))
@@ -76,9 +76,11 @@ def stop_html(made: Generation) -> str:
     ends = made.trace.eos_codebook.dropna() if "eos_codebook" in made.trace else ()
     where = f" Codebook {int(ends.iloc[-1])} began the end." if made.stop_reason == "eos" and len(ends) else ""
     colour = "good" if made.stop_reason == "eos" else "bad"
+    heard = made.timings["first_audio"]
+    begun = f"first sound after {heard:.2f} s" if heard == heard else "no sound"
     return (f"<span class='{colour}'>Stopped: {made.stop_reason}</span>, {html.escape(STOP_REASONS[made.stop_reason])}.{where}<br>"
             f"{html.escape(made.allowed)}<br><span class='quiet'>seed {made.sampling.seed}, real-time factor {made.timings['rtf']:.2f}, "
-            f"first sound after {made.timings['first_audio']:.2f} s, model {html.escape(made.model.name)}</span>")
+            f"{begun}, model {html.escape(made.model.name)}</span>")
 
 
 def measures_html(report: Report) -> str:
@@ -95,15 +97,17 @@ class Result(W.VBox):
     def __init__(self):
         self.made, self.reference, self.clip = None, Clip("reference"), Clip("result")
         self.words, self.measures = W.HTML(), W.HTML()
-        self.tokens = W.Image(format="png", layout=PICTURE)
-        super().__init__([self.words, self.clip, self.tokens, self.reference, self.measures], layout=W.Layout(display="none"))
+        self.tokens, both = Picture(), row(self.clip, self.reference)
+        for clip in both.children: clip.layout.flex, clip.layout.min_width = "1 1 380px", "0"
+        super().__init__([self.words, both, self.tokens, self.measures], layout=W.Layout(display="none"))
 
     def show(self, made: Generation, codebook_size: int = 1024):
         "Show `made`; its measures are taken now."
         self.made = made
         self.words.value = card(f"<b dir='auto'>{html.escape(made.text)}</b><br>{stop_html(made)}", "status")
         self.clip.show(made.audio)
-        self.tokens.value, self.tokens.alt = tokens_picture(made, codebook_size), "probability of the end, and the grid of tokens"
+        if made.codes.shape[1]: self.tokens.show(tokens_picture(made, codebook_size), "probability of the end, and the grid of tokens")
+        else: self.tokens.clear()
         if made.reference is None: self.reference.clear()
         else: self.reference.show(made.reference.audio, made.reference.name)
         self.measures.value, self.layout.display = card(measures_html(made.report())), ""
