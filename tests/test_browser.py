@@ -108,10 +108,8 @@ def test_tuner_errors_and_stop(opened):
 def test_prompt_anatomy(opened):
     page = opened("anatomy = vl.widgets.PromptAnatomy(model)\nanatomy", "anatomy.prompt.form")
     widget = cell(page, 1)
-    before = widget.get_by_role("table").inner_text()
     press(widget, "double_reference")
-    expect(widget.get_by_role("table")).not_to_have_text(before)
-    assert widget.get_by_role("cell", name="audio", exact=True).count() == 2
+    expect(widget.get_by_role("cell", name="audio", exact=True)).to_have_count(2, timeout=30_000)
     assert browser.run_cell(page, 2) == "'double_reference'"
     assert abs(heard(widget, "chosen voice") - 2.44) < 0.02
 

@@ -5,7 +5,7 @@ import browser
 import pytest
 
 if browser.missing(): pytest.importorskip("test_browser")       # skips with its reason, or fails where a browser is required
-from test_browser import lab, opened  # noqa: F401  (fixtures)
+from test_browser import chromium, lab, opened  # noqa: F401  (fixtures)
 
 VOICES = "from voicelab.widgets.base import shipped_voices\nada, ben = (shipped_voices()[name] for name in ('ada', 'ben'))"
 
