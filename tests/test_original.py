@@ -233,7 +233,9 @@ from pathlib import Path
 from voicelab.models.higgs import load_network, load_tokenizer
 folder = Path(sys.argv[1])
 tokenizer, dtype = load_tokenizer(folder), getattr(torch, sys.argv[2])
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def peak():             # ru_maxrss of Linux begins with the peak of the process that started this one
+    if sys.platform == "darwin": return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM:"))
 before = peak()
 network = load_network(folder, tokenizer, dtype, "cpu")
 weights = sum(tensor.numel() * tensor.element_size() for tensor in network.parameters())
@@ -259,4 +261,4 @@ def test_loading_needs_the_weights_once(tmp_path, dtype):
     answer = subprocess.run([sys.executable, "-c", MEASURE, str(tmp_path), dtype], capture_output=True, text=True, timeout=300)
     assert answer.returncode == 0, answer.stderr
     measured = json.loads(answer.stdout)
-    assert measured["weights"] > 300e6 and measured["peak"] <= 1.15 * measured["weights"], measured
+    assert measured["weights"] > 300e6 and 0.9 * measured["weights"] < measured["peak"] <= 1.15 * measured["weights"], measured
