@@ -111,8 +111,7 @@ def test_help(voicelab, words): assert voicelab(*words).returncode == 0
     (["clone", "--text", "Hi.", "--voice", "deep", "--reference", "VOICE", "--transcript",
       "The old library opens at nine in the morning."], "voice"),
     (["clone", "--text", "Hi.", "--reference", "VOICE", "--reference", "VOICE", "--transcript", "x"], "2 references, got 1"),
-    (["clone", "--text", "Hi.", "--budget", "guess"], "guess"), (["clone", "--text", "Hi.", "--turns", "-1"], "turns: must be"),
-    (["lab", "--port", "99999", "--no-browser"], "port: must be 1 to 65535"), (["evaluate", "nowhere"], "nowhere"),
+    (["clone", "--text", "Hi.", "--budget", "guess"], "guess"), (["clone", "--text", "Hi.", "--turns", "-1"], "turns: must be"), (["evaluate", "nowhere"], "nowhere"),
 ])
 def test_bad_input_exits_2_with_one_line(voicelab, root, words, says):
     done = voicelab(*(root / "data/voices/ada.wav" if word == "VOICE" else word for word in words))
