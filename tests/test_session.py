@@ -488,7 +488,7 @@ def test_a_session_is_finished_as_soon_as_it_has_said_all(tiny_network, tiny_tok
     sessions, finished = some(tiny_network, tiny_tokenizer), []
     def wish(at, logits):
         endless(at, logits)
-        finished.append([each.ended is not None for each in sessions])
+        finished.append([each.generation is not None for each in sessions])
     with saying(tiny_network, wish): run_together(sessions)
     assert finished[20] == [False] * 4 and finished[22] == [True, False, False, False]
     assert finished[49] == [True, False, True, False]       # the second round

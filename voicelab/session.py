@@ -290,12 +290,12 @@ def speak(sessions: list[Session]) -> Iterator[tuple[Session, Audio]]:
 
 
 def close(sessions: list[Session]):
-    "Decode what each session has, all together, and make the generations that are not made yet."
-    open_still = [session for session in sessions if session.generation is None]
-    if not open_still: return
-    begun = time.perf_counter()
-    with timed(open_still, "codec"): sounds = decode_batch(open_still[0].codec, [session.decoder.codes for session in open_still])
-    for session, audio in zip(open_still, sounds): session.close(audio, time.perf_counter() - begun)
+    "Decode all that each session has by itself, so that its sound is to the bit what it is alone; make the generations that are not made yet."
+    for session in sessions:
+        if session.generation is not None: continue
+        begun = time.perf_counter()
+        with timed([session], "codec"): audio = decode_batch(session.codec, [session.decoder.codes])[0]
+        session.close(audio, time.perf_counter() - begun)
 
 
 def speak_rounds(sessions: list[Session]) -> Iterator[tuple[Session, Audio]]:
@@ -308,8 +308,9 @@ def speak_rounds(sessions: list[Session]) -> Iterator[tuple[Session, Audio]]:
 
 
 def finish(session: Session) -> Iterator[tuple[Session, Audio]]:
-    "The rest of a session's sound, once."
+    "The rest of a session's sound, once, and its generation."
     if session.ended is None and (rest := session.last_piece()) is not None: yield session, rest
+    close([session])
 
 
 def speak_chunks(speaking: list[Session]) -> Iterator[tuple[Session, Audio]]:
