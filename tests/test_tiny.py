@@ -41,6 +41,19 @@ def test_vowel_marks_do_not_change_the_length_of_what_is_said(model, voices):
     assert 0.75 < marked / bare < 1.33
 
 
+def test_bare_words_get_vowel_marks(model, voices):
+    "In text and transcript, and in every part of a long text; marks that somebody wrote stay, and `vowels=False` leaves a text alone."
+    noor = voices["noor"]
+    bare_noor = vl.Reference(noor.audio, transcript=strip_harakat(noor.transcript), consent="synthetic")
+    prompt = model.prompt("قرأنا الكتاب، والكِتاب قديم.", bare_noor)
+    assert "قرأنا" not in prompt.text and "والكِتاب" in prompt.text and bare_noor.transcript not in prompt.text
+    assert strip_harakat(prompt.text) == strip_harakat(model.prompt("قرأنا الكتاب، والكِتاب قديم.", bare_noor, vowels=False).text)
+    as_typed = model.prompt("قرأنا الكتاب.", bare_noor, vowels=False).text
+    assert "قرأنا الكتاب." in as_typed and bare_noor.transcript in as_typed
+    long = model.session("قرأنا الكتاب في البيت مع الأصدقاء. " * 6, reference=noor, seed=0)
+    assert len(long.chunks) > 1 and all("قرأنا" in chunk.text and "قرأنا" not in chunk.prompt.text for chunk in long.chunks)
+
+
 @pytest.mark.parametrize("name, text", [("noor", "Please bring two cups of coffee to the garden."), ("dan", BREAKFAST)])
 def test_a_voice_is_kept_across_languages(model, voices, name, text):
     made = [model.clone(text, reference=voices[name], seed=seed).audio for seed in range(3)]

@@ -33,6 +33,7 @@ from .speakers import carry_speakers, count_speakers, describe, normalise_turns,
 from .text import Piece, check_text, escape_control_tokens, normalise, weigh
 from .vita import VitaModel, load_vita
 from .vita_prompt import CONTIGUOUS, FAMILIES
+from .vowels import vocalise
 
 # %% ../nbs/11_lab.ipynb #76d59163
 def speakers_of(reference: Reference | str | list | None) -> list[Reference]:
@@ -93,7 +94,7 @@ class VoiceModel:
         text: str, # to be spoken
         reference: Reference | str | list | None = None, # as for `session`
         prompt_form: str = "assistant_ref", # one of PROMPT_FORMS
-        **chat, # scene, voice, system and spelling, as for `session`
+        **chat, # scene, voice, system, spelling and vowels, as for `session`
     ) -> Prompt:
         "The exact prompt that the model gets for `text`, in one piece."
         text = normalise_turns(escape_control_tokens(check_text(text)))
@@ -104,12 +105,13 @@ class VoiceModel:
         return render(chat, self.tokenizer, n_codebooks=self.codec.n_codebooks, frame_rate=self.codec.frame_rate,
                       add_generation_prompt=add_generation_prompt)
 
-    def _chats(self, texts, references, prompt_form, **chat):
+    def _chats(self, texts, references, prompt_form, vowels=True, **chat):
         if prompt_form not in PROMPT_FORMS:
             raise FormError(f"prompt_form: must be one of {', '.join(PROMPT_FORMS)}, got {prompt_form!r}")
         self._check_room(references, prompt_form)
         clips = [AudioContent(reference, self.encode(reference)) for reference in references]
         said = [normalise(reference.transcript) for reference in references if reference.transcript]
+        if vowels and self.card.get("vowel_marks"): said, texts = ([*map(vocalise, each)] for each in (said, texts))
         return [clone_messages(text, clips or None, said or None, form=prompt_form, **chat) for text in texts]
 
     def _check_room(self, references, prompt_form):
@@ -143,6 +145,7 @@ class VoiceModel:
         voice: str | list[str] | None = None, # instead of a reference: a name of VOICES or a description; a list: one a speaker
         system: str | None = None, # None: the sentence of the examples; "" leaves it out
         spelling: str = "original", # of clips in the scene: or "transformers"
+        vowels: bool = True, # give bare Arabic words their vowel marks, where the checkpoint's card says that it was trained on them
         turns: int | None = None, # most earlier chunks of a long text that a prompt shows again; None: as the checkpoint says
         settings: Settings | None = None, # None: `read_settings()`
     ) -> Session:
@@ -162,7 +165,7 @@ class VoiceModel:
         if isinstance(budget, Budget): pieces = [(Piece(escape_control_tokens(text)), budget)]
         else: pieces = self.budgets(text, reference, budget, settings)
         written = carry_speakers([normalise_turns(piece, sentence_end=piece.ends_sentence) for piece, _ in pieces])
-        chats = self._chats(written, references, prompt_form, scene=scene, voice=voice, system=system, spelling=spelling,
+        chats = self._chats(written, references, prompt_form, scene=scene, voice=voice, system=system, spelling=spelling, vowels=vowels,
                             speakers=count_speakers(text, len(references or describe(voice))))
         before = chats[0][:-1]          # nothing, without system text, scene and reference
         head = len(self.render(before, add_generation_prompt=False).ids) if before else 0

@@ -23,6 +23,7 @@ import re
 import subprocess
 import sys
 import time
+from copy import copy
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -39,6 +40,7 @@ from voicelab.lab import VoiceModel
 from voicelab.text import TextError, strip_harakat
 
 FIRST_SEED, TEXTS_A_VOICE = 70_000_000, 3
+SENTENCES = Path(__file__).resolve().parents[3] / "data/arabic_sentences.txt"
 
 
 def sound(voice: dict, text: str, accent: str | None = None) -> vl.Audio:
@@ -155,39 +157,53 @@ def part_main(bench: Bench, args) -> dict:
     }
 
 
+def content_scale(true: list[vl.Audio], other: list[vl.Audio], ideal: list[vl.Audio]):
+    "A function from the sounds of one or two arms to content, or to what the second lost."
+    column = lambda sounds: [[sound] for sound in sounds]
+    away = lambda sounds: distances(column(true), column(sounds))
+    far, near = away(other), away(ideal)
+    def score(arm, less=None): return scale_interval(away(arm) if less is None else far + away(arm) - away(less), far, near)
+    return score
+
+
 def part_arabic(bench: Bench, args) -> dict:
     "Arabic with and without vowel marks, and references in the other language than the text."
-    rows = []
-    for speaker in bench.speakers:
-        arabic = reference_of(speaker.voice, speaker.rng, speaker.reference.name, "ar")
-        said, other, english = (sentence(speaker.rng, 3, 8, language) for language in ("ar", "ar", "en"))
-        rows.append(dict(arabic=arabic, said=said, english=english, true=speaker.true(said, "ar"), latin=speaker.reference,
-                         true_english=speaker.true(english), other=bench.through_codec(speaker.true(other, "ar"))))
-    column = lambda name: [[row[name]] for row in rows]
-    for name, text, reference, seed in [("vocalised", "said", "arabic", 1), ("bare", "said", "arabic", 1),
-                                        ("to_english", "english", "arabic", 2), ("to_arabic", "said", "latin", 2)]:
-        texts = [strip_harakat(row[text]) if name == "bare" else row[text] for row in rows]
-        for row, gen in zip(rows, bench.clones(texts, [row[reference] for row in rows], seed)): row[name] = gen.audio
-    ideal, ideal_english = ([[bench.through_codec(audio[0])] for audio in column(name)] for name in ("true", "true_english"))
-    far, near = distances(column("true"), column("other")), distances(column("true"), ideal)
-    content = {name: distances(column("true"), column(name)) for name in ("vocalised", "bare")}
-    arabic_bench = Bench.__new__(Bench)
-    arabic_bench.__dict__ = bench.__dict__ | dict(references=np.stack([embed(row["arabic"].audio) for row in rows]))
+    speakers, latin = bench.speakers, [speaker.reference for speaker in bench.speakers]
+    arabic = [reference_of(speaker.voice, speaker.rng, speaker.reference.name, "ar") for speaker in speakers]
+    said, other, english = ([sentence(speaker.rng, 3, 8, language) for speaker in speakers] for language in ("ar", "ar", "en"))
+    written = (SENTENCES.read_text(encoding="utf-8").splitlines() * len(speakers))[:len(speakers)]
+    speak = lambda texts, accent=None: [speaker.true(text, accent) for speaker, text in zip(speakers, texts)]
+    codec = lambda sounds: [bench.through_codec(audio) for audio in sounds]
+    clones = lambda texts, references, seed, **options: [gen.audio for gen in bench.clones(texts, references, seed, **options)]
 
-    def voice(bench, name, best):
-        output = bench.cosines(column(name))
-        return scale_interval(bench.own(output), bench.apart(output), bench.own(bench.cosines(best)))
+    table, bare = {}, lambda texts: list(map(strip_harakat, texts))
+    for name, texts, others in (("words of the training", said, other), ("sentences", written, written[1:] + written[:1])):
+        true = speak(texts, "ar")
+        score = content_scale(true, codec(speak(others, "ar")), codec(true))
+        vocalised, marked, unmarked = (clones(given, arabic, 1, vowels=vowels) for given, vowels in
+                                       ((texts, True), (bare(texts), True), (bare(texts), False)))
+        table |= {
+            f"{name}: content, vocalised": score(vocalised),
+            f"{name}: content, bare": score(marked),
+            f"{name}: content, vocalised less bare": score(vocalised, less=marked),
+            f"{name}: content, bare, without the front end": score(unmarked),
+            f"{name}: content, vocalised less bare, without the front end": score(vocalised, less=unmarked),
+        }
+        if texts is said: to_arabic, ideal = vocalised, codec(true)
 
-    return {
-        "content, vocalised text": scale_interval(content["vocalised"], far, near),
-        "content, the same text bare": scale_interval(content["bare"], far, near),
-        "content, vocalised less bare": scale_interval(far + content["vocalised"] - content["bare"], far, near),
-        "voice, Arabic reference, Arabic text": voice(arabic_bench, "vocalised", ideal),
-        "voice, Arabic reference, English text": voice(arabic_bench, "to_english", ideal_english),
-        "voice, English reference, Arabic text": voice(bench, "to_arabic", ideal),
-        "nearest, Arabic reference, English text": mean_interval(arabic_bench.nearest(arabic_bench.cosines(column("to_english")))),
-        "nearest, English reference, Arabic text": mean_interval(bench.nearest(bench.cosines(column("to_arabic")))),
-    }
+    arabic_bench = copy(bench)
+    arabic_bench.references = np.stack([embed(reference.audio) for reference in arabic])
+
+    def voice(bench, sounds, best):
+        output, best = (bench.cosines([[sound] for sound in each]) for each in (sounds, best))
+        return scale_interval(bench.own(output), bench.apart(output), bench.own(best)), mean_interval(bench.nearest(output))
+
+    from_latin, from_arabic = clones(said, latin, 2), clones(english, arabic, 2)
+    for name, figures in (("Arabic reference, Arabic text", voice(arabic_bench, to_arabic, ideal)),
+                          ("Arabic reference, English text", voice(arabic_bench, from_arabic, codec(speak(english)))),
+                          ("English reference, Arabic text", voice(bench, from_latin, ideal))):
+        table[f"voice, {name}"], table[f"nearest, {name}"] = figures
+    return table
 
 
 def halved(reference: vl.Reference) -> vl.Reference:

@@ -22,7 +22,7 @@ def main():
     codec.load_state_dict(torch.load(args.codec, weights_only=True)["net"])
     save_checkpoint(args.out, network, tokenizer, codec,
                     dict(name="tiny", version=args.version, license="Apache-2.0", languages=["english", "arabic"], chunk_seconds=args.chunk_seconds,
-                         limits=args.limits))
+                         vowel_marks=True, limits=args.limits))
 
 
 if __name__ == "__main__": main()
