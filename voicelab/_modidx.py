@@ -1197,7 +1197,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'voicelab.widgets.base.Worker.start': ('widgets_base.html#worker.start', 'voicelab/widgets/base.py'),
                                        'voicelab.widgets.base.Worker.wait': ('widgets_base.html#worker.wait', 'voicelab/widgets/base.py'),
                                        'voicelab.widgets.base.card': ('widgets_base.html#card', 'voicelab/widgets/base.py'),
-                                       'voicelab.widgets.base.data_uri': ('widgets_base.html#data_uri', 'voicelab/widgets/base.py'),
                                        'voicelab.widgets.base.lock_of': ('widgets_base.html#lock_of', 'voicelab/widgets/base.py'),
                                        'voicelab.widgets.base.overheard': ('widgets_base.html#overheard', 'voicelab/widgets/base.py'),
                                        'voicelab.widgets.base.picture': ('widgets_base.html#picture', 'voicelab/widgets/base.py'),

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['DPI', 'CODEBOOK_COLOURS', 'INK', 'GOOD', 'BAD', 'MARK', 'STYLE', 'SHIPPED', 'VOICE_FOLDER', 'card', 'title', 'Names',
-           'row', 'Panel', 'picture', 'Picture', 'data_uri', 'waveform', 'Sound', 'Clip', 'Status', 'overheard',
-           'lock_of', 'Worker', 'StreamPlayer', 'shipped_voices']
+           'row', 'Panel', 'picture', 'Picture', 'waveform', 'Sound', 'Clip', 'Status', 'overheard', 'lock_of',
+           'Worker', 'StreamPlayer', 'shipped_voices']
 
 # %% ../../nbs/13_widgets_base.ipynb #189eae79
-import base64
 import html
 import io
 import threading
@@ -23,7 +22,7 @@ import ipywidgets as W
 import numpy as np
 import traitlets
 
-from ..audio import Audio, Reference
+from ..audio import Audio, Reference, data_url
 from ..chatml import ROLE_COLOURS
 
 # %% ../../nbs/13_widgets_base.ipynb #b1e66983
@@ -54,7 +53,6 @@ def card(content: str, # HTML
 def title(words: str) -> W.HTML:
     "A widget's heading, which brings the style with it."
     return W.HTML(STYLE + card(f"<b style='font-size: 15px'>{html.escape(words)}</b>", "heading aria-level=2"))
-
 
 # %% ../../nbs/13_widgets_base.ipynb #5b1e02a2
 class Names(anywidget.AnyWidget):
@@ -94,7 +92,6 @@ class Panel(W.VBox):
 
     def __repr__(self): return f"{type(self).__name__}()"        # the parts hold sound and pictures
 
-
 # %% ../../nbs/13_widgets_base.ipynb #ffa0b340
 def picture(draw: Callable, # gets a matplotlib figure and draws on it
             width: float = 9.0, # inches
@@ -118,16 +115,11 @@ class Picture(W.HTML):
     def show(self, png: bytes, words: str): # png: of `picture`; words: for those who can't see it
         "Show `png` at its size, or as wide as the page."
         self.png, wide = png, int.from_bytes(png[16:20]) * 96 // DPI
-        self.value = f"<img alt='{html.escape(words)}' style='width: {wide}px; max-width: 100%' src='{data_uri(png, 'image/png')}'>"
+        self.value = f"<img alt='{html.escape(words)}' style='width: {wide}px; max-width: 100%' src='{data_url('image/png', png)}'>"
 
     def clear(self):
         "Show nothing."
         self.png, self.value = b"", ""
-
-
-def data_uri(content: bytes, kind: str) -> str: # kind: MIME type
-    "Content as an address of its own: pages ask nobody for it."
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 # %% ../../nbs/13_widgets_base.ipynb #a064aef8
 def waveform(audio: Audio, width: float = 6.0) -> bytes: # width: inches
@@ -148,7 +140,7 @@ class Sound(W.HTML):
         "Offer `audio`."
         self.audio = audio
         self.value = (f"<audio controls aria-label='{html.escape(name)}' style='width: 100%; max-width: 420px; height: 36px' "
-                      f"src='{data_uri(audio.wav_bytes(), 'audio/wav')}'></audio>")
+                      f"src='{data_url('audio/wav', audio.wav_bytes())}'></audio>")
 
     def clear(self):
         "Offer nothing."
