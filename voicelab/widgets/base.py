@@ -122,14 +122,14 @@ class Picture(W.HTML):
         self.png, self.value = b"", ""
 
 # %% ../../nbs/13_widgets_base.ipynb #a064aef8
-def waveform(audio: Audio, width: float = 6.0) -> bytes: # width: inches
+def waveform(audio: Audio) -> bytes:
     "The picture of a clip, its silent stretches shaded."
     def draw(figure):
         ax = figure.subplots()
         audio.draw_waveform(ax)
         for start, end in audio.silences(): ax.axvspan(start, end, color=MARK, alpha=0.3, linewidth=0)
         ax.set(xlim=(0, audio.seconds), xlabel="time (s), silent stretches shaded" if audio.silences() else "time (s)")
-    return picture(draw, width, 1.2)
+    return picture(draw, width=6.0, height=1.2)
 
 
 class Sound(W.HTML):
@@ -262,10 +262,8 @@ class StreamPlayer(anywidget.AnyWidget):
         buffer.copyToChannel(samples, 0)
         const source = context.createBufferSource()
         source.buffer = buffer; source.connect(context.destination)
-        const late = message.number && context.currentTime > at ? context.currentTime - at : 0
         at = Math.max(at, context.currentTime + 0.05); source.start(at); at += buffer.duration; seconds += buffer.duration
         state.textContent = `heard while it was made: ${seconds.toFixed(2)} s`
-        model.send({ kind: "played", number: message.number, late, state: context.state })
       })
       model.send({ kind: "ready" })
       return () => context?.close()
@@ -276,26 +274,23 @@ class StreamPlayer(anywidget.AnyWidget):
 
     def __init__(self, **options):
         super().__init__(**options)
-        self.ready, self.waiting, self.played, self.number = False, [], [], 0
+        self.ready, self.waiting = False, []
         self.on_msg(self._hear)
 
     def begin(self, rate: int):
         "A new sound at `rate` Hz."
-        self.number, self.played = 0, []
         self._post(dict(kind="begin", rate=rate))
 
     def play(self, piece: Audio):
         "Put a piece behind what has been sent."
         if self.muted or not len(piece.samples): return
-        self._post(dict(kind="piece", number=self.number), [np.ascontiguousarray(piece.samples, np.float32).tobytes()])
-        self.number += 1
+        self._post(dict(kind="piece"), [np.ascontiguousarray(piece.samples, np.float32).tobytes()])
 
     def _post(self, content, buffers=()):
         if self.ready: self.send(content, list(buffers))
         else: self.waiting = self.waiting[-99:] + [(content, list(buffers))]
 
     def _hear(self, _, content, buffers):
-        if content.get("kind") == "played": self.played.append(content)
         if content.get("kind") != "ready": return
         self.ready, waiting, self.waiting = True, self.waiting, []
         for message in waiting: self.send(*message)
