@@ -7,7 +7,7 @@ import pytest
 if browser.missing(): pytest.importorskip("test_browser")       # skips with its reason, or fails where a browser is required
 from test_browser import chromium, lab, opened  # noqa: F401  (fixtures)
 
-VOICES = "from voicelab.widgets.base import shipped_voices\nada, ben = (shipped_voices()[name] for name in ('ada', 'ben'))"
+VOICES = "from voicelab.widgets.voice import shipped_voices\nada, ben = (shipped_voices()[name] for name in ('ada', 'ben'))"
 
 
 TONE = """() => { navigator.mediaDevices.getUserMedia = async () => {

@@ -18,7 +18,8 @@ from voicelab.widgets.base import Clip, Panel, Status, StreamPlayer, Worker, ove
 from voicelab.widgets.delay import DelayPattern
 from voicelab.widgets.prompt import PromptAnatomy
 from voicelab.widgets.result import Result, estimate_html
-from voicelab.widgets.tuner import NONE, UPLOAD, Knobs, Tuner, VoiceChooser
+from voicelab.widgets.tuner import Knobs, Tuner
+from voicelab.widgets.voice import NONE, UPLOAD, VoiceChooser
 
 TEXT = "Good evening."
 
@@ -327,7 +328,7 @@ def test_a_microphone_can_be_plugged_in(root):
     class Recorder(W.Label):
         reference = traitlets.Any(None, allow_none=True)
     recorder = Recorder()
-    chooser = VoiceChooser(recorder)
+    chooser = VoiceChooser(recorder=recorder)
     chooser.voice.value = "microphone"
     assert chooser.reference is None and chooser.status.text == "Record something first."
     recorder.reference = vl.Reference(root / "data/voices/ben.wav", transcript="What I said.", consent="my own voice")

@@ -13,8 +13,8 @@ import ipywidgets as W
 from ..ablation import ARMS, MEASURES, RIGHT
 from ..ablation import Ablation as Arms
 from ..audio import Reference
-from .base import Clip, Panel, Picture, Status, Worker, card, picture, row, shipped_voices
-from .tuner import LABEL, NONE, WIDE, VoiceChooser
+from .base import LABEL, WIDE, Clip, Panel, Picture, Status, Worker, card, picture, row
+from .voice import NONE, VoiceChooser, shipped_voices
 
 # %% ../../nbs/13_widgets_ablation.ipynb #a780915a
 def arms_html(ablation: Arms) -> str:
@@ -52,8 +52,7 @@ class Ablation(Panel):
         other: Reference | None = None, # None: the second shipped voice
     ):
         self.model, self.result = model, None
-        self.voice, self.others = VoiceChooser(), shipped_voices() | ({} if other is None else {other.name: other})
-        if reference is not None: self.voice.put(reference)
+        self.voice, self.others = VoiceChooser(reference), shipped_voices() | ({} if other is None else {other.name: other})
         self.text = W.Textarea(text, description="text", style=LABEL, layout=WIDE)
         second = next((name for name in self.others if name != self.voice.voice.value), NONE)
         self.other = W.Dropdown(options=[*self.others, NONE], value=other.name if other else second, description="other speaker", style=LABEL)

@@ -14,8 +14,8 @@ import traitlets
 from ..attention import Attention, check_family, listen
 from ..audio import Audio, Reference
 from ..session import Generation
-from .base import Clip, Panel, Status, Worker, row
-from .tuner import LABEL, WIDE, VoiceChooser
+from .base import LABEL, WIDE, Clip, Panel, Status, Worker, row
+from .voice import VoiceChooser
 
 # %% ../../nbs/13_widgets_attention.ipynb #eabb3789
 SNIPPET_SECONDS = 0.4       # heard of a place
@@ -155,8 +155,7 @@ class Listening(Panel):
     ):
         check_family(model)
         self.model, self.attention, self.seed, self.ready = model, None, seed, False
-        self.voice, self.text = VoiceChooser(), W.Textarea(text, description="text", style=LABEL, layout=WIDE)
-        if reference is not None: self.voice.put(reference)
+        self.voice, self.text = VoiceChooser(reference), W.Textarea(text, description="text", style=LABEL, layout=WIDE)
         self.over = W.ToggleButtons(options=["recording", "text"], description="over", style=LABEL | {"button_width": "auto"})
         self.head = W.Dropdown(options=[("mean of all heads", (None, None))], description="head", style=LABEL, layout=W.Layout(width="460px"))
         self.go, self.stop = W.Button(description="Generate", button_style="primary", icon="play"), W.Button(description="Stop", icon="stop")

@@ -15,9 +15,9 @@ import torch
 from ..audio import Reference
 from ..codec import decode_batch
 from ..session import Generation
-from .base import BAD, INK, MARK, Clip, Panel, Picture, Status, Worker, card, picture, row
+from .base import BAD, INK, LABEL, MARK, WIDE, Clip, Panel, Picture, Status, Worker, card, picture, row
 from .result import codebook_colours
-from .tuner import LABEL, WIDE, VoiceChooser
+from .voice import VoiceChooser
 
 # %% ../../nbs/13_widgets_delay.ipynb #38458111
 def columns_picture(columns: torch.Tensor, # [n_codebooks, columns], as drawn
@@ -71,13 +71,12 @@ class DelayPattern(Panel):
     ):
         if model.codec.n_codebooks < 2: raise ValueError(f"model: needs a codec of several codebooks for a delay pattern, {model.codec.name} has 1")
         self.model, self.generation, self.columns, self.seed = model, None, None, seed
-        self.voice, self.text = VoiceChooser(), W.Textarea(text, description="text", style=LABEL, layout=WIDE)
+        self.voice, self.text = VoiceChooser(reference), W.Textarea(text, description="text", style=LABEL, layout=WIDE)
         self.generate, self.stop = W.Button(description="Generate", button_style="primary", icon="play"), W.Button(description="Stop", icon="stop")
         self.image, self.counters, self.status = Picture(), W.HTML(), Status()
         self.at = W.IntSlider(0, 0, 0, description="column", style=LABEL, layout=WIDE, disabled=True)
         self.back, self.forth = W.Button(description="Back", icon="step-backward"), W.Button(description="Forth", icon="step-forward")
         self.hear, self.clip = W.Button(description="Hear up to here", icon="volume-up"), Clip("up to here")
-        if reference is not None: self.voice.put(reference)
         self.worker = Worker(model, self.status, (self.generate, self.back, self.forth, self.hear), self.stop)
         for button in self.worker.buttons[1:]: button.disabled = True
         super().__init__("Delay pattern", self.voice, self.text, row(self.generate, self.stop), self.status, self.image, self.at,

@@ -11,9 +11,9 @@ import ipywidgets as W
 from ..audio import Reference
 from ..explore import exchange, plot_ladder, resynthesise
 from ..metrics import Measure
-from .base import Clip, Panel, Picture, Status, Worker, card, picture, row
+from .base import LABEL, WIDE, Clip, Panel, Picture, Status, Worker, card, picture, row
 from .result import codebook_colours
-from .tuner import LABEL, WIDE, VoiceChooser
+from .voice import VoiceChooser, shipped_voices
 
 # %% ../../nbs/13_widgets_explore.ipynb #60296fde
 def measure_words(measure: Measure) -> str:
@@ -30,13 +30,12 @@ class CodecExplorer(Panel):
     ):
         self.model, self.codec, self.through, self.mixture = model, model.codec, None, None
         books = self.codec.n_codebooks
-        self.voice_a, self.voice_b = VoiceChooser(), VoiceChooser()
-        shipped = list(self.voice_b.voices.values())
-        if b is not None or len(shipped) > 1: self.voice_b.put(b if b is not None else shipped[1])
-        if a is not None: self.voice_a.put(a)
-        few = hasattr(self.codec, "decode_first")
-        self.k = W.IntSlider(books, 1 if few else books, max(books, 1), description="codebooks", style=LABEL, layout=WIDE, continuous_update=False, disabled=not few or books < 2)
-        self.ticks = [W.Checkbox(k == 0, description=f"{k}", indent=False, layout=W.Layout(width="52px", border_bottom=f"3px solid {colour}"), tooltip=f"codebook {k} from the second voice")
+        shipped, few = list(shipped_voices().values()), hasattr(self.codec, "decode_first")
+        self.voice_a, self.voice_b = VoiceChooser(a), VoiceChooser(shipped[1] if b is None and len(shipped) > 1 else b)
+        self.k = W.IntSlider(books, 1 if few else books, books, description="codebooks", style=LABEL, layout=WIDE,
+                             continuous_update=False, disabled=not few or books < 2)
+        box = lambda colour: W.Layout(width="52px", border_bottom=f"3px solid {colour}")
+        self.ticks = [W.Checkbox(k == 0, description=f"{k}", indent=False, layout=box(colour), tooltip=f"codebook {k} from the second voice")
                       for k, colour in enumerate(codebook_colours(books))]
         self.image, self.ladder = Picture(), Clip("first codebooks")
         self.mix, self.status = Clip("mixture"), Status()

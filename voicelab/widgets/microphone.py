@@ -13,8 +13,7 @@ import numpy as np
 import traitlets
 
 from ..audio import MAX_REFERENCE_SECONDS, Audio, AudioError, Reference
-from .base import Clip, Panel, Status, card
-from .tuner import LABEL, WIDE
+from .base import LABEL, WIDE, Clip, Panel, Status, card
 
 # %% ../../nbs/13_widgets_microphone.ipynb #1087a392
 MIN_SECONDS, MIN_SPEECH_SECONDS = 1.0, 0.5

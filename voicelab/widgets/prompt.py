@@ -12,8 +12,8 @@ import ipywidgets as W
 
 from ..audio import Reference
 from ..chatml import ROLE_COLOURS, Prompt, segments_html
-from .base import Panel, Status, card
-from .tuner import LABEL, WIDE, VoiceChooser
+from .base import LABEL, WIDE, Panel, Status, card
+from .voice import VoiceChooser
 
 # %% ../../nbs/13_widgets_prompt.ipynb #8fddd314
 def strip_html(prompt: Prompt) -> str:
@@ -45,11 +45,10 @@ class PromptAnatomy(Panel):
         text: str = "The garden is open today.",
         reference: Reference | None = None, # None: the first shipped voice
     ):
-        self.model, self.prompt, self.voice = model, None, VoiceChooser()
+        self.model, self.prompt, self.voice = model, None, VoiceChooser(reference)
         self.form = W.ToggleButtons(options=model.prompt_forms, description="prompt form", style=LABEL | {"button_width": "auto"})
         self.text = W.Textarea(text, description="text", style=LABEL, layout=WIDE)
         self.status, self.shown = Status(), W.HTML()
-        if reference is not None: self.voice.put(reference)
         super().__init__("Prompt anatomy", self.voice, self.text, self.form, self.status, self.shown)
         self.voice.on_change(self._draw)
         for box in (self.form, self.text): box.observe(lambda _: self._draw(), "value")
