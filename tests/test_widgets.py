@@ -14,6 +14,7 @@ import voicelab as vl
 from voicelab.audio import Audio, load_audio
 from voicelab.runs import RunError
 from voicelab.widgets import base
+from voicelab.widgets.attention import Listening
 from voicelab.widgets.base import Clip, Panel, Status, StreamPlayer, Worker, overheard
 from voicelab.widgets.delay import DelayPattern
 from voicelab.widgets.prompt import PromptAnatomy
@@ -404,19 +405,39 @@ def test_walking_through_the_columns(model):
     assert "No frame" in walk.status.text
 
 
-def test_a_walk_stopped_at_once_can_begin_again(model):
-    walk = DelayPattern(model, TEXT)
+@pytest.mark.parametrize("make, made", [(DelayPattern, "generation"), (Listening, "attention")])
+def test_what_was_stopped_at_once_can_begin_again(model, make, made):
+    widget = make(model, TEXT)
     stream = type(model).stream
     def stopped(*args, **options):
         session = stream(model, *args, **options)
         session.stop()
         return session
     model.stream = stopped
-    try: finish(walk)
+    try: finish(widget)
     finally: del model.stream
-    assert walk.worker.error is None, walk.worker.error
-    finish(walk)
-    assert walk.generation is not None
+    assert widget.worker.error is None, widget.worker.error
+    assert getattr(widget, made) is None and widget.status.text
+    finish(widget)
+    assert getattr(widget, made) is not None
+
+
+@pytest.mark.parametrize("begun", (False, True))
+def test_the_stop_button_stops_the_session_before_and_while_it_speaks(begun):
+    class Model: pass
+    class Speech:
+        stopped = False
+        def stop(self): self.stopped = True
+        def __iter__(self):
+            while not self.stopped: yield stop.click() if begun else pytest.fail("must not speak")
+    stop, speech, heard = W.Button(), Speech(), []
+    worker = Worker(Model(), Status(), stop=stop)
+    def work():
+        if not begun: stop.click()
+        heard.extend(worker.pieces(speech))
+    worker.start(work)
+    worker.wait(5)
+    assert worker.error is None and speech.stopped and len(heard) == begun
 
 
 def test_a_codec_of_one_codebook_has_no_delay():

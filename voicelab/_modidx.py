@@ -1191,12 +1191,16 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'voicelab.widgets.base.Worker': ('widgets_base.html#worker', 'voicelab/widgets/base.py'),
                                        'voicelab.widgets.base.Worker.__init__': ( 'widgets_base.html#worker.__init__',
                                                                                   'voicelab/widgets/base.py'),
+                                       'voicelab.widgets.base.Worker._end': ('widgets_base.html#worker._end', 'voicelab/widgets/base.py'),
                                        'voicelab.widgets.base.Worker._run': ('widgets_base.html#worker._run', 'voicelab/widgets/base.py'),
                                        'voicelab.widgets.base.Worker._set': ('widgets_base.html#worker._set', 'voicelab/widgets/base.py'),
                                        'voicelab.widgets.base.Worker.busy': ('widgets_base.html#worker.busy', 'voicelab/widgets/base.py'),
+                                       'voicelab.widgets.base.Worker.pieces': ( 'widgets_base.html#worker.pieces',
+                                                                                'voicelab/widgets/base.py'),
                                        'voicelab.widgets.base.Worker.start': ('widgets_base.html#worker.start', 'voicelab/widgets/base.py'),
                                        'voicelab.widgets.base.Worker.wait': ('widgets_base.html#worker.wait', 'voicelab/widgets/base.py'),
                                        'voicelab.widgets.base.card': ('widgets_base.html#card', 'voicelab/widgets/base.py'),
+                                       'voicelab.widgets.base.go_and_stop': ('widgets_base.html#go_and_stop', 'voicelab/widgets/base.py'),
                                        'voicelab.widgets.base.lock_of': ('widgets_base.html#lock_of', 'voicelab/widgets/base.py'),
                                        'voicelab.widgets.base.overheard': ('widgets_base.html#overheard', 'voicelab/widgets/base.py'),
                                        'voicelab.widgets.base.picture': ('widgets_base.html#picture', 'voicelab/widgets/base.py'),
@@ -1371,4 +1375,5 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'voicelab.widgets.voice.VoiceChooser.put': ( 'widgets_voice.html#voicechooser.put',
                                                                                      'voicelab/widgets/voice.py'),
                                         'voicelab.widgets.voice.shipped_voices': ( 'widgets_voice.html#shipped_voices',
-                                                                                   'voicelab/widgets/voice.py')}}}
+                                                                                   'voicelab/widgets/voice.py'),
+                                        'voicelab.widgets.voice.text_box': ('widgets_voice.html#text_box', 'voicelab/widgets/voice.py')}}}

@@ -13,8 +13,8 @@ import ipywidgets as W
 from ..ablation import ARMS, MEASURES, RIGHT
 from ..ablation import Ablation as Arms
 from ..audio import Reference
-from .base import LABEL, WIDE, Clip, Panel, Picture, Status, Worker, card, picture, row
-from .voice import NONE, VoiceChooser, shipped_voices
+from .base import LABEL, WIDE, Clip, Panel, Picture, Status, Worker, card, go_and_stop, picture, row
+from .voice import NONE, VoiceChooser, shipped_voices, text_box
 
 # %% ../../nbs/13_widgets_ablation.ipynb #a780915a
 def arms_html(ablation: Arms) -> str:
@@ -53,13 +53,13 @@ class Ablation(Panel):
     ):
         self.model, self.result = model, None
         self.voice, self.others = VoiceChooser(reference), shipped_voices() | ({} if other is None else {other.name: other})
-        self.text = W.Textarea(text, description="text", style=LABEL, layout=WIDE)
+        self.text = text_box(text)
         second = next((name for name in self.others if name != self.voice.voice.value), NONE)
         self.other = W.Dropdown(options=[*self.others, NONE], value=other.name if other else second, description="other speaker", style=LABEL)
         self.seeds = W.IntSlider(2, 1, 10, description="seeds", style=LABEL, layout=WIDE, continuous_update=False)
         self.ticks = {arm: W.Checkbox(True, description=arm.replace("_", " "), disabled=arm == RIGHT, indent=False, tooltip=words,
                                       layout=W.Layout(width="150px")) for arm, words in ARMS.items()}
-        self.go, self.stop = W.Button(description="Run", button_style="primary", icon="play"), W.Button(description="Stop", icon="stop")
+        self.go, self.stop = go_and_stop("Run")
         self.progress, self.status = W.IntProgress(0, 0, 1, description="samples", style=LABEL), Status()
         self.table, self.image = W.HTML(), Picture()
         self.heard, self.clip = W.Dropdown(options=[("–", None)], description="hear", style=LABEL), Clip("sample")

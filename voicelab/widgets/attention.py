@@ -14,8 +14,8 @@ import traitlets
 from ..attention import Attention, check_family, listen
 from ..audio import Audio, Reference
 from ..session import Generation
-from .base import LABEL, WIDE, Clip, Panel, Status, Worker, row
-from .voice import VoiceChooser
+from .base import LABEL, Clip, Panel, Status, Worker, go_and_stop, row
+from .voice import VoiceChooser, text_box
 
 # %% ../../nbs/13_widgets_attention.ipynb #eabb3789
 SNIPPET_SECONDS = 0.4       # heard of a place
@@ -155,15 +155,15 @@ class Listening(Panel):
     ):
         check_family(model)
         self.model, self.attention, self.seed, self.ready = model, None, seed, False
-        self.voice, self.text = VoiceChooser(reference), W.Textarea(text, description="text", style=LABEL, layout=WIDE)
+        self.voice, self.text = VoiceChooser(reference), text_box(text)
         self.over = W.ToggleButtons(options=["recording", "text"], description="over", style=LABEL | {"button_width": "auto"})
         self.head = W.Dropdown(options=[("mean of all heads", (None, None))], description="head", style=LABEL, layout=W.Layout(width="460px"))
-        self.go, self.stop = W.Button(description="Generate", button_style="primary", icon="play"), W.Button(description="Stop", icon="stop")
+        self.generate, self.stop = go_and_stop("Generate")
         self.status, self.map, self.note, self.clip = Status(), HeatMap(), Status(), Clip("sample")
-        self.worker = Worker(model, self.status, (self.go,), self.stop)
-        super().__init__("Where it listens", self.voice, self.text, row(self.go, self.stop), self.status, self.over, self.head, self.map,
+        self.worker = Worker(model, self.status, (self.generate,), self.stop)
+        super().__init__("Where it listens", self.voice, self.text, row(self.generate, self.stop), self.status, self.over, self.head, self.map,
                          self.note, self.clip)
-        self.go.on_click(lambda _: self.run())
+        self.generate.on_click(lambda _: self.run())
         self.over.observe(lambda _: self._list(), "value")
         self.head.observe(lambda _: self._draw(), "value")
         self.map.observe(lambda _: self._tell(), "place")
@@ -176,9 +176,9 @@ class Listening(Panel):
     def _work(self):
         self.status.say("Speaking.")
         session = self.model.stream(self.text.value, reference=self.voice.reference, seed=self.seed)
-        for _ in session:
-            if self.worker.stopping.is_set(): session.stop()
-        self._read(session.generation)
+        for _ in self.worker.pieces(session): pass
+        if session.generation.codes.shape[1]: self._read(session.generation)
+        else: self.status.say("No frame was made, so nothing was looked at.")
 
     def _read(self, made: Generation):
         self.status.say("Reading the attention.")

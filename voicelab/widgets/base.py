@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DPI', 'CODEBOOK_COLOURS', 'INK', 'GOOD', 'BAD', 'MARK', 'STYLE', 'WIDE', 'LABEL', 'card', 'title', 'Names', 'row',
-           'Panel', 'picture', 'Picture', 'waveform', 'Sound', 'Clip', 'Status', 'overheard', 'lock_of', 'Worker',
-           'StreamPlayer']
+           'go_and_stop', 'Panel', 'picture', 'Picture', 'waveform', 'Sound', 'Clip', 'Status', 'overheard', 'lock_of',
+           'Worker', 'StreamPlayer']
 
 # %% ../../nbs/13_widgets_base.ipynb #189eae79
 import html
@@ -84,6 +84,12 @@ WIDE, LABEL = {"width": "98%"}, {"description_width": "130px"}      # layout and
 def row(*parts) -> W.HBox:
     "Parts beside each other, as many as fit."
     return W.HBox(list(parts), layout=W.Layout(flex_flow="row wrap", align_items="center"))
+
+
+def go_and_stop(words: str) -> tuple[W.Button, W.Button]: # words: on the first
+    "The buttons that begin the work, and end it."
+    return (W.Button(description=words, button_style="primary", icon="play"),
+            W.Button(description="Stop", icon="stop", tooltip="stop and keep what there is"))
 
 
 class Panel(W.VBox):
@@ -206,13 +212,13 @@ class Worker:
         model,
         status: Status, # says what is going on, and what went wrong
         buttons: tuple = (), # can't be pressed in the meantime
-        stop: W.Button | None = None, # can be pressed only then; sets `stopping`
+        stop: W.Button | None = None, # can be pressed only then; sets `stopping`, and stops the session of `pieces`
     ):
         self.model, self.status, self.buttons, self.stop = model, status, buttons, stop
-        self.thread, self.stopping, self.error = None, threading.Event(), None
+        self.thread, self.stopping, self.error, self.session = None, threading.Event(), None, None
         if stop is not None:
             stop.disabled = True
-            stop.on_click(lambda _: self.stopping.set())
+            stop.on_click(lambda _: self._end())
 
     @property
     def busy(self) -> bool: return self.thread is not None and self.thread.is_alive()
@@ -220,10 +226,21 @@ class Worker:
     def start(self, work: Callable[[], None]):
         "Begin `work`, unless this worker is at work already."
         if self.busy: return
+        self.session = None
         self.stopping.clear()
         self._set(True)
         self.thread = threading.Thread(target=self._run, args=(work,), daemon=True)
         self.thread.start()
+
+    def pieces(self, session) -> Iterator[Audio]:
+        "What a session of the model gives, until it ends or the stop button is pressed."
+        self.session = session
+        if self.stopping.is_set(): session.stop()          # pressed while it was prepared
+        yield from session
+
+    def _end(self):
+        self.stopping.set()
+        if self.session is not None: self.session.stop()
 
     def wait(self, seconds: float = 600.0):
         "Wait for the end of the work: for scripts and tests."

@@ -15,9 +15,9 @@ import torch
 from ..audio import Reference
 from ..codec import decode_batch
 from ..session import Generation
-from .base import BAD, INK, LABEL, MARK, WIDE, Clip, Panel, Picture, Status, Worker, card, picture, row
+from .base import BAD, INK, LABEL, MARK, WIDE, Clip, Panel, Picture, Status, Worker, card, go_and_stop, picture, row
 from .result import codebook_colours
-from .voice import VoiceChooser
+from .voice import VoiceChooser, text_box
 
 # %% ../../nbs/13_widgets_delay.ipynb #38458111
 def columns_picture(columns: torch.Tensor, # [n_codebooks, columns], as drawn
@@ -71,8 +71,8 @@ class DelayPattern(Panel):
     ):
         if model.codec.n_codebooks < 2: raise ValueError(f"model: needs a codec of several codebooks for a delay pattern, {model.codec.name} has 1")
         self.model, self.generation, self.columns, self.seed = model, None, None, seed
-        self.voice, self.text = VoiceChooser(reference), W.Textarea(text, description="text", style=LABEL, layout=WIDE)
-        self.generate, self.stop = W.Button(description="Generate", button_style="primary", icon="play"), W.Button(description="Stop", icon="stop")
+        self.voice, self.text = VoiceChooser(reference), text_box(text)
+        self.generate, self.stop = go_and_stop("Generate")
         self.image, self.counters, self.status = Picture(), W.HTML(), Status()
         self.at = W.IntSlider(0, 0, 0, description="column", style=LABEL, layout=WIDE, disabled=True)
         self.back, self.forth = W.Button(description="Back", icon="step-backward"), W.Button(description="Forth", icon="step-forward")
@@ -95,12 +95,11 @@ class DelayPattern(Panel):
         self.generation, self.at.disabled = None, True
         session = self.model.stream(self.text.value, reference=self.voice.reference, seed=self.seed)
         most = session.chunks[0].budget.columns
-        for _ in session:
+        for _ in self.worker.pieces(session):
             drawn = torch.cat([chunk.columns for chunk in session.chunks if chunk.drawn], 1)
             self.image.show(columns_picture(drawn, drawn.shape[1] - 1, self.model.codec.codebook_size, most if len(session.chunks) == 1 else None),
                             f"{drawn.shape[1]} columns so far")
             self.status.say(f"{drawn.shape[1]} columns of at most {most}")
-            if self.worker.stopping.is_set(): session.stop()
         made = session.generation
         if not len(made.trace): return self.status.say("Stopped before the first column.")
         self.columns = torch.cat([chunk.columns for chunk in made.chunks if chunk.drawn], 1)

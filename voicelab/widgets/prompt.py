@@ -12,8 +12,8 @@ import ipywidgets as W
 
 from ..audio import Reference
 from ..chatml import ROLE_COLOURS, Prompt, segments_html
-from .base import LABEL, WIDE, Panel, Status, card
-from .voice import VoiceChooser
+from .base import LABEL, Panel, Status, card
+from .voice import VoiceChooser, text_box
 
 # %% ../../nbs/13_widgets_prompt.ipynb #8fddd314
 def strip_html(prompt: Prompt) -> str:
@@ -47,7 +47,7 @@ class PromptAnatomy(Panel):
     ):
         self.model, self.prompt, self.voice = model, None, VoiceChooser(reference)
         self.form = W.ToggleButtons(options=model.prompt_forms, description="prompt form", style=LABEL | {"button_width": "auto"})
-        self.text = W.Textarea(text, description="text", style=LABEL, layout=WIDE)
+        self.text = text_box(text)
         self.status, self.shown = Status(), W.HTML()
         super().__init__("Prompt anatomy", self.voice, self.text, self.form, self.status, self.shown)
         self.voice.on_change(self._draw)

@@ -22,9 +22,9 @@ from ..metrics import compare
 from ..runs import Run, RunError
 from ..session import Generation
 from ..settings import AudioGenerationConfig, Settings, read_settings
-from .base import LABEL, WIDE, Clip, Panel, Status, StreamPlayer, Worker, card, overheard, row, title
+from .base import LABEL, WIDE, Clip, Panel, Status, StreamPlayer, Worker, card, go_and_stop, overheard, row, title
 from .result import Result, estimate_html
-from .voice import NONE, VOICE_FOLDER, VoiceChooser
+from .voice import NONE, VOICE_FOLDER, VoiceChooser, text_box
 
 # %% ../../nbs/13_widgets_tuner.ipynb #981e29c4
 class Knobs(W.VBox):
@@ -232,13 +232,12 @@ class Tuner(Panel):
         reference: Reference | None = None, # None: the first shipped voice
         recorder=None, # a microphone widget
     ):
-        self.model, self.shown, self.session = model, None, None
+        self.model, self.shown = model, None
         self.voice, self.knobs = VoiceChooser(reference, recorder), Knobs(model.prompt_forms, read_settings())
-        self.text = W.Textarea(text, description="text", style=LABEL, layout=WIDE)
+        self.text = text_box(text)
         self.estimate, self.status, self.stream, self.result = W.HTML(), Status(), StreamPlayer(), Result()
         self.estimate.add_class("voicelab-estimate")
-        self.generate = W.Button(description="Generate", button_style="primary", icon="play", tooltip="say the text")
-        self.stop = W.Button(description="Stop", icon="stop", tooltip="stop and keep what there is")
+        self.generate, self.stop = go_and_stop("Generate")
         self.progress = W.FloatProgress(0, min=0, max=1, description="of the cap", style=LABEL)
         self.listen = W.Checkbox(True, description="play while it is made", indent=False)
         self.write, self.script = W.Button(description="Python", icon="code", tooltip="the script that makes this again"), W.HTML()
@@ -250,7 +249,6 @@ class Tuner(Panel):
         for part in (self.voice, self.knobs): part.on_change(self._estimate)
         self.text.observe(lambda _: self._estimate(), "value")
         self.generate.on_click(lambda _: self.run())
-        self.stop.on_click(lambda _: self.session and self.session.stop())
         self.write.on_click(lambda _: self._write())
         self._estimate()
 
@@ -282,15 +280,14 @@ class Tuner(Panel):
         self.status.say("Preparing.")
         with overheard() as said:
             tried, cap = self.asked(), sum(budget.cap_seconds for budget in self.budgets())
-            self.session = session = self.model.stream(tried.text, reference=tried.reference, **tried.options)
+            session = self.model.stream(tried.text, reference=tried.reference, **tried.options)
         self.stream.muted, self.progress.value, heard = not self.listen.value, 0.0, 0.0
         self.status.say("Speaking.")
-        for piece in session:
+        for piece in self.worker.pieces(session):
             if not heard: self.stream.begin(piece.rate)
             self.stream.play(piece)
             heard += piece.seconds
             self.progress.value = min(1.0, heard / cap)
-            if self.worker.stopping.is_set(): session.stop()
         self.status.say("Measuring.")
         tried.made = session.generation
         self.history.add(tried)
