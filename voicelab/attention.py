@@ -190,6 +190,17 @@ def map(self: Attention,
     if head is not None: weights = weights[:, head:head + 1]
     return weights.mean((0, 1))
 
+
+@patch
+def frame_map(self: Attention,
+              over: str = "recording", # or "text"
+              layer: int | None = None, # None: mean over all
+              head: int | None = None, # None: mean over all
+             ) -> torch.Tensor: # [frames, places]: a place is a frame of the reference, or a token of the text
+    "`map` without the columns of BOS and of the staircase at the end: those that begin a frame of the recording stay."
+    weights = self.map(over, layer, head)
+    return weights[:, 1:weights.shape[1] - self.codec.n_codebooks] if over == "recording" else weights
+
 # %% ../nbs/12_attention.ipynb #44ae6b23
 @patch
 def reference_seconds(self: Attention, column: int) -> float: # column: of the recording, from 0
@@ -234,12 +245,11 @@ def plot(self: Attention,
         ):
     "Draw a map of `map` with the waveform of the sample above, and the recording's, or the text, at its left."
     from mpl_toolkits.axes_grid1 import make_axes_locatable
-    weights, seconds = self.map(over, layer, head), self.n_frames / self.codec.frame_rate
+    weights, seconds = self.frame_map(over, layer, head), self.n_frames / self.codec.frame_rate
     if ax is None:
         from matplotlib import pyplot
         ax = pyplot.figure(figsize=(9, 4.5)).subplots()
     end = self.reference.audio.seconds if over == "recording" else len(self.letters)
-    if over == "recording": weights = weights[:, 1:len(weights[0]) - self.codec.n_codebooks]     # of the frames, without BOS and staircase
     ax.imshow(weights.T.numpy(), aspect="auto", cmap="magma", vmin=0, vmax=max(1e-6, float(weights.quantile(0.995))), extent=(0, seconds, end, 0),
               interpolation="nearest")
     sides = make_axes_locatable(ax)

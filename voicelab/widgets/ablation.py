@@ -10,7 +10,7 @@ import html
 
 import ipywidgets as W
 
-from ..ablation import ARMS, MEASURES, RIGHT
+from ..ablation import ARMS, HEADS, MEASURES, RIGHT
 from ..ablation import Ablation as Arms
 from ..audio import Reference
 from .base import LABEL, WIDE, Clip, Panel, Picture, Status, Worker, card, go_and_stop, picture, row
@@ -19,19 +19,10 @@ from .voice import NONE, VoiceChooser, shipped_voices, text_box
 # %% ../../nbs/13_widgets_ablation.ipynb #a780915a
 def arms_html(ablation: Arms) -> str:
     "A row per arm: both measures with intervals, the difference to the right arm, and how samples ended."
-    table, differences = ablation.table, ablation.differences
-    def shown(row, name, form):
-        if row[name] != row[name]: return "–"
-        spread = "" if row[f"{name}_low"] != row[f"{name}_low"] else f" <span class='quiet'>({row[f'{name}_low']:{form}} to {row[f'{name}_high']:{form}})</span>"
-        return f"{row[name]:{form}}{spread}"
-    def line(arm):
-        row, less = table.loc[arm], "" if arm == RIGHT else shown(differences.loc[arm], "similarity", "+.2f")
-        failed = f", <span class='bad'>{row.failed:g} failed</span>" if row.failed else ""
-        return (f"<tr><td title='{html.escape(ARMS[arm])}'><b>{arm.replace('_', ' ')}</b></td><td>{shown(row, 'similarity', '.2f')}</td><td>{less}</td>"
-                f"<td>{shown(row, 'cepstral_distance', '.1f')}</td><td>{row.ended:g} of {row.samples:g}{failed}</td></tr>")
-    heads = ("arm", "similarity", "less the right arm's", "distance / dB", "ended by themselves")
-    body = "".join(line(arm) for arm in table.index)
-    return (f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{body}</table>"
+    line = lambda arm, cells: (f"<tr><td title='{html.escape(ARMS[arm])}'><b>{arm.replace('_', ' ')}</b></td>"
+                               f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    body = "".join(line(*item) for item in ablation.cells().items())
+    return (f"<table><tr>{''.join(f'<th>{head}</th>' for head in HEADS)}</tr>{body}</table>"
             f"<span class='quiet'>In brackets: 95 % bootstrap intervals over the samples of this voice and text.</span>")
 
 

@@ -127,16 +127,15 @@ class HeatMap(anywidget.AnyWidget):
     place, snippet = traitlets.List([]).tag(sync=True), traitlets.Float(SNIPPET_SECONDS).tag(sync=True)
 
     def show(self, attention: Attention, over: str, layer: int | None, head: int | None):
-        "Show a map; see `Attention.map`."
-        weights, codec = attention.map(over, layer, head).T.numpy(), attention.codec
-        if over == "recording": weights = weights[1:len(weights) - codec.n_codebooks]       # frames, without BOS and staircase
+        "Show a map; see `Attention.frame_map`."
+        weights, rate = attention.frame_map(over, layer, head).T.numpy(), attention.codec.frame_rate
         scaled = np.clip(weights / max(1e-6, float(np.quantile(weights, 0.995))) * 255, 0, 255).astype(np.uint8)
         recording = attention.reference.audio if over == "recording" else None
         sounds = {"sample": attention.generated} | ({} if recording is None else {"recording": recording})
-        end = len(attention.letters) if recording is None else len(weights) / codec.frame_rate
+        labels, end = (attention.letters, len(weights)) if recording is None else ([], len(weights) / rate)
         which = ", ".join("mean of all" if n is None else f"{name} {n}" for name, n in (("layer", layer), ("head", head)))
         with self.hold_sync():
-            self.shape, self.ends, self.labels = list(scaled.shape), [attention.n_frames / codec.frame_rate, end], attention.letters if recording is None else []
+            self.shape, self.ends, self.labels = list(scaled.shape), [attention.n_frames / rate, end], labels
             self.above, self.beside = outline(attention.generated), outline(recording)
             self.rates, self.place = {name: audio.rate for name, audio in sounds.items()}, []
             self.sample, self.recording = attention.generated.samples.tobytes(), b"" if recording is None else recording.samples.tobytes()

@@ -9,14 +9,13 @@ __all__ = ['COUNTERS', 'columns_picture', 'counters_html', 'DelayPattern']
 import html
 
 import ipywidgets as W
-import numpy as np
 import torch
 
 from ..audio import Reference
 from ..codec import decode_batch
 from ..session import Generation
 from .base import BAD, INK, LABEL, MARK, WIDE, Clip, Panel, Picture, Status, Worker, card, go_and_stop, picture, row
-from .result import codebook_colours
+from .result import code_cells
 from .voice import VoiceChooser, text_box
 
 # %% ../../nbs/13_widgets_delay.ipynb #38458111
@@ -28,11 +27,7 @@ def columns_picture(columns: torch.Tensor, # [n_codebooks, columns], as drawn
     "PNG of the delayed columns with one of them marked."
     from matplotlib.colors import to_rgba
     from matplotlib.patches import Rectangle
-    books, n = columns.shape
-    cells = np.empty((books, n, 4))
-    for k, colour in enumerate(codebook_colours(books)):
-        cells[k] = to_rgba(colour)
-        cells[k, :, 3] = 0.15 + 0.85 * columns[k].clamp(max=codebook_size).numpy() / codebook_size
+    (books, n), cells = columns.shape, code_cells(columns.clamp(max=codebook_size), codebook_size)
     cells[columns.numpy() == codebook_size], cells[columns.numpy() == codebook_size + 1] = to_rgba(INK, 0.35), to_rgba(BAD)
 
     def draw(figure):
