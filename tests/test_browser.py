@@ -48,7 +48,7 @@ def opened(lab, root, request):
 def cell(page, number): return page.locator(".jp-Cell").nth(number)
 
 
-def press(widget, name): widget.get_by_role("button", name=name).click()
+def press(widget, name, **options): widget.get_by_role("button", name=name, **options).click()
 
 
 def status(widget, words): return widget.get_by_role("status").filter(has_text=words)
@@ -135,6 +135,106 @@ def test_two_widgets_take_turns(opened):
     expect(status(cell(page, 2), "Waiting: another widget uses this model.")).to_be_visible()
     for number in (1, 2): expect(status(cell(page, number), "Done.")).to_be_visible()
     assert heard(cell(page, 1), "result") == heard(cell(page, 2), "result")
+
+
+VOICES = "from voicelab.widgets.voice import shipped_voices\nada, ben = (shipped_voices()[name] for name in ('ada', 'ben'))"
+
+
+TONE = """() => { navigator.mediaDevices.getUserMedia = async () => {
+    const context = new AudioContext(), tone = context.createOscillator(), quieter = context.createGain()
+    const out = context.createMediaStreamDestination()
+    quieter.gain.value = 0.2; tone.connect(quieter).connect(out); tone.start(); return out.stream } }"""
+
+
+def record(page, widget):
+    press(widget, "Record")
+    expect(widget.locator(".voicelab-recorder")).to_have_text(re.compile("recording: [3-9]"))
+    press(widget, "Stop")
+
+
+def test_microphone(opened):
+    page = opened("microphone = vl.widgets.Microphone()\nmicrophone", "print(microphone.reference)")
+    widget = cell(page, 1)
+    record(page, widget)                                    # the browser's own beeps are at full scale
+    expect(widget.get_by_text(re.compile("^recording: .* at full scale"))).to_be_visible()
+    assert browser.run_cell(page, 2).strip() == "None"
+    page.evaluate(TONE)
+    record(page, widget)
+    expect(widget.get_by_text("State the consent")).to_be_visible()
+    assert heard(widget, "recording") > 2
+    widget.get_by_label("consent").fill("a machine's tone, for a test")
+    page.keyboard.press("Tab")
+    expect(widget.get_by_text(re.compile("^Ready: "))).to_be_visible()
+    assert "Reference('microphone'" in browser.run_cell(page, 2)
+
+
+def test_where_it_listens(opened):
+    page = opened("look = vl.widgets.Listening(model)\nlook", "look.map.place, look.worker.error")
+    widget = cell(page, 1)
+    press(widget, "Generate")
+    expect(widget.get_by_text(re.compile("^[0-9]+ frames over [0-9]+ positions"))).to_be_visible(timeout=2 * SECONDS)
+    canvas, said = widget.locator("canvas.voicelab-map"), widget.locator(".voicelab-heard")
+    canvas.click(position=dict(x=400, y=180))
+    expect(said).to_have_text(re.compile("^heard [0-9.]+ s: sample [0-9.]+ s, then recording [0-9.]+ s"))
+    expect(widget.get_by_text("this head looks most at")).to_be_visible()
+    first = browser.run_cell(page, 2)
+    canvas.focus()
+    for key in ("ArrowRight", "ArrowDown", "Enter"): page.keyboard.press(key)
+    expect(said).to_have_text(re.compile("^heard "))
+    assert browser.run_cell(page, 2) != first and first.endswith("None)")
+    press(widget, "text")
+    expect(widget.get_by_role("combobox", name="head")).to_contain_text("of its weight on the text")
+
+
+def test_ablation(opened):
+    page = opened("bench = vl.widgets.Ablation(model)\n"
+                  "for arm in ('wrong_transcript', 'reversed', 'half_length'): bench.ticks[arm].value = False\nbench",
+                  "len(bench.result.trials), bench.worker.error")
+    widget = cell(page, 1)
+    press(widget, "Run")
+    expect(widget.get_by_text("8 of 8 samples.")).to_be_visible(timeout=3 * SECONDS)
+    widget.get_by_label("hear").select_option(label="noise, seed 1")
+    assert heard(widget, "sample") > 0.5
+    expect(widget.locator("table")).to_contain_text("other speaker")
+    assert browser.run_cell(page, 2) == "(8, None)"
+
+
+def test_codec_explorer(opened):
+    page = opened("explorer = vl.widgets.CodecExplorer(model)\nexplorer", "explorer.k.value, explorer.mixture.books")
+    widget = cell(page, 1)
+    press(widget, "Decode")
+    expect(widget.get_by_text(re.compile("^The codec's ceiling"))).to_be_visible(timeout=2 * SECONDS)
+    widget.get_by_role("slider", name="codebooks").focus()
+    for _ in range(5): page.keyboard.press("ArrowLeft")
+    expect(widget.get_by_text(re.compile("similarity 0.[0-9]+, distance .* 750 bits a second"))).to_be_visible()
+    press(widget, "Exchange")
+    expect(widget.get_by_text("of the longer recording are left out")).to_be_visible()
+    assert min(heard(widget, "first codebooks"), heard(widget, "mixture")) > 2
+    assert browser.run_cell(page, 2) == "(3, (0,))"
+
+
+RUN = """import dataclasses, tempfile
+from voicelab.ablation import make_arm
+run = vl.Run(tempfile.mkdtemp())
+for text in ("The garden is open today.", "Seven small boats came home."):
+    for heard in (ada, make_arm("noise", ada)):
+        run.save(dataclasses.replace(model.clone(text, reference=heard, seed=0), reference=ada), speaker=heard.name)
+ask = vl.widgets.ListeningTest(run, by="speaker", seed=3)"""
+
+
+def test_listening_test(opened):
+    page = opened(VOICES, RUN, "ask", "len(ask.test.answers), vl.widgets.ListeningTest(run, by='speaker', seed=3).number")
+    widget = cell(page, 3)
+    expect(widget.get_by_text("Question 1 of 2")).to_be_visible()
+    shown = widget.locator(".jp-OutputArea").inner_html()
+    assert not re.search(r"\b(noise|ada|tiny)\b", re.sub('src="[^"]*"', "", shown))
+    assert min(heard(widget, name) for name in ("reference", "A", "B")) > 0.5
+    press(widget, "A", exact=True)
+    expect(widget.get_by_text("Question 2 of 2")).to_be_visible()
+    assert browser.run_cell(page, 4) == "(1, 1)"
+    press(widget, "B", exact=True)
+    press(widget, "Show the results")
+    expect(widget.locator("table")).to_contain_text("preferred")
 
 
 def command(*words) -> list[str]: return [str(Path(sys.executable).with_name("voicelab")), *words]
