@@ -1,4 +1,5 @@
-"""What several test modules share: a random network of the Higgs class, its tokenizer, a codec that can be foreseen."""
+"""What several test modules share: the model and the voices that ship, a random network of the Higgs class, its tokenizer,
+codecs, the place of the parity vectors."""
 import os
 from contextlib import contextmanager
 from itertools import count
@@ -13,10 +14,19 @@ from transformers import HiggsAudioV2ForConditionalGeneration
 from voicelab.audio import Audio
 from voicelab.chatml import clone_messages, render
 from voicelab.control import Sampling
+from voicelab.lab import load
 from voicelab.models.tiny import build_config, build_tokenizer
+from voicelab.models.tinycodec import TinyCodec, TinyCodecConfig, TinyCodecNet
+from voicelab.widgets.voice import shipped_voices
 
 GREEDY = Sampling.preset("greedy")
 EDGE = 1e4                                              # a logit that decides
+PARITY = Path(os.environ.get("VOICELAB_PARITY") or Path(__file__).parents[1] / "../shared/parity")
+
+
+def needs(name):
+    "A mark for tests that read the parity vectors in this file: skipped with a reason where they are not."
+    return pytest.mark.skipif(not (PARITY / name).is_file(), reason=f"no parity vectors: {PARITY / name} is absent (set VOICELAB_PARITY)")
 
 
 class ToneCodec:
@@ -104,6 +114,30 @@ def tiny_network(tiny_tokenizer):
         for tensor in network.parameters():                 # so that what was read matters for what is said
             if tensor.ndim > 1: tensor.data.mul_(4)
         return network
+
+
+@pytest.fixture(scope="session")
+def small_codec():
+    "A random codec of the shipped model's class."
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return TinyCodec(TinyCodecNet(TinyCodecConfig(channels=32, vocoder_channels=48)), "small")
+
+
+@pytest.fixture(scope="session")
+def model():
+    "The model that ships. What a test changes in it must be put back."
+    return load("tiny")
+
+
+@pytest.fixture(scope="session")
+def voices():
+    "The references that ship, by name."
+    return shipped_voices()
+
+
+@pytest.fixture(scope="session")
+def reference(voices): return voices["ada"]
 
 
 @pytest.fixture(scope="session")

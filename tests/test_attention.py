@@ -6,7 +6,6 @@ import pytest
 import torch
 from conftest import prompt_of, random_codes, untouched
 
-import voicelab as vl
 from voicelab.attention import (
     AttentionError,
     forced_inputs,
@@ -19,15 +18,6 @@ from voicelab.attention import (
 )
 from voicelab.chatml import PROMPT_FORMS
 from voicelab.codec import delay
-
-@pytest.fixture(scope="module")
-def model(): return vl.load("tiny")
-
-
-@pytest.fixture(scope="module")
-def reference(root):
-    return vl.Reference(root / "data/voices/ada.wav", transcript="The old library opens at nine in the morning.", consent="synthetic")
-
 
 def test_the_weights_are_those_of_the_slow_kernel(tiny_network, tiny_tokenizer):
     prompt, codes = prompt_of(tiny_tokenizer), random_codes(12)

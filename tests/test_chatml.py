@@ -1,13 +1,11 @@
 """Chat prompts: every form and special token, parity with the original's prompts, and transformers' own template."""
 import json
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import random_codes
+from conftest import PARITY, needs, random_codes
 from safetensors.torch import load_file
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
@@ -31,9 +29,7 @@ from voicelab.codec import delay
 from voicelab.template import to_transformers
 from voicelab.text import SPECIAL_TOKENS, TextError
 
-PARITY = Path(os.environ.get("VOICELAB_PARITY") or Path(__file__).parents[1] / "../shared/parity")
-needs_parity = pytest.mark.skipif(not (PARITY / "higgs.json").is_file(),
-                                  reason=f"no parity vectors: {PARITY}/higgs.json is absent (set VOICELAB_PARITY)")
+needs_parity = needs("higgs.json")
 BRACKETS = {"<|AUDIO|>": ("<|audio_bos|>", "<|audio_eos|>"), "<|AUDIO_OUT|>": ("<|audio_out_bos|>", "<|audio_eos|>")}
 TAG = re.compile(r"^\[SPEAKER\d+\] ")
 # What transformers' conversion script writes into the converted checkpoint, in other words.

@@ -2,15 +2,13 @@
 import copy
 import json
 import math
-import os
 from itertools import islice
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
-from conftest import EDGE, GREEDY, endless, prompt_of, saying, seeded
+from conftest import EDGE, GREEDY, PARITY, endless, needs, prompt_of, saying, seeded
 from safetensors.torch import load_file
 from transformers import HiggsAudioV2Config, HiggsAudioV2ForConditionalGeneration
 
@@ -33,10 +31,7 @@ from voicelab.engine import (
 )
 from voicelab.models.tiny import build_config
 
-PARITY = Path(os.environ.get("VOICELAB_PARITY") or Path(__file__).parents[1] / "../shared/parity")
-needs_parity = pytest.mark.skipif(
-    not (PARITY / "higgs.safetensors").is_file(),
-    reason=f"no parity vectors: {PARITY}/higgs.safetensors is absent (set VOICELAB_PARITY)")
+needs_parity = needs("higgs.safetensors")
 FORMS = (*PROMPT_FORMS, None)
 
 

@@ -7,14 +7,6 @@ from conftest import ToneCodec, random_codes
 from voicelab.audio import Audio, Reference
 from voicelab.codec import CodecError
 from voicelab.explore import decode_first, exchange, resynthesise
-from voicelab.models.tinycodec import TinyCodec, TinyCodecConfig, TinyCodecNet
-
-@pytest.fixture(scope="module")
-def codec():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return TinyCodec(TinyCodecNet(TinyCodecConfig(channels=16, vocoder_channels=16)), "small")
-
 
 def sound(seconds, pitch=150):
     time = np.arange(int(seconds * 24_000)) / 24_000
@@ -27,25 +19,25 @@ class OneBook(ToneCodec):
     def decode(self, codes): return super().decode(codes.repeat(8, 1))
 
 
-def test_all_codebooks_are_the_codec_itself(codec):
+def test_all_codebooks_are_the_codec_itself(small_codec):
     codes = random_codes(9)
-    assert np.array_equal(decode_first(codec, codes, 8).samples, codec.decode(codes).samples)
-    assert np.array_equal(codec.decode_first(codes).samples, codec.decode(codes).samples)
-    assert not np.allclose(decode_first(codec, codes, 3).samples, codec.decode(codes).samples)
+    assert np.array_equal(decode_first(small_codec, codes, 8).samples, small_codec.decode(codes).samples)
+    assert np.array_equal(small_codec.decode_first(codes).samples, small_codec.decode(codes).samples)
+    assert not np.allclose(decode_first(small_codec, codes, 3).samples, small_codec.decode(codes).samples)
 
 
 @pytest.mark.parametrize("k", [0, 9, -1, 2.0, None])
-def test_how_many_codebooks_there_are(codec, k):
-    with pytest.raises(CodecError, match="k: must be 1 to 8 codebooks, got"): decode_first(codec, random_codes(3), k)
+def test_how_many_codebooks_there_are(small_codec, k):
+    with pytest.raises(CodecError, match="k: must be 1 to 8 codebooks, got"): decode_first(small_codec, random_codes(3), k)
 
 
 @pytest.mark.parametrize("codes", [torch.zeros(0, 3, dtype=torch.long), torch.zeros(9, 3, dtype=torch.long), torch.full((2, 3), 1024)])
-def test_codes_that_do_not_fit(codec, codes):
-    with pytest.raises(CodecError, match="codes: "): codec.decode_first(codes)
+def test_codes_that_do_not_fit(small_codec, codes):
+    with pytest.raises(CodecError, match="codes: "): small_codec.decode_first(codes)
 
 
-def test_the_lab_still_refuses_codes_with_too_few_codebooks(codec):
-    with pytest.raises(CodecError, match=r"codes: must be \[8, frames\], got shape \[3, 4\]"): codec.decode(random_codes(4, 3))
+def test_the_lab_still_refuses_codes_with_too_few_codebooks(small_codec):
+    with pytest.raises(CodecError, match=r"codes: must be \[8, frames\], got shape \[3, 4\]"): small_codec.decode(random_codes(4, 3))
 
 
 def test_a_codec_that_cannot_decode_fewer_has_a_ladder_of_one_step():
@@ -59,15 +51,15 @@ def test_a_codec_of_one_codebook_has_a_ceiling_and_nothing_to_exchange():
     with pytest.raises(CodecError, match="one has one codebook, so there is nothing to exchange"): exchange(OneBook(), sound(1), sound(1), [0])
 
 
-def test_exchanged_codebooks_are_cropped_not_stretched(codec):
+def test_exchanged_codebooks_are_cropped_not_stretched(small_codec):
     a, b = sound(1.0), sound(1.6, pitch=220)
-    mixed = exchange(codec, a, b, [2, 0, 2])
-    expected = codec.encode(a.audio).clone()
-    expected[[0, 2]] = codec.encode(b.audio)[[0, 2], :25]
-    assert np.array_equal(mixed.audio.samples, codec.decode(expected).samples)
+    mixed = exchange(small_codec, a, b, [2, 0, 2])
+    expected = small_codec.encode(a.audio).clone()
+    expected[[0, 2]] = small_codec.encode(b.audio)[[0, 2], :25]
+    assert np.array_equal(mixed.audio.samples, small_codec.decode(expected).samples)
     assert mixed.books == (0, 2) and mixed.cropped_seconds == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize("books", [[8], [-1], [0.5], ["0"]])
-def test_codebooks_that_are_not_there(codec, books):
-    with pytest.raises(CodecError, match="books: must be 0 to 7, got"): exchange(codec, sound(1), sound(1), books)
+def test_codebooks_that_are_not_there(small_codec, books):
+    with pytest.raises(CodecError, match="books: must be 0 to 7, got"): exchange(small_codec, sound(1), sound(1), books)

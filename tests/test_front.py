@@ -14,16 +14,13 @@ from voicelab.control import Sampling
 from voicelab.engine import ModelInfo
 from voicelab.lab import ModelError, VoiceModel, cached, check_dtype, speakers_of, together
 from voicelab.models.higgs import HiggsParts
-from voicelab.models.tinycodec import TinyCodec, TinyCodecConfig, TinyCodecNet
 from voicelab.speakers import SPEAKERS_SYSTEM, VOICES
 
 @pytest.fixture(scope="module")
-def model(tiny_network, tiny_tokenizer):
-    with torch.random.fork_rng():
-        codec = TinyCodec(TinyCodecNet(TinyCodecConfig(channels=32, vocoder_channels=48, code_dim=8)), "small")
+def model(tiny_network, tiny_tokenizer, small_codec):
     network = copy.deepcopy(tiny_network)                   # its context is made longer, which is not for other tests
     network.config.max_position_embeddings = 8192
-    return VoiceModel(HiggsParts(network, tiny_tokenizer, codec, ModelInfo("random", "", "", "", "", ""), {}))
+    return VoiceModel(HiggsParts(network, tiny_tokenizer, small_codec, ModelInfo("random", "", "", "", "", ""), {}))
 
 
 def person(name, seconds=1.2, said="What is said.", consent="synthetic"): return Reference(voice(seconds), said, consent, name)

@@ -1,12 +1,11 @@
 """The original format of Higgs Audio v2: names, configuration, its numbers, other Higgs models, and memory while loading."""
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from conftest import PARITY, needs
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
@@ -16,10 +15,7 @@ from voicelab.models.original import rename_original
 from voicelab.models.tiny import build_tokenizer, save_checkpoint
 from voicelab.models.tinycodec import TinyCodecConfig, TinyCodecNet
 
-PARITY = Path(os.environ.get("VOICELAB_PARITY") or Path(__file__).parents[1] / "../shared/parity")
-needs_parity = pytest.mark.skipif(
-    not (PARITY / "higgs.safetensors").is_file(),
-    reason=f"no parity vectors: {PARITY}/higgs.safetensors is absent (set VOICELAB_PARITY)")
+needs_parity = needs("higgs.safetensors")
 ROPE = dict(rope_type="llama3", factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
 SIZES = "num_hidden_layers hidden_size intermediate_size num_attention_heads num_key_value_heads head_dim".split()
 

@@ -16,7 +16,6 @@ from voicelab.chatml import render
 from voicelab.codec import STREAM_BOS, STREAM_EOS, decode_batch
 from voicelab.control import STOP_REASONS, Control, Sampling
 from voicelab.engine import EngineError, ModelInfo, PrefixStore
-from voicelab.models.tinycodec import TinyCodec, TinyCodecConfig, TinyCodecNet
 from voicelab.session import Chunk, Plan, Session, run_together
 
 INFO = ModelInfo("random", "higgs-audio-v2", "0", "0" * 64, "tones", "none")
@@ -243,7 +242,10 @@ def test_stop_ends_after_the_column(tiny_network, tiny_tokenizer, chunks):
     session = make(tiny_network, tiny_tokenizer, texts=("One.", "Two.")[:chunks])
     def wish(at, logits):
         endless(at, logits)
-        if at == 20: threading.Thread(target=session.stop).run()
+        if at == 20:
+            button = threading.Thread(target=session.stop)
+            button.start()
+            button.join()
     with saying(tiny_network, wish): pieces = list(session)
     check(session)
     assert session.generation.stop_reason == "interrupted" and session.generation.codes.shape[1] == 21 - 8
@@ -300,17 +302,10 @@ def test_chunks_differ_though_the_text_is_the_same(speak):
 
 # Streams
 
-@pytest.fixture(scope="module")
-def tiny_codec():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return TinyCodec(TinyCodecNet(TinyCodecConfig(channels=32, vocoder_channels=48)), "small")
-
-
 @pytest.mark.parametrize("frames", [(1,), (3,), (13,), (60,), (30, 1, 12)])
-def test_a_stream_joins_to_the_offline_decode(speak, tiny_codec, frames):
-    made, pieces = speak(codec=tiny_codec, frames=frames, texts=("One.", "Two.", "Three.")[:len(frames)])
-    offline = tiny_codec.decode(made.codes).samples
+def test_a_stream_joins_to_the_offline_decode(speak, small_codec, frames):
+    made, pieces = speak(codec=small_codec, frames=frames, texts=("One.", "Two.", "Three.")[:len(frames)])
+    offline = small_codec.decode(made.codes).samples
     assert made.codes.shape[1] == sum(frames) and len(offline) == 960 * sum(frames)
     assert np.abs(joined(pieces) - offline).max() < 1e-4 and np.abs(made.audio.samples - offline).max() < 1e-4
     assert made.trace.rms_dbfs.notna().sum() == sum(frames)

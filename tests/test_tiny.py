@@ -17,16 +17,6 @@ recordings = pytest.mark.skipif(not RECORDINGS.is_dir(), reason=f"no recordings:
 BREAKFAST = "شَرِبْنَا الْقَهْوَةَ فِي الصَّبَاحِ."
 
 
-@pytest.fixture(scope="module")
-def model(): return vl.load("tiny")
-
-
-@pytest.fixture(scope="module")
-def voices(root):
-    words = dict(line.split("\t") for line in (root / "data/voices/transcripts.tsv").read_text(encoding="utf-8").splitlines())
-    return {name: vl.Reference(root / f"data/voices/{name}.wav", transcript=said, consent="synthetic") for name, said in words.items()}
-
-
 @pytest.mark.parametrize("text", ["Yes.", "Room 25 is closed.", "It began on 4 May 1998.", "Dr. Smith met Mr. Jones at 8 a.m.",
                                   "Wait... what?! No, really?", " ".join(["The garden is open today and tomorrow."] * 9)])
 def test_texts_that_training_barely_had_end_by_themselves(model, voices, text):

@@ -26,10 +26,6 @@ TEXT = "Good evening."
 
 
 @pytest.fixture(scope="module")
-def model(): return vl.load("tiny")
-
-
-@pytest.fixture(scope="module")
 def tuner(model):
     "A tuner with one try."
     tuner = Tuner(model, TEXT)
