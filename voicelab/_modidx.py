@@ -168,6 +168,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'voicelab.cli.measure_pair': ('cli.html#measure_pair', 'voicelab/cli.py'),
                               'voicelab.cli.models': ('cli.html#models', 'voicelab/cli.py'),
                               'voicelab.cli.parser': ('cli.html#parser', 'voicelab/cli.py'),
+                              'voicelab.cli.references_of': ('cli.html#references_of', 'voicelab/cli.py'),
+                              'voicelab.cli.repeat_words': ('cli.html#repeat_words', 'voicelab/cli.py'),
                               'voicelab.cli.show_clone': ('cli.html#show_clone', 'voicelab/cli.py'),
                               'voicelab.cli.show_evaluate': ('cli.html#show_evaluate', 'voicelab/cli.py'),
                               'voicelab.cli.show_models': ('cli.html#show_models', 'voicelab/cli.py'),
