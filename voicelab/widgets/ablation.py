@@ -63,7 +63,8 @@ class Ablation(Panel):
     def wanted(self) -> Arms:
         "The ablation that is set: the present one, where nothing has been changed, so that it goes on."
         arms = [arm for arm, tick in self.ticks.items() if tick.value]
-        made = Arms(self.model, self.text.value, self.voice.reference, other=self.others.get(self.other.value), arms=arms, seeds=range(self.seeds.value))
+        made = Arms(self.model, self.text.value, self.voice.reference, other=self.others.get(self.other.value), arms=arms,
+                    seeds=range(self.seeds.value))
         asked = lambda each: (each.texts, each.reference.sha256, each.reference.transcript, each.other and each.other.sha256)
         if self.result is not None and asked(self.result) == asked(made):
             made.trials = [trial for trial in self.result.trials if trial.arm in made.arms and trial.seed in made.seeds]
@@ -90,9 +91,9 @@ class Ablation(Panel):
         if not made.trials: return
         self.table.value = card(arms_html(made))
         self.image.show(arms_picture(made), "; ".join(f"{arm}: similarity {value:.2f}" for arm, value in made.table.similarity.items()))
-        kept, choices = self.heard.value, [(f"{trial.arm.replace('_', ' ')}, seed {trial.seed}", (trial.arm, trial.seed)) for trial in made.trials if trial.generation]
-        self.heard.options = [("–", None), *choices]
-        self.heard.value = kept if kept in [place for _, place in choices] else None
+        kept, spoken = self.heard.value, [(trial.arm, trial.seed) for trial in made.trials if trial.generation]
+        self.heard.options = [("–", None), *((f"{arm.replace('_', ' ')}, seed {seed}", (arm, seed)) for arm, seed in spoken)]
+        self.heard.value = kept if kept in spoken else None
 
     def _hear(self):
         if self.heard.value is None: return self.clip.clear()

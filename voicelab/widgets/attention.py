@@ -193,7 +193,8 @@ class Listening(Panel):
         "The heads, those first that look most at what is shown."
         if self.attention is None: return
         shares = self.attention.heads[self.over.value].sort_values(ascending=False)
-        named = [(f"layer {layer}, head {head}: {share:.0%} of its weight on the {self.over.value}", (layer, head)) for (layer, head), share in shares.items()]
+        named = [(f"layer {layer}, head {head}: {share:.0%} of its weight on the {self.over.value}", (layer, head))
+                 for (layer, head), share in shares.items()]
         self.ready = False
         self.head.options = [*named, ("mean of all heads", (None, None))]
         self.head.value, self.ready = named[0][1], True
@@ -208,5 +209,6 @@ class Listening(Panel):
         if not self.map.place: return
         seconds, place = self.map.place
         recording, token = self.attention.strongest(min(seconds, self.attention.generated.seconds), *self.head.value)
-        looks = f"{self.attention.letters[token]!r}, token {token} of the text" if self.over.value == "text" else f"{recording:.2f} s of the recording"
+        looks = f"{recording:.2f} s of the recording"
+        if self.over.value == "text": looks = f"{self.attention.letters[token]!r}, token {token} of the text"
         self.note.say(f"At {seconds:.2f} s of the sample this head looks most at {looks}.")

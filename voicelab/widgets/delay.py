@@ -47,7 +47,8 @@ COUNTERS = {"eos_probability": "probability of the end", "silent_frames": "silen
 def counters_html(made: Generation, at: int) -> str:
     "The row of the trace at a column, in words."
     row, books = made.trace.iloc[at], made.codes.shape[0]
-    frame = "none yet: the first is complete at column " + str(books) if row.column < books else f"frame {row.frame}" if row.frame >= 0 else "no frame"
+    frame = f"frame {row.frame}" if row.frame >= 0 else "no frame"
+    if row.column < books: frame = f"none yet: the first is complete at column {books}"
     value = lambda name: "–" if row[name] != row[name] else ("yes" if row[name] else "no") if name == "ramp" else f"{row[name]:.3g}"
     rows = "".join(f"<tr><td>{words}</td><td>{value(name)}</td></tr>" for name, words in COUNTERS.items() if name in row)
     entropy = " ".join(f"{row[name]:.1f}" for name in made.trace if name.startswith("entropy_"))
@@ -115,6 +116,7 @@ class DelayPattern(Panel):
     def _hear(self):
         trace = self.generation.trace
         frames = int(trace.frame.iloc[:self.at.value + 1].max()) + 1
-        if not frames: return self.status.say(f"No frame is complete at column {self.at.value}: the first is at column {self.model.codec.n_codebooks}.")
+        if not frames:
+            return self.status.say(f"No frame is complete at column {self.at.value}: the first is at column {self.model.codec.n_codebooks}.")
         self.clip.show(decode_batch(self.model.codec, [self.generation.codes[:, :frames]])[0], f"{frames} frames")
         self.status.say("")

@@ -23,7 +23,8 @@ MAX_CLIPPED_SHARE = 0.001           # of the samples; more is heard as crackling
 
 def check_recording(audio: Audio) -> Audio:
     "The recording, or an AudioError that says what to do."
-    if audio.seconds < MIN_SECONDS: raise AudioError(f"recording: {audio.seconds:.2f} s long, but at least {MIN_SECONDS:g} s are needed; say a sentence")
+    if audio.seconds < MIN_SECONDS:
+        raise AudioError(f"recording: {audio.seconds:.2f} s long, but at least {MIN_SECONDS:g} s are needed; say a sentence")
     if audio.loudest_db < MIN_LOUDEST_DB:
         raise AudioError(f"recording: its loudest 20 ms have {audio.loudest_db:.0f} dBFS, but at least {MIN_LOUDEST_DB:g} are needed; come nearer, "
                          f"or raise the microphone's level")
@@ -31,7 +32,8 @@ def check_recording(audio: Audio) -> Audio:
         raise AudioError(f"recording: {audio.clipped_share:.1%} of it is at full scale, but at most {MAX_CLIPPED_SHARE:.1%} are allowed; go further "
                          f"away, or lower the microphone's level")
     if audio.speech_seconds < MIN_SPEECH_SECONDS:
-        raise AudioError(f"recording: {audio.speech_seconds:.2f} s of it are not silent, but at least {MIN_SPEECH_SECONDS:g} s are needed; say a sentence")
+        raise AudioError(f"recording: {audio.speech_seconds:.2f} s of it are not silent, but at least {MIN_SPEECH_SECONDS:g} s are needed; "
+                         f"say a sentence")
     return audio
 
 # %% ../../nbs/13_widgets_microphone.ipynb #ac2774cf
@@ -146,5 +148,6 @@ class Microphone(Panel):
         if not self.consent.value.strip(): return self.status.say("The recording is good. State the consent of who speaks, then it can be used.")
         try: made = Reference(self.audio, self.transcript.value.strip() or None, self.consent.value.strip(), "microphone")
         except AudioError as error: return self._failed(error)
-        self.status.say(f"Ready: {made.audio.seconds:.1f} s of {made.consent!r}." + ("" if made.transcript else " Without a transcript some prompt forms can't be made."))
+        lacks = "" if made.transcript else " Without a transcript some prompt forms can't be made."
+        self.status.say(f"Ready: {made.audio.seconds:.1f} s of {made.consent!r}.{lacks}")
         self.reference = made

@@ -83,7 +83,7 @@ class Knobs(W.VBox):
         "Keyword options of `clone`."
         settings = self.made_settings()
         sampling = Sampling(round(self.temperature.value, 3), self.top_k.value, round(self.top_p.value, 3),
-                            ras_window=7 if self.ras.value else 0)
+                            ras_window=Sampling.ras_window if self.ras.value else 0)
         return dict(budget=self.rule.value, sampling=sampling, control=Control.from_settings(settings), settings=settings,
                     prompt_form=self.form.value, seed=self.seed.value)
 
@@ -125,8 +125,8 @@ class History(W.VBox):
     "The tries: a table to sort, choose from, compare and save."
     def __init__(self, show: Callable): # called with a `Try` that was chosen
         self.tries, self.show = [], show
-        self.sort = W.Dropdown(options=["number", "seconds", "similarity", "silence_ratio", "rtf", "stop_reason", "temperature"], description="sort by",
-                               style=LABEL)
+        self.sort = W.Dropdown(options=["number", "seconds", "similarity", "silence_ratio", "rtf", "stop_reason", "temperature"],
+                               description="sort by", style=LABEL)
         self.chosen = W.Dropdown(options=[("–", None)], description="try", style=LABEL)
         self.other = W.Dropdown(options=[("–", None)], description="against", style=LABEL)
         self.replay, self.against = W.Button(description="Replay", icon="repeat"), W.Button(description="Compare", icon="columns")
@@ -137,7 +137,7 @@ class History(W.VBox):
                           row(self.folder, self.save), self.status], layout=W.Layout(display="none"))
         self.sort.observe(lambda _: self._draw(), "value")
         self.replay.on_click(lambda _: self.chosen.value is not None and self.show(self.tries[self.chosen.value]))
-        self.against.on_click(lambda _: self._set_against())
+        self.against.on_click(lambda _: self._set_beside())
         self.save.on_click(lambda _: self._save())
 
     def add(self, tried: Try):
@@ -163,7 +163,7 @@ class History(W.VBox):
         table = shown.rename(columns=lambda name: name.replace("_", " ")).to_html(index=False, float_format="{:.2f}".format, na_rep="–", border=0)
         self.table.value = card(f"<div style='overflow-x: auto'>{table}</div>")
 
-    def _set_against(self):
+    def _set_beside(self):
         if self.chosen.value is None or self.other.value is None: return self.status.say("Choose two tries to compare.")
         pair = [self.tries[box.value] for box in (self.chosen, self.other)]
         try: table = compare(*(tried.made.report() for tried in pair))
@@ -206,7 +206,8 @@ def reference_lines(tried: Try) -> list[str]:
         path = f"{safe_name(reference.name, 'reference')}.wav"
         lines = [f"# the recording: save it first, with tuner.voice.reference.audio.save({path!r})"]
     *rest, last = [f"{key}={value!r}" for key, value in words.items()]
-    return [*lines, f"reference = vl.Reference({path!r},", *(f"                         {word}," for word in rest), f"                         {last})"]
+    indent = " " * len("reference = vl.Reference(")
+    return [*lines, f"reference = vl.Reference({path!r},", *(f"{indent}{word}," for word in rest), f"{indent}{last})"]
 
 
 def script(tried: Try, source: str) -> str: # source: what `load` takes
