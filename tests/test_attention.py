@@ -42,7 +42,11 @@ def test_grouped_heads_share_their_keys():
 
 def test_an_error_inside_leaves_no_hook(tiny_network, tiny_tokenizer):
     inputs = forced_inputs(prompt_of(tiny_tokenizer), delay(random_codes(3)))
-    with pytest.raises(Exception): read_attention(tiny_network.model, inputs | {"audio_input_ids": torch.full((1, 2, 8), 9999)}, slice(0, 1))
+    def broken(*_): raise RuntimeError("half way")
+    handle = tiny_network.model.layers[-1].self_attn.o_proj.register_forward_pre_hook(broken)
+    try:
+        with pytest.raises(RuntimeError, match="half way"): read_attention(tiny_network.model, inputs, slice(0, 1))
+    finally: handle.remove()
     assert not any(layer.self_attn._forward_pre_hooks for layer in tiny_network.model.layers)
 
 

@@ -99,7 +99,8 @@ def test_models(voicelab):
     assert done.returncode == 0 and {"tiny", "higgs-v2"} <= {m["name"] for m in json.loads(done.stdout.splitlines()[-1])["models"]}
 
 
-@pytest.mark.parametrize("words", [["--help"], ["clone", "--help"], ["models", "--help"], ["evaluate", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["clone", "--help"], ["models", "--help"], ["evaluate", "--help"],
+                                   ["lab", "--help"], ["studio", "--help"]])
 def test_help(voicelab, words): assert voicelab(*words).returncode == 0
 
 

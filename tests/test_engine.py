@@ -2,6 +2,7 @@
 import copy
 import json
 import math
+import sys
 from itertools import islice
 from types import SimpleNamespace
 
@@ -411,7 +412,8 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_largest_that_does(tiny_ne
         check_memory(tiny_network, 8, 200, 100)
 
 
-def test_free_memory_is_known_here(): assert free_bytes(torch.device("cpu")) > 1e6
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what is free in /proc/meminfo")
+def test_free_memory_is_known_here(): assert 1e6 < free_bytes(torch.device("cpu")) < 1e15
 
 
 # The step on a device

@@ -77,6 +77,7 @@ class RelativeAttention(nn.Module):
 
 # %% ../../nbs/08_models_flow.ipynb #799575c5
 class FeedForward(nn.Module):
+    "Two linear layers with SiLU between, [..., width] in and out."
     def __init__(self, width: int, inner: int):
         super().__init__()
         self.w_1, self.w_2 = nn.Linear(width, inner), nn.Linear(inner, width)
@@ -85,6 +86,7 @@ class FeedForward(nn.Module):
 
 
 class EncoderLayer(nn.Module):
+    "Attention and feed-forward, each behind a norm and around a skip, [batch, codes, width]."
     def __init__(self, config: FlowConfig):
         super().__init__()
         self.self_attn = RelativeAttention(config.width, config.heads)
@@ -196,6 +198,7 @@ class Rate(nn.Module):
 
 # %% ../../nbs/08_models_flow.ipynb #1437c35b
 class TimeEmbedding(nn.Module):
+    "How far the way has gone, as `waves` sinusoids behind two linear layers: [batch] to [batch, width]."
     def __init__(self, waves: int, width: int):
         super().__init__()
         self.waves, self.linear_1, self.linear_2 = waves, nn.Linear(waves, width), nn.Linear(width, width)
@@ -245,7 +248,7 @@ def step_times(steps: int) -> list[float]:
 
 # %% ../../nbs/08_models_flow.ipynb #e385edcf
 class Solver(nn.Module):
-    "The estimator and Euler's method."
+    "Euler's method along the estimator's field, with classifier-free guidance: noise to mel, [batch, mel_bands, frames]."
     def __init__(self, config: FlowConfig):
         super().__init__()
         self.guidance, self.estimator = config.guidance, Estimator(config)

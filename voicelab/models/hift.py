@@ -62,6 +62,7 @@ class NormedConv(nn.Module):
 
 
 class Snake(nn.Module):
+    "x + sin²(ax) / a with an a for each channel: [batch, channels, time] in and out."
     def __init__(self, channels: int):
         super().__init__()
         self.alpha = nn.Parameter(torch.ones(channels))
