@@ -200,7 +200,7 @@ def test_ablation(opened):
 
 
 def test_codec_explorer(opened):
-    page = opened("explorer = vl.widgets.CodecExplorer(model)\nexplorer", "explorer.k.value, explorer.mixture.books")
+    page = opened("explorer = vl.widgets.CodecExplorer(model)\nexplorer", "explorer.k.value, explorer.mixture.codebooks")
     widget = cell(page, 1)
     press(widget, "Decode")
     expect(widget.get_by_text(re.compile("^The codec's ceiling"))).to_be_visible(timeout=2 * SECONDS)

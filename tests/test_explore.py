@@ -57,9 +57,9 @@ def test_exchanged_codebooks_are_cropped_not_stretched(small_codec):
     expected = small_codec.encode(a.audio).clone()
     expected[[0, 2]] = small_codec.encode(b.audio)[[0, 2], :25]
     assert np.array_equal(mixed.audio.samples, small_codec.decode(expected).samples)
-    assert mixed.books == (0, 2) and mixed.cropped_seconds == pytest.approx(0.6)
+    assert mixed.codebooks == (0, 2) and mixed.cropped_seconds == pytest.approx(0.6)
 
 
-@pytest.mark.parametrize("books", [[8], [-1], [0.5], ["0"]])
-def test_codebooks_that_are_not_there(small_codec, books):
-    with pytest.raises(CodecError, match="books: must be 0 to 7, got"): exchange(small_codec, sound(1), sound(1), books)
+@pytest.mark.parametrize("codebooks", [[8], [-1], [0.5], ["0"]])
+def test_codebooks_that_are_not_there(small_codec, codebooks):
+    with pytest.raises(CodecError, match="codebooks: must be 0 to 7, got"): exchange(small_codec, sound(1), sound(1), codebooks)

@@ -90,7 +90,7 @@ class Exchange:
     "A sound with some codebooks of one recording and the rest of another."
     a: Reference
     b: Reference
-    books: tuple[int, ...]      # codebooks taken from `b`, from 0
+    codebooks: tuple[int, ...]  # taken from `b`, from 0
     audio: Audio
     cropped_seconds: float      # left out of the longer recording, at its end
 
@@ -101,21 +101,21 @@ class Exchange:
 def exchange(codec: Codec,
              a: Reference,
              b: Reference,
-             books: list[int], # taken from `b`, the others from `a`; codebook 0 is the first
+             codebooks: list[int], # taken from `b`, the others from `a`; codebook 0 is the first
             ) -> Exchange:
     "Decode a mixture of the codes of two recordings, both cropped to the shorter."
     if codec.n_codebooks < 2: raise CodecError(f"codec: {codec.name} has one codebook, so there is nothing to exchange")
-    wrong = [book for book in books if book not in range(codec.n_codebooks)]
-    if wrong: raise CodecError(f"books: must be 0 to {codec.n_codebooks - 1}, got {wrong[0]!r}")
+    wrong = [codebook for codebook in codebooks if codebook not in range(codec.n_codebooks)]
+    if wrong: raise CodecError(f"codebooks: must be 0 to {codec.n_codebooks - 1}, got {wrong[0]!r}")
     codes_a, codes_b = codec.encode(a.audio), codec.encode(b.audio)
-    frames, books = min(codes_a.shape[1], codes_b.shape[1]), sorted(set(books))
+    frames, codebooks = min(codes_a.shape[1], codes_b.shape[1]), sorted(set(codebooks))
     mixed = codes_a[:, :frames].clone()
-    mixed[books] = codes_b[books, :frames]
+    mixed[codebooks] = codes_b[codebooks, :frames]
     left = (max(codes_a.shape[1], codes_b.shape[1]) - frames) / codec.frame_rate
-    return Exchange(a, b, tuple(books), codec.decode(mixed), left)
+    return Exchange(a, b, tuple(codebooks), codec.decode(mixed), left)
 
 
-def exchange_table(codec: Codec, a: Reference, b: Reference) -> pd.DataFrame: # index: books_of_a
+def exchange_table(codec: Codec, a: Reference, b: Reference) -> pd.DataFrame: # index: codebooks_of_a
     "Similarity to both voices, with the first 0, 1, ... codebooks of `a` and the rest of `b`."
     mixtures = {k: exchange(codec, a, b, range(k, codec.n_codebooks)) for k in range(codec.n_codebooks + 1)}
-    return table_of([(dict(books_of_a=k), mixed.measures) for k, mixed in mixtures.items()]).set_index("books_of_a")
+    return table_of([(dict(codebooks_of_a=k), mixed.measures) for k, mixed in mixtures.items()]).set_index("codebooks_of_a")

@@ -83,5 +83,5 @@ class CodecExplorer(Panel):
         self.mixture = mixed = exchange(self.codec, a, b, [k for k, tick in enumerate(self.ticks) if tick.value])
         found = [f"{measure_words(measure)} to {reference.name}" for measure, reference in zip(mixed.measures.values(), (a, b))]
         self.mix.show(mixed.audio, "; ".join(found))
-        self.status.say(f"{len(mixed.books)} of {self.codec.n_codebooks} codebooks are {b.name}'s; {mixed.cropped_seconds:.2f} s of the longer "
+        self.status.say(f"{len(mixed.codebooks)} of {self.codec.n_codebooks} codebooks are {b.name}'s; {mixed.cropped_seconds:.2f} s of the longer "
                         f"recording are left out.")
