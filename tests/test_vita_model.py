@@ -1,8 +1,6 @@
 """VitaModel end to end with a vocoder that hums: tasks, streams, reasons to stop, loading, and what must be refused."""
 import json
 import math
-import sys
-import types
 import warnings
 
 import numpy as np
@@ -216,8 +214,8 @@ def test_a_mode_without_heads_falls_back_and_says_so():
 def test_budget_counts_the_interleaving(models):
     assert [speech_tokens(frames) for frames in (1, 8, 9, 80)] == [15, 15, 29, 141]
     made = models["qwen2_mtp"].session("clone", text="The garden is open today.", reference=VOICE)
-    assert made.budget.columns >= made.budget.frames * 14 / 8
-    heard = models["qwen2_mtp"].session("asr", audio=QUESTION).budget
+    assert made.plan.chunks[0].budget.columns >= made.plan.chunks[0].budget.frames * 14 / 8
+    heard = models["qwen2_mtp"].session("asr", audio=QUESTION).plan.chunks[0].budget
     assert heard.columns == 30 and "text" in str(heard)
 
 
@@ -286,12 +284,12 @@ def write(folder, kind, **changes):
 
 @pytest.fixture
 def hums(monkeypatch):
-    "A module for the voice that hums, and what was asked of it."
+    "What was asked for a voice, in whose place there is one that hums."
     asked = []
     def load_glm4voice(*folders, device="cpu"):
         asked.append(folders)
         return Hum()
-    monkeypatch.setitem(sys.modules, "voicelab.models.glm4voice", types.SimpleNamespace(load_glm4voice=load_glm4voice))
+    monkeypatch.setattr("voicelab.vita.load_glm4voice", load_glm4voice)
     return asked
 
 

@@ -18,12 +18,14 @@ from .audio import Audio, Reference, to_audio
 from .chatml import FormError, Message
 from .control import Control, ControlError, Sampling, choose_sampling
 from .models.checkpoint import CheckpointError
+from .models.glm4voice import load_glm4voice
 from .models.vita_checkpoint import load_vita_folder
+from .session import Chunk, Plan
 from .settings import Settings, read_settings
-from .text import check_text
+from .text import Piece
 from .vita_engine import VITA_SAMPLING, mode_turns
 from .vita_prompt import QUERY_PLACES, Heard, Persona, VitaPrompt, hear, path_of, render_vita, role_table, vita_messages
-from .vita_session import FRAME_RATE, VOCODER_STEPS, Answer, TokenBudget, VitaSession, check_mistakes, task_budget
+from .vita_session import FRAME_RATE, VOCODER_STEPS, Answer, TokenBudget, VitaSession, check_mistakes, task_budgets
 
 # %% ../nbs/11_vita.ipynb #fefb1975
 def ways() -> pd.DataFrame:
@@ -137,7 +139,7 @@ def as_audio(audio: Audio | Reference | str) -> Audio:
 def session(self: VitaModel,
     task: str, # a key of TASKS
     *,
-    text: str | None = None,
+    text: str | None = None, # to be said, of any length up to 50,000 characters, or what the user writes
     audio: Audio | str | None = None,
     reference: Reference | str | None = None,
     budget: TokenBudget | str | int | None = None, # a rule's name for a text to say, a number of tokens for any task
@@ -160,9 +162,9 @@ def session(self: VitaModel,
     voice = as_reference(reference)
     if decoder_voice and voice is None: raise FormError("decoder_voice: needs a reference, got none")
     audio = None if audio is None else as_audio(audio)
-    prompt = self.prompt(task, text=text, audio=audio, reference=voice, **chat)
-    limit = task_budget(task, text, self.tokenizer, audio.seconds if audio else 0.0, voice, budget, settings)
-    return VitaSession(self.parts, self.voice, prompt, limit, task=task, text=text, reference=voice,
+    limits = task_budgets(task, text, self.tokenizer, audio, voice, budget, settings)
+    chunks = [Chunk(piece, self.prompt(task, text=piece, audio=audio, reference=voice, **chat), limit) for piece, limit in limits]
+    return VitaSession(self.parts, self.voice, chunks, task=task, text=text, reference=voice,
                        sampling=sampling, control=control or Control.from_settings(settings), mode=mode,
                        option_steps=option_steps, mistakes=check_mistakes(chat.get("reproduce", ())),
                        decoder_voice=self.voice.voice(voice.audio) if decoder_voice else None)
@@ -178,6 +180,12 @@ def respond(self: VitaModel, task: str, **options) -> Answer:
 def clone(self: VitaModel, text: str, *, reference: Reference | str | None = None, **options) -> Answer:
     "Say `text`, in the voice of `reference` if there is one, as other models do; the options are those of `session`."
     return self.session("tts" if reference is None else "clone", text=text, reference=reference, **options).run()
+
+
+@patch
+def plan(self: VitaModel, text: str, *, reference: Reference | str | None = None, **options) -> Plan:
+    "How `clone` would say `text`: chunks, their budgets, positions; the options are those of `session`."
+    return self.session("tts" if reference is None else "clone", text=text, reference=reference, **options).plan
 
 
 @patch
@@ -204,15 +212,15 @@ def codec(self: VitaModel):
 
 @patch
 def clone_prompt(self: VitaModel, text: str, reference: Reference | str | None = None, prompt_form: str = "your_voice") -> VitaPrompt:
-    "The prompt that `clone` gives the model."
+    "The prompt that `clone` gives the model for `text`, in one piece."
     return self.prompt("tts" if reference is None else "clone", text=text, reference=reference, prompt_form=prompt_form)
 
 
 @patch
 def budgets(self: VitaModel, text: str, reference: Reference | None = None, rule: str | None = None, settings: Settings | None = None
-           ) -> list[tuple[str, TokenBudget]]:
-    "The text, in one piece, and what it may take: nothing is encoded or rendered."
-    return [(text, task_budget("tts", check_text(text), self.tokenizer, 0.0, reference, rule, settings or read_settings()))]
+           ) -> list[tuple[Piece, TokenBudget]]:
+    "The chunks of a text and what each may take: nothing is encoded or rendered."
+    return task_budgets("tts", text, self.tokenizer, None, reference, rule, settings or read_settings())
 
 # %% ../nbs/11_vita.ipynb #11c35c74
 def load_vita(folder: Path,
@@ -222,7 +230,6 @@ def load_vita(folder: Path,
               device: str = "cpu",
              ) -> VitaModel:
     "A VITA-Audio checkpoint with the voice of GLM-4-Voice; a CheckpointError names whatever does not fit."
-    from voicelab.models.glm4voice import load_glm4voice
     parts = load_vita_folder(folder, dtype, device, am_mvn)
     voice = load_glm4voice(*(voice_folders or (folder / "codec",)), device=device)
     if voice.codebook_size < parts.tokens.n_codes:
