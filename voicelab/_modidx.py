@@ -1004,6 +1004,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'voicelab.vita.VitaModel.stream': ('vita.html#vitamodel.stream', 'voicelab/vita.py'),
                                'voicelab.vita.as_audio': ('vita.html#as_audio', 'voicelab/vita.py'),
                                'voicelab.vita.as_reference': ('vita.html#as_reference', 'voicelab/vita.py'),
+                               'voicelab.vita.check_one': ('vita.html#check_one', 'voicelab/vita.py'),
                                'voicelab.vita.check_steps': ('vita.html#check_steps', 'voicelab/vita.py'),
                                'voicelab.vita.load_vita': ('vita.html#load_vita', 'voicelab/vita.py'),
                                'voicelab.vita.swapped': ('vita.html#swapped', 'voicelab/vita.py'),

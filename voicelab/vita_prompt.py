@@ -290,9 +290,10 @@ def render_vita(messages: list[Message],
         feeds.append(feed)
     used = {name for piece in pieces if piece.kind != "text" for name in re.findall(r"<\|[^|<>]+\|>", piece.text)}
     single, owners = tokenise_pieces(pieces, tokenizer, tuple(used))
+    if (slots := single.count(tokens.slot)) != (given := feeds.count("features")):
+        raise FormError(f"audio: {given} recordings for {slots} slots; each {SLOT} must be that of a recording")
     ids, spread, places = _expand(single, owners, pieces, tokens)
     heard = [piece.audio for piece in pieces if piece.kind == "audio"]
-    if len(heard) != len(places): raise FormError(f"audio: {len(heard)} recordings for {len(places)} places")
     mask = torch.zeros(len(ids), dtype=torch.bool)
     for first, count in places: mask[first:first + count] = True
     columns = ids[mask & (ids >= tokens.first_code) & (ids <= tokens.last_code)] - tokens.first_code
