@@ -24,7 +24,7 @@ from .models.vita_checkpoint import load_vita_folder
 from .session import Chunk, Plan
 from .settings import Settings, read_settings
 from .text import Piece
-from .vita_engine import VITA_SAMPLING, mode_turns
+from .vita_engine import VITA_SAMPLING, check_penalty, mode_turns
 from .vita_prompt import QUERY_PLACES, Heard, Persona, VitaPrompt, hear, path_of, render_vita, role_table, vita_messages
 from .vita_session import FRAME_RATE, VOCODER_STEPS, Answer, TokenBudget, VitaSession, check_mistakes, task_budgets
 
@@ -157,6 +157,7 @@ def session(self: VitaModel,
     control: Control | None = None, # None: the settings'
     mode: str | tuple[int, ...] = "vanilla", # of MODES, or turns
     option_steps: int | tuple[int, ...] = VOCODER_STEPS,
+    repetition_penalty: float | None = None, # of all that was read or said, 1 for none; None: as the checkpoint says
     settings: Settings | None = None, # None: `read_settings()`
     decoder_voice: bool = False, # an experiment: tell the vocoder of the reference, too, which VITA-Audio never does
     **chat, # prompt_form, persona, history and reproduce, as for `prompt`
@@ -166,6 +167,7 @@ def session(self: VitaModel,
     if not isinstance(control, Control | None): raise ControlError(f"control: must be a Control, got {control!r}")
     mode_turns(mode)
     check_steps(option_steps)
+    if repetition_penalty is None: repetition_penalty = self.parts.repetition_penalty
     if sampling is None: sampling = AUTHORS_SAMPLING.get(task, "greedy")
     sampling = choose_sampling(sampling, settings, seed)
     voice = as_reference(reference)
@@ -175,7 +177,8 @@ def session(self: VitaModel,
     chunks = [Chunk(piece, self.prompt(task, text=piece, audio=audio, reference=voice, **chat), limit) for piece, limit in limits]
     return VitaSession(self.parts, self.voice, chunks, task=task, text=text, reference=voice,
                        sampling=sampling, control=control or Control.from_settings(settings), mode=mode,
-                       option_steps=option_steps, mistakes=check_mistakes(chat.get("reproduce", ())),
+                       option_steps=option_steps, repetition_penalty=check_penalty(repetition_penalty),
+                       mistakes=check_mistakes(chat.get("reproduce", ())),
                        decoder_voice=self.voice.voice(voice.audio) if decoder_voice else None)
 
 

@@ -156,6 +156,7 @@ class Answer(Generation):
     mode: str | tuple = "vanilla"
     option_steps: int | tuple = VOCODER_STEPS
     mistakes: frozenset = frozenset()   # reproduced on request
+    repetition_penalty: float = 1.0
     experiment: str = ""                # what the vocoder was told of a voice, if anything
 
     @property
@@ -198,6 +199,7 @@ class VitaSession:
         control: Control,
         mode: str | tuple[int, ...] = "vanilla",
         option_steps: int | tuple[int, ...] = VOCODER_STEPS, # Euler steps; several: of the blocks of a stream
+        repetition_penalty: float = 1.0,
         mistakes: frozenset[str] = frozenset(),
         decoder_voice=None, # DecoderVoice of `voice`: an experiment
     ):
@@ -205,6 +207,7 @@ class VitaSession:
         self.reference, self.sampling, self.control, self.mistakes = reference, sampling, control, mistakes
         self.plan = Plan.make(chunks, parts.network.config.qwen.max_position_embeddings, turns=0)
         self.mode, self.option_steps = usable_mode(mode, parts.network.config.heads), option_steps
+        self.repetition_penalty = repetition_penalty
         self.trace, self.words, self.frames = [], [], 0         # words: ids of each chunk; frames: all so far
         self.timings = dict(prefill=0.0, decode=0.0, codec=0.0, first_audio=math.nan)
         self.generation, self.stopped, self.begun, self.away = None, False, None, 0.0
@@ -284,7 +287,7 @@ def _tokens(self: VitaSession) -> Iterator[Token]:
     budget = self.chunk.budget
     steps = decode_tokens(self.parts.network, self.chunk.prompt, self.parts.tokens, mode=self.mode, most_tokens=budget.columns,
                           most_frames=budget.frames, sampling=self.sampling, mask_unused="unused_ids" not in self.mistakes,
-                          generator=self.generator)
+                          generator=self.generator, repetition_penalty=self.repetition_penalty)
     part = "prefill"
     while True:
         begun = time.perf_counter()
@@ -349,7 +352,7 @@ def _close(self: VitaSession, pieces: list[Audio] | None): # None: decode each c
     self.generation = Answer(self.text if self.task in SAYING else self.text_so_far, audio, codes, self.reference, first.prompt, first.budget,
                              self.sampling, self.control, reason, trace, self.timings, self.parts.info, self.chunks, task=self.task,
                              written=self.text_so_far, mode=self.mode, option_steps=self.option_steps, mistakes=self.mistakes,
-                             experiment=self.told["voice"].note if self.told else "")
+                             repetition_penalty=self.repetition_penalty, experiment=self.told["voice"].note if self.told else "")
 
 
 @patch
