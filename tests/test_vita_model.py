@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from conftest import joined, untouched
 
@@ -17,6 +18,7 @@ from voicelab.control import Control, ControlError
 from voicelab.engine import EngineError
 from voicelab.models.checkpoint import CheckpointError
 from voicelab.models.vita_checkpoint import VITA_LICENSE, save_vita, tiny_settings, tiny_vita
+from voicelab.settings import SettingsError
 from voicelab.vita import VitaModel, ways
 from voicelab.vita_prompt import DISCRETE, PERSONAS, Heard, Persona, render_vita, vita_messages
 from voicelab.vita_session import MISTAKES, speech_tokens
@@ -95,6 +97,14 @@ def test_left_in_the_middle_keeps_what_there_is(model):
 def test_timeout_and_budget(models, control, reason):
     made = models["qwen2_mtp"].clone("Hello.", reference=VOICE, seed=5, control=control, budget=20)
     assert made.stop_reason == reason and len(made.trace) <= 20
+
+
+def test_what_the_user_says_is_heard_to_its_end(models, tmp_path):
+    soundfile.write(tmp_path / "long.wav", np.tile(NOISE, 7), 16_000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [n for _, n in models["qwen2_mtp"].prompt("asr", audio=str(tmp_path / "long.wav")).places] == [438]
+        assert models["qwen2_mtp_sensevoice"].counts(tmp_path / "long.wav").places.tolist() == [438, 583 + 4]
 
 
 def test_silence_ends_an_answer_and_a_stream():
@@ -237,6 +247,9 @@ def test_budget_counts_the_interleaving(models):
     (lambda m: m.respond("asr", audio=QUESTION, budget="fixed"), BudgetError, "budget"),
     (lambda m: m.respond("tts", text="Hi.", control=3), ControlError, "control"),
     (lambda m: m.respond("tts", text="Hi.", sampling="wild"), ControlError, "sampling"),
+    (lambda m: m.respond("tts", text="Hi.", settings=3), SettingsError, "settings: must be Settings, got 3"),
+    (lambda m: m.respond("asr", audio=Audio(np.zeros(8000 * 700, np.float32), 8000)), FormError,
+     "input audio: 700 s take 8750 places, at 12.5 a second; the context has 8192"),
     (lambda m: m.clone("Hi.", reference=VOICE, prompt_form="system_ref"), FormError, "your_voice, speaker_metadata"),
     (lambda m: m.clone("Hi.", reference=VOICE, persona="luke"), FormError, "persona: can't stand beside a reference"),
     (lambda m: m.respond("text", text="Hi.", persona="nobody"), FormError, "persona: must be a Persona"),

@@ -1,4 +1,6 @@
 """One slot for each recording of a VITA-Audio chat, and the experiment of telling the vocoder of a voice."""
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from voicelab.audio import Audio, Reference
 from voicelab.chatml import AudioContent, FormError, Message
 from voicelab.models.glm4voice import EXPERIMENT, tiny_glm4voice
 from voicelab.models.vita_checkpoint import tiny_vita
+from voicelab.runs import result_row
 from voicelab.vita import VitaModel
 from voicelab.vita_prompt import FAMILIES, SLOT, Fixed, Heard, render_vita
 from voicelab.vita_session import NOT_USED
@@ -62,11 +65,13 @@ def test_a_slot_that_is_written_is_text(model):
 def test_recordings_of_the_history_have_places_of_their_own(model):
     history = [Message("user", AudioContent(QUESTION)), Message("assistant", ["Yes.", AudioContent(codes=torch.tensor([[7, 8, 9]]))])]
     prompt = model.prompt("speech_to_speech", audio=QUESTION, reference=VOICE, history=history)
-    each = [len(part.features) + 4 if getattr(part, "features", None) is not None else part.codes.shape[1] for part in prompt.heard]
+    each = [len(part.features) + 4 if part.features is not None else part.codes.shape[1] for part in prompt.heard]
     assert [count for _, count in prompt.places] == each and each[1] == each[3] and each[2] == 3 and len(each) == 4
     assert prompt.segments[prompt.segments.kind == "audio"].feeds.str.split(" →").str[0].tolist() == [
         "reference", "earlier audio", "audio", "input audio"]
     assert prompt.segments.tokens.sum() == len(prompt.ids)
+    made = model.respond("speech_to_speech", audio=QUESTION, reference=VOICE, history=history, **QUICK)
+    assert made.voice_from["input"].tolist() == ["reference", "earlier audio", "audio", "input audio", "what the model said"]
 
 
 def test_features_where_codes_are_given(models):
@@ -114,3 +119,11 @@ def test_the_question_is_no_voice(model):
     with pytest.raises(FormError, match="decoder_voice: needs a reference, got none"):
         model.respond("speech_to_speech", audio=QUESTION, decoder_voice=True)
     with pytest.raises(FormError, match="decoder_voice: needs a reference, got none"): model.stream("Hi.", decoder_voice=True)
+
+
+def test_a_run_records_all_that_was_set(model):
+    told = model.clone("Hello there.", reference=VOICE, decoder_voice=True, mode=(1, 4), repetition_penalty=1.1, reproduce="unused_ids", **QUICK)
+    row = result_row(told)["settings"]
+    assert {"budget", "sampling", "control"} < row.keys() and json.loads(json.dumps(row)) == row
+    assert {name: row[name] for name in ("task", "mode", "option_steps", "mistakes", "repetition_penalty", "experiment")} == dict(
+        task="clone", mode=[1, 4], option_steps=2, mistakes=["unused_ids"], repetition_penalty=1.1, experiment=EXPERIMENT)

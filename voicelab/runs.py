@@ -83,7 +83,7 @@ def result_row(generation: Generation) -> dict:
     chunks = [dict(text=chunk.text, stop_reason=chunk.stop_reason,
                    frames=0 if chunk.codes is None else chunk.codes.shape[1]) for chunk in g.chunks]
     return {"prompt_form": g.prompt.form,
-            "settings": plain(dict(budget=g.budget, sampling=g.sampling, control=g.control)), "seed": g.sampling.seed,
+            "settings": plain(g.settings), "seed": g.sampling.seed,
             "stop_reason": g.stop_reason, "seconds": g.audio.seconds, "frames": g.codes.shape[1],
             "rtf": plain(g.timings["rtf"]), "chunks": chunks, "measures": measures(g),
             "hashes": {"generated": None, "reference": None, "voice": voice, "model": g.model.sha256},

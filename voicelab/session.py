@@ -109,6 +109,11 @@ class Generation:
     chunks: list[Chunk] = field(default_factory=list)
 
     @property
+    def settings(self) -> dict:
+        "What was set for it, for the record."
+        return dict(budget=self.budget, sampling=self.sampling, control=self.control)
+
+    @property
     def allowed(self) -> str:
         "The budget in words; of several chunks, what they were allowed together."
         if len(self.chunks) < 2: return str(self.budget)

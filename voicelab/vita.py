@@ -8,6 +8,7 @@ __all__ = ['AUTHORS_SAMPLING', 'ways', 'VitaModel', 'swapped', 'check_one', 'as_
 
 # %% ../nbs/11_vita.ipynb #e225f4b7
 import hashlib
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +16,14 @@ import pandas as pd
 import torch
 from fastcore.basics import patch
 
-from .audio import Audio, Reference, to_audio
+from .audio import Audio, Reference, load_audio, to_audio
 from .chatml import AudioContent, FormError, Message
 from .control import Control, ControlError, Sampling, choose_sampling
 from .models.checkpoint import CheckpointError
 from .models.glm4voice import load_glm4voice
 from .models.vita_checkpoint import load_vita_folder
 from .session import Chunk, Plan
-from .settings import Settings, read_settings
+from .settings import Settings, SettingsError, read_settings
 from .text import Piece
 from .vita_engine import VITA_SAMPLING, check_penalty, mode_turns
 from .vita_prompt import QUERY_PLACES, Heard, Persona, VitaPrompt, hear, path_of, render_vita, role_table, vita_messages
@@ -63,16 +64,19 @@ class VitaModel:
         return role_table(self.family.tokenizer_type)
 
     def hear(self, audio: Audio | Reference, name: str, role: str) -> Heard:
-        "A recording as codes or features, whichever its role takes; made once."
-        sound = audio.audio if isinstance(audio, Reference) else audio
-        key = hashlib.sha256(sound.samples.tobytes()).hexdigest(), sound.rate, path_of(self.family.tokenizer_type, role)[0]
+        "A recording as codes or features, whichever its role takes; made once, and not at all where it is longer than the context."
+        sound, path = audio.audio if isinstance(audio, Reference) else audio, path_of(self.family.tokenizer_type, role)[0]
+        rate, most = FRAME_RATE if path == "codes" else self.parts.frontend.frame_rate, self.network.config.qwen.max_position_embeddings
+        if (needed := math.ceil(sound.seconds * rate)) > most:
+            raise FormError(f"{name}: {sound.seconds:.0f} s take {needed} places, at {rate:.4g} a second; the context has {most}")
+        key = hashlib.sha256(sound.samples.tobytes()).hexdigest(), sound.rate, path
         if key not in self._heard: self._heard[key] = hear(sound, name, role, self.family, self.voice.encode, self.parts.frontend)
         known = self._heard[key]
         return Heard(known.audio, known.codes, features=known.features, name=name)
 
     def counts(self, audio: Audio | Reference | str) -> pd.DataFrame:
         "Places that a recording takes as codes and as features, counted on the recording itself."
-        sound = audio.audio if isinstance(audio, Reference) else to_audio(audio)[0]
+        sound = as_audio(audio)
         rows = [("codes", "Boost, Balance", FRAME_RATE, self.voice.encode(sound).shape[1])]
         if self.parts.frontend:
             rows.append(("features", "Plus", self.parts.frontend.frame_rate, len(self.parts.frontend(sound)) + QUERY_PLACES))
@@ -137,9 +141,10 @@ def as_reference(reference: Reference | str | None) -> Reference | None:
 
 
 def as_audio(audio: Audio | Reference | str) -> Audio:
-    "What the user says, of a file if need be; an error where it is too short to be heard."
+    "What the user says, of a file if need be, all of it; an error where it is too short to be heard."
     check_one("audio", audio)
-    sound = audio.audio if isinstance(audio, Reference) else to_audio(audio)[0]
+    if isinstance(audio, str | Path): sound = load_audio(audio, limit_seconds=None)
+    else: sound = audio.audio if isinstance(audio, Reference) else to_audio(audio)[0]
     if sound.seconds < 0.1: raise FormError(f"audio: needs at least 0.1 s, got {sound.seconds:.3f} s")
     return sound
 
@@ -163,6 +168,7 @@ def session(self: VitaModel,
     **chat, # prompt_form, persona, history and reproduce, as for `prompt`
 ) -> VitaSession:
     "Prepare an answer up to the first token."
+    if not isinstance(settings, Settings | None): raise SettingsError(f"settings: must be Settings, got {settings!r}")
     settings = settings or read_settings()
     if not isinstance(control, Control | None): raise ControlError(f"control: must be a Control, got {control!r}")
     mode_turns(mode)

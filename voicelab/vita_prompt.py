@@ -249,7 +249,8 @@ def chat_parts(messages: list[Message]) -> Iterator[Piece]:
     for message in messages:
         yield Piece(message.role, "control", f"<|im_start|>{message.role}\n")
         for part in message.parts:
-            if isinstance(part, AudioContent): yield Piece(message.role, "audio", SLOT, part)
+            if isinstance(part, Heard): yield Piece(message.role, "audio", SLOT, part)
+            elif isinstance(part, AudioContent): yield Piece(message.role, "audio", SLOT, Heard(part.audio, part.codes, seconds=part.seconds))
             elif isinstance(part, Fixed): yield Piece(message.role, "control", str(part))
             elif isinstance(part, str): yield Piece(message.role, "text", part)
             else: raise FormError(f"content: VITA-Audio's chat has text and recordings, got {type(part).__name__}")
@@ -261,7 +262,7 @@ def _written(piece: Piece, family: Family, n_codes: int) -> tuple[str, str]:
     "Text of a recording's piece, and what it feeds."
     path, _ = path_of(family.tokenizer_type, piece.role)
     if path == "features":
-        if getattr(piece.audio, "features", None) is None:
+        if piece.audio.features is None:
             raise FormError(f"audio: {family.title} takes features in a {piece.role} message, and this recording has none")
         return SLOT, "features"
     codes = check_codes(piece.audio.needed_codes(), 1, n_codes)[0]
@@ -299,7 +300,7 @@ def render_vita(messages: list[Message],
     columns = ids[mask & (ids >= tokens.first_code) & (ids <= tokens.last_code)] - tokens.first_code
     counts = Counter(spread)
     rows = [(p.role, p.kind, p.text if feed != "codes" else SLOT, counts[n], p.audio.seconds if p.audio else float("nan"),
-             f"{p.audio.name if isinstance(p.audio, Heard) else 'audio'} → {_FEEDS[feed]}" if p.audio else _FEEDS[feed])
+             f"{p.audio.name} → {_FEEDS[feed]}" if p.audio else _FEEDS[feed])
             for n, (p, feed) in enumerate(zip(pieces, feeds)) if p.text]
     table = pd.DataFrame(rows, columns=["role", "kind", "text", "tokens", "seconds", "feeds"])
     return VitaPrompt("".join(piece.text for piece in pieces), ids, columns[None], mask, table, form,

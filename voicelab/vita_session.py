@@ -160,6 +160,11 @@ class Answer(Generation):
     experiment: str = ""                # what the vocoder was told of a voice, if anything
 
     @property
+    def settings(self) -> dict:
+        return super().settings | dict(task=self.task, mode=self.mode, option_steps=self.option_steps, mistakes=sorted(self.mistakes),
+                                       repetition_penalty=self.repetition_penalty, experiment=self.experiment)
+
+    @property
     def segments(self) -> pd.DataFrame: return self.prompt.segments
 
     @property
