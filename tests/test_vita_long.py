@@ -132,6 +132,29 @@ def test_ctrl_c_in_a_later_chunk_keeps_what_there_is(model, live):
     assert 0 < made.chunks[1].codes.shape[1] <= 20 and int((made.trace.chunk == 1).sum()) == 20
 
 
+def test_ctrl_c_while_the_sound_is_made_keeps_all_that_was_said(model, monkeypatch):
+    want, decode, calls = model.clone(STORY, **QUICK), model.voice.decode, []
+    def interrupted(*args, **options):
+        calls.append(args)
+        if len(calls) == 2: raise KeyboardInterrupt
+        return decode(*args, **options)
+    monkeypatch.setattr(model.voice, "decode", interrupted)
+    made = model.clone(STORY, **QUICK)
+    assert torch.equal(made.codes, want.codes) and np.array_equal(made.audio.samples, want.audio.samples) and made.stop_reason == want.stop_reason
+
+
+def test_steps_grow_in_the_first_chunk_alone(model, monkeypatch):
+    session, asked = model.voice.session, []
+    def noted(steps=10, *args, **options):
+        asked.append(steps)
+        return session(1, *args, **options)
+    monkeypatch.setattr(model.voice, "session", noted)
+    list(model.stream(STORY, **QUICK | dict(option_steps=(1, 2, 3))))
+    assert asked == [(1, 2, 3), 3]
+    model.clone(STORY, **QUICK | dict(option_steps=(1, 2, 3)))
+    assert asked[2:] == [3, 3]
+
+
 def test_stopping_a_stream_in_its_first_chunk(model):
     live = model.stream(STORY, **QUICK)
     for _ in live: live.stop()

@@ -1111,6 +1111,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'voicelab/vita_session.py'),
                                        'voicelab.vita_session.VitaSession.elapsed': ( 'vita_session.html#vitasession.elapsed',
                                                                                       'voicelab/vita_session.py'),
+                                       'voicelab.vita_session.VitaSession.last_steps': ( 'vita_session.html#vitasession.last_steps',
+                                                                                         'voicelab/vita_session.py'),
                                        'voicelab.vita_session.VitaSession.run': ( 'vita_session.html#vitasession.run',
                                                                                   'voicelab/vita_session.py'),
                                        'voicelab.vita_session.VitaSession.stop': ( 'vita_session.html#vitasession.stop',

@@ -203,7 +203,7 @@ class VitaSession:
         sampling: Sampling, # with a seed
         control: Control,
         mode: str | tuple[int, ...] = "vanilla",
-        option_steps: int | tuple[int, ...] = VOCODER_STEPS, # Euler steps; several: of the blocks of a stream
+        option_steps: int | tuple[int, ...] = VOCODER_STEPS, # Euler steps; several: of the first blocks of a stream
         repetition_penalty: float = 1.0,
         mistakes: frozenset[str] = frozenset(),
         decoder_voice=None, # DecoderVoice of `voice`: an experiment
@@ -229,9 +229,16 @@ class VitaSession:
         written = [self.parts.tokenizer.decode(ids, skip_special_tokens=True).rstrip("\ufffd").strip() for ids in self.words]
         return " ".join(filter(None, written))
 
+    @property
+    def last_steps(self) -> int:
+        "Euler steps where nobody waits: of a sound made at once, and of later chunks, while the earlier are played."
+        return self.option_steps if isinstance(self.option_steps, int) else self.option_steps[-1]
+
     def run(self) -> Answer:
         "Make all of it; Ctrl-C keeps what there is."
-        for _ in self._speak(live=False): pass
+        try:
+            for _ in self._speak(live=False): pass
+        except KeyboardInterrupt: self._close(None)                     # it came while the sound was made
         return self.generation
 
     def __iter__(self) -> Iterator[Audio]:
@@ -282,7 +289,7 @@ def _stream(self: VitaSession, live: bool):
     if not TASKS[self.task].speaks: return None
     if live and self.mistakes & {"peak_normalise", "lose_tail"}:
         return PublishedStream(self.voice, "peak_normalise" in self.mistakes, "lose_tail" in self.mistakes, self.noise)
-    if live: return self.voice.session(steps=self.option_steps, generator=self.noise, **self.told)
+    if live: return self.voice.session(steps=self.last_steps if self.number else self.option_steps, generator=self.noise, **self.told)
     if self.chunk.budget.frames < self.control.silence_frames: return None
     return self.voice.session(steps=1, generator=torch.Generator().manual_seed(self.sampling.seed))
 
@@ -344,7 +351,8 @@ def _ended(self: VitaSession, token: Token) -> bool:
 def _close(self: VitaSession, pieces: list[Audio] | None): # None: decode each chunk at once
     "Make the `Answer` of what there is."
     made, first = [chunk for chunk in self.chunks if chunk.codes is not None], self.chunks[0]
-    if pieces is None: pieces = [self._offline(chunk) for chunk in made] if TASKS[self.task].speaks else []
+    noise = torch.Generator().manual_seed(self.sampling.seed)
+    if pieces is None: pieces = [self._offline(chunk, noise) for chunk in made] if TASKS[self.task].speaks else []
     audio = Audio.join(pieces) if pieces else Audio(np.zeros(0, np.float32), self.voice.sample_rate)
     reasons = [chunk.stop_reason for chunk in made] + ["interrupted"] * (len(made) < len(self.chunks))
     total = self.elapsed()
@@ -361,12 +369,11 @@ def _close(self: VitaSession, pieces: list[Audio] | None): # None: decode each c
 
 
 @patch
-def _offline(self: VitaSession, chunk: Chunk) -> Audio:
+def _offline(self: VitaSession, chunk: Chunk, noise: torch.Generator) -> Audio:
     "The sound of a chunk, decoded at once."
-    steps = self.option_steps if isinstance(self.option_steps, int) else self.option_steps[-1]
     codes = torch.cat([chunk.prompt.audio_columns, chunk.codes], 1) if "speak_prompt" in self.mistakes else chunk.codes
     if not codes.shape[1]: return Audio(np.zeros(0, np.float32), self.voice.sample_rate)
     begun = time.perf_counter()
     if "global_seed" in self.mistakes: torch.manual_seed(42)
-    try: return self.voice.decode(codes, steps=steps, generator=self.noise, **self.told)
+    try: return self.voice.decode(codes, steps=self.last_steps, generator=noise, **self.told)
     finally: self.timings["codec"] += time.perf_counter() - begun
