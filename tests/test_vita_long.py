@@ -1,4 +1,5 @@
 """Long texts of VITA-Audio: chunks at sentences, one sound, one trace, one stop reason, and what a stop leaves."""
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,6 +12,7 @@ from voicelab.control import Control
 from voicelab.engine import EngineError
 from voicelab.models.glm4voice import tiny_glm4voice
 from voicelab.models.vita_checkpoint import tiny_vita
+from voicelab.settings import AudioGenerationConfig, Settings
 from voicelab.text import TextError
 from voicelab.vita import VitaModel
 from voicelab.vita_prompt import FAMILIES, safe
@@ -20,7 +22,8 @@ NOISE = np.random.default_rng(0).standard_normal(48_000).astype(np.float32) * 0.
 VOICE = Reference(Audio(NOISE, 16_000), consent="synthetic")
 STORY = " ".join(f"This is sentence number {number}, and it takes a few seconds to say." for number in ("one", "two", "three", "four"))
 QUIET = Control(silence_frames=100_000)                                       # nobody listens on the way
-QUICK = dict(reference=VOICE, seed=1, option_steps=1, control=QUIET)
+SHORT = Settings(audio_generation=AudioGenerationConfig(reference_margin=1.0))         # room for what is expected, no more
+QUICK = dict(reference=VOICE, seed=1, option_steps=1, control=QUIET, settings=SHORT)
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +175,12 @@ def test_the_plan_is_known_before_anything_is_said(model, monkeypatch):
     assert table["columns"].tolist() == [made.columns for _, made in budgets] and (table.turns == 0).all()
     assert (table.positions + table["columns"] + table.room_left == 8192).all() and "2 chunks" in repr(plan)
     assert all(made.frame_rate == FRAME_RATE and made.columns >= made.frames * 14 / 8 for _, made in budgets)
+
+
+def test_the_longest_text_is_planned_soon(model):
+    begun = time.process_time()
+    assert len(model.plan(STORY[:69] * 724, reference=VOICE).chunks) > 200
+    assert time.process_time() - begun < 15                         # asking the tokenizer for its 16,384 codes each time took a minute
 
 
 @pytest.mark.parametrize("text, least", [

@@ -164,9 +164,10 @@ def _run_ids(run: list[tuple[int, str]], tokenizer) -> Iterator[tuple[int, int]]
 def tokenise_pieces(pieces: list[Piece],
                     tokenizer,
                     special_tokens: tuple[str, ...] = SPECIAL_TOKENS, # that control pieces may hold
+                   names: dict[str, int] | None = None, # of all added tokens; None: the tokenizer is asked, which takes its time
                    ) -> tuple[list[int], list[int]]:
     "Ids with one id a slot, and for each id the index of its piece."
-    names, found = tokenizer.get_added_vocab(), []
+    names, found = tokenizer.get_added_vocab() if names is None else names, []
     for is_control, run in groupby(_atoms(pieces, special_tokens), lambda atom: atom[2]):
         if not is_control: found += _run_ids([atom[:2] for atom in run], tokenizer); continue
         for owner, name, _ in run:

@@ -102,7 +102,8 @@ class VitaModel:
             messages = [Message("system", ""), *messages[1:]]
         names = {id(sound): "input audio"}
         messages = [Message(turn.role, [self._heard_in(turn, part, names) for part in turn.parts]) for turn in messages]
-        made = render_vita(messages, self.tokenizer, self.family, form=prompt_form if voice else "no_reference")
+        made = render_vita(messages, self.tokenizer, self.family, form=prompt_form if voice else "no_reference",
+                           tokens=self.parts.tokens)
         return swapped(made, self.parts.tokens) if "swap_audios" in mistakes else made
 
     def _heard_in(self, turn: Message, part, names: dict):
