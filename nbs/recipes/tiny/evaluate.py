@@ -3,7 +3,7 @@
     python evaluate.py                                  # all parts, for the model that ships
     python evaluate.py FOLDER --parts main --voices 40 --first-seed 80000000
     python evaluate.py --card ../../../voicelab/checkpoints/tiny/README.md      # put the tables into the card
-    python evaluate.py --parts recordings --recordings FOLDER                   # WAVs with a TXT transcript beside each
+    python evaluate.py --parts recordings --recordings FOLDER --sounds OUT      # WAVs with a TXT transcript beside each; to hear, too
 
 Voices are drawn from the recipe's voice space with seeds that no training step uses; the model speaks through the same
 `clone` that users call, with the lab's defaults. Figures are means with 95 % bootstrap intervals over voices.
@@ -309,6 +309,9 @@ def part_recordings(bench: Bench, args) -> dict:
         made = [bench.model.clone("The garden is open today, bring two cups of coffee.", reference=reference, seed=seed,
                                   prompt_form=form).audio for seed in range(5)]
         table[f"{name}: clone (five seeds, {form})"] = mean_interval([score(audio) for audio in made])
+        if args.sounds:
+            for kind, audio in (("codec", bench.through_codec(reference.audio)), ("clone", made[0])):
+                audio.save(Path(args.sounds) / f"{name}_{kind}.wav", {"ICMT": f"AI-generated (synthetic) speech: {kind} of the tiny model, after {name}"})
     return table
 
 
@@ -337,6 +340,7 @@ def main():
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--words", type=int, nargs=2, default=(2, 12), metavar=("FEWEST", "MOST"))
     parser.add_argument("--recordings", help="folder of WAV files with a TXT transcript beside each")
+    parser.add_argument("--sounds", help="folder for what the part recordings makes")
     parser.add_argument("--out", help="write the figures as JSON")
     parser.add_argument("--card", help="model card to put the tables into")
     args = parser.parse_args()
