@@ -264,10 +264,10 @@ def plot(self: Ablation,
     if measure not in MEASURES: raise AblationError(f"measure: must be one of {', '.join(MEASURES)}, got {measure!r}")
     table, ax = self.table, ax or plt.subplots(figsize=(6, 3))[1]
     spread = np.nan_to_num([table[measure] - table[f"{measure}_low"], table[f"{measure}_high"] - table[measure]]).clip(min=0)
-    ax.errorbar(table[measure], range(len(table)), xerr=spread, fmt="o", capsize=3, color="#1f5f8b")
+    ax.errorbar(table[measure], range(len(table)), xerr=spread, fmt="o", capsize=3, color="#2f86c1")
     marks = {name: m.value for name, m in self.anchors.items() if m.name == measure and m.value is not None}
     for name, value in marks.items():
-        ax.axvline(value, color="#2a7f3e" if name == BEST else "#b3261e", linestyle="--", linewidth=1, label=name)
+        ax.axvline(value, color="#2f9e57" if name == BEST else "#d1453b", linestyle="--", linewidth=1, label=name)
     if marks: ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
     ax.set_yticks(range(len(table)), [arm.replace("_", " ") for arm in table.index])
     ax.set(ylim=(len(table) - 0.5, -0.5), xlabel=AXES[measure])

@@ -232,7 +232,7 @@ def _draw_upright(audio: Audio, ax):
     "The least and greatest sample of up to 700 stretches, time from top to bottom."
     starts = np.arange(0, len(audio.samples), max(1, len(audio.samples) // 700))
     low, high = np.minimum.reduceat(audio.samples, starts), np.maximum.reduceat(audio.samples, starts)
-    ax.fill_betweenx(starts / audio.rate, low, high, color="#1f5f8b", linewidth=0.6)
+    ax.fill_betweenx(starts / audio.rate, low, high, color="#2f86c1", linewidth=0.6)
     ax.set(xticks=[], ylabel="time in the recording (s)")
 
 

@@ -257,7 +257,7 @@ def draw_waveform(self: Audio, ax) -> None:
     "Draw the least and greatest sample of up to 1500 stretches."
     starts = np.arange(0, len(self.samples), max(1, len(self.samples) // 1500))
     low, high = np.minimum.reduceat(self.samples, starts), np.maximum.reduceat(self.samples, starts)
-    ax.fill_between(starts / self.rate, low, high, color="#1f5f8b", linewidth=0.6)
+    ax.fill_between(starts / self.rate, low, high, color="#2f86c1", linewidth=0.6)
     limit = max(self.peak, 1e-4) * 1.1
     ax.set(xlim=(0, self.seconds), ylim=(-limit, limit), ylabel="amplitude\n(1 = full scale)")
 

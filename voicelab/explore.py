@@ -77,11 +77,11 @@ def plot_ladder(table: pd.DataFrame, # of `Resynthesis.table`
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(6, 2.8))[1]
     right = ax.twinx()
-    ax.plot(table.index, table.similarity, "o-", color="#1f5f8b")
-    right.plot(table.index, table.cepstral_distance, "s--", color="#b3261e")
+    ax.plot(table.index, table.similarity, "o-", color="#2f86c1")
+    right.plot(table.index, table.cepstral_distance, "s--", color="#d1453b")
     ax.set(xlabel="codebooks, from the first", xticks=list(table.index))
-    ax.set_ylabel("similarity (cosine)", color="#1f5f8b")
-    right.set_ylabel("mel-cepstral\ndistance (dB)", color="#b3261e")
+    ax.set_ylabel("similarity (cosine)", color="#2f86c1")
+    right.set_ylabel("mel-cepstral\ndistance (dB)", color="#d1453b")
     return ax
 
 # %% ../nbs/12_explore.ipynb #a00dec9d

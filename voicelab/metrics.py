@@ -202,7 +202,7 @@ class Report:
 
 # %% ../nbs/09_metrics.ipynb #4a9336a4
 LIMITED = ("duration_ratio", "silence_ratio", "length")     # the measures with a threshold in the settings
-COLOURS = {"ok": "inherit", "pass": "#2a7f3e", "fail": "#b3261e", "unavailable": "#777"}
+COLOURS = {"ok": "inherit", "pass": "#2f9e57", "fail": "#d1453b", "unavailable": "#777"}
 
 
 @patch(as_prop=True)
