@@ -186,4 +186,5 @@ def pictures(page, folder: Path, name: str):
     for theme in ("Light", "Dark"):
         do(page, "apputils:change-theme", theme=f"JupyterLab {theme}")
         page.wait_for_timeout(300)
+        page.wait_for_function("() => !document.querySelector('#jupyterlab-splash')")        # or it veils the picture
         page.screenshot(path=folder / f"{name}_{theme.lower()}.png")
