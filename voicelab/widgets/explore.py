@@ -38,15 +38,15 @@ class CodecExplorer(Panel):
         self.ticks = [W.Checkbox(k == 0, description=f"{k}", indent=False, layout=box(colour), tooltip=f"codebook {k} from the second voice")
                       for k, colour in enumerate(codebook_colours(books))]
         self.image, self.ladder = Picture(), Clip("first codebooks")
-        self.mix, self.status = Clip("mixture"), Status()
+        self.mix, self.status, self.mixed = Clip("mixture"), Status(), Status()
         self.hear, self.blend = W.Button(description="Decode", button_style="primary", icon="play"), W.Button(description="Exchange", icon="random")
-        self.worker = Worker(model, self.status, (self.hear, self.blend))
+        self.worker, self.mixer = Worker(model, self.status, (self.hear,)), Worker(model, self.mixed, (self.blend,))
         words = W.HTML(card("<b>Exchange</b>: codebooks taken from the second voice. Both are cropped to the shorter one; a later codebook corrects what "
                             "the earlier ones of <i>its own</i> sound left over, so on another sound it is a wrong correction."))
-        mixing = [words, W.HTML(card("second voice")), self.voice_b, row(*self.ticks), self.blend, self.mix] if books > 1 else []
+        mixing = [words, W.HTML(card("second voice")), self.voice_b, row(*self.ticks), self.blend, self.mixed, self.mix] if books > 1 else []
         super().__init__(f"Codec explorer: {self.codec.name}", self.voice_a, row(self.hear), self.k, self.status, self.image, self.ladder, *mixing)
         self.hear.on_click(lambda _: self.run())
-        self.blend.on_click(lambda _: self.worker.start(self._mix))
+        self.blend.on_click(lambda _: self.mixer.start(self._mix))
         self.k.observe(lambda _: self.through is not None and self._show(), "value")
         self.voice_a.on_change(self._forget)
 
@@ -79,9 +79,9 @@ class CodecExplorer(Panel):
     def _mix(self):
         a, b = self.voice_a.reference, self.voice_b.reference
         if a is None or b is None: raise ValueError("voice: an exchange needs two recordings")
-        self.status.say("Exchanging.")
+        self.mixed.say("Exchanging.")
         self.mixture = mixed = exchange(self.codec, a, b, [k for k, tick in enumerate(self.ticks) if tick.value])
         found = [f"{measure_words(measure)} to {reference.name}" for measure, reference in zip(mixed.measures.values(), (a, b))]
         self.mix.show(mixed.audio, "; ".join(found))
-        self.status.say(f"{len(mixed.codebooks)} of {self.codec.n_codebooks} codebooks are {b.name}'s; {mixed.cropped_seconds:.2f} s of the longer "
-                        f"recording are left out.")
+        self.mixed.say(f"{len(mixed.codebooks)} of {self.codec.n_codebooks} codebooks are {b.name}'s; {mixed.cropped_seconds:.2f} s of the longer "
+                       f"recording are left out.")
