@@ -128,6 +128,15 @@ def test_knobs_that_the_rule_does_not_use_are_grey():
     assert knobs.margin.disabled and not knobs.buffer.disabled
 
 
+@pytest.mark.parametrize("rule, state", [("fixed", dict(most=40)), ("reference_rate", dict(least=900)), ("fixed", dict(least=900, most=100))])
+def test_a_grey_slider_contradicts_nothing(model, rule, state):
+    tuner = Tuner(model, TEXT)
+    tuner.knobs.set(dict(rule=rule) | state)
+    assert "expected" in tuner.estimate.value
+    tuner.knobs.set(dict(rule="words_per_minute", least=900, most=100))         # there both are used
+    assert "min_tokens = 900" in tuner.estimate.value
+
+
 # ---- a try
 
 def test_a_try_is_what_clone_makes(model, tuner):
@@ -188,6 +197,18 @@ def test_history_sorts_replays_compares_and_saves(model, tmp_path):
     history.folder.value = "/dev/null/no"
     history.save.click()
     assert history.status.failed
+
+
+def test_tries_that_no_ruler_compares_are_still_heard_side_by_side(model):
+    tuner = Tuner(model, TEXT)
+    finish(tuner)
+    tuner.voice.voice.value = NONE
+    finish(tuner)
+    history = tuner.history
+    history.other.value = 0
+    history.against.click()
+    assert "voice: no reference against ada" in history.versus.value and "be compared" in history.versus.value
+    assert all(len(clip.audio.samples) for clip in history.clips)
 
 
 def test_a_history_without_tries_has_nothing_to_save(model, tmp_path):
@@ -308,6 +329,17 @@ def test_warnings_are_heard_one_thread_at_a_time():
 
 
 # ---- references
+
+@pytest.mark.parametrize("make", [Tuner, DelayPattern])
+def test_nobody_speaks_in_the_place_of_a_recording_that_is_not_there(model, make):
+    widget = make(model, TEXT)
+    widget.voice.voice.value = UPLOAD
+    finish(widget)
+    assert widget.generation is None and widget.status.text.startswith("voice: upload is chosen, but there is no recording yet")
+    widget.voice.voice.value = NONE
+    finish(widget)
+    assert widget.generation.reference is None
+
 
 def test_an_upload_is_checked_and_used(root):
     chooser, told = VoiceChooser(), []

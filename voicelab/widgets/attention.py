@@ -174,7 +174,7 @@ class Listening(Panel):
 
     def _work(self):
         self.status.say("Speaking.")
-        session = self.model.stream(self.text.value, reference=self.voice.reference, seed=self.seed)
+        session = self.model.stream(self.text.value, reference=self.voice.chosen(), seed=self.seed)
         for _ in self.worker.pieces(session): pass
         if session.generation.codes.shape[1]: self._read(session.generation)
         else: self.status.say("No frame was made, so nothing was looked at.")

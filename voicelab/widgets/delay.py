@@ -89,7 +89,7 @@ class DelayPattern(Panel):
 
     def _work(self):
         self.generation, self.at.disabled = None, True
-        session = self.model.stream(self.text.value, reference=self.voice.reference, seed=self.seed)
+        session = self.model.stream(self.text.value, reference=self.voice.chosen(), seed=self.seed)
         most = session.chunks[0].budget.columns
         for _ in self.worker.pieces(session):
             drawn = torch.cat([chunk.columns for chunk in session.chunks if chunk.drawn], 1)

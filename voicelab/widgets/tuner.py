@@ -73,10 +73,11 @@ class Knobs(W.VBox):
         for name, value in state.items(): self.named[name].value = value
 
     def made_settings(self) -> Settings:
-        "The lab's settings with these budgets; a SettingsError where two contradict each other."
+        "The lab's settings with these budgets; a SettingsError where two that the rule uses contradict each other."
+        least = self.least.value if not self.least.disabled else min(self.least.value, self.most.value)
         return replace(self.settings, audio_generation=replace(
             self.settings.audio_generation, base_tokens_per_second=self.rate.value, duration_buffer_factor=round(self.buffer.value, 3),
-            reference_margin=round(self.margin.value, 3), min_tokens=self.least.value, max_tokens=self.most.value,
+            reference_margin=round(self.margin.value, 3), min_tokens=least, max_tokens=self.most.value,
             max_silence_tokens=self.silence.value))
 
     def options(self) -> dict:
@@ -107,7 +108,7 @@ class Try:
                     rule=made.budget.rule, cap_seconds=sum(chunk.budget.cap_seconds for chunk in made.chunks), temperature=made.sampling.temperature,
                     top_k=made.sampling.top_k, top_p=made.sampling.top_p, ras=made.sampling.ras_window > 0, seed=made.sampling.seed,
                     seconds=made.audio.seconds, stop_reason=made.stop_reason, silence_ratio=report["silence_ratio"].value,
-                    similarity=report["similarity"].value, rtf=made.timings["rtf"])
+                    similarity=report["similarity"].value, rtf=made.timings["rtf"] if made.audio.seconds else None)
 
 
 RESULTS = ("number", "seconds", "stop_reason", "silence_ratio", "similarity", "rtf")       # the other columns are what was set
@@ -166,11 +167,11 @@ class History(W.VBox):
     def _set_beside(self):
         if self.chosen.value is None or self.other.value is None: return self.status.say("Choose two tries to compare.")
         pair = [self.tries[box.value] for box in (self.chosen, self.other)]
-        try: table = compare(*(tried.made.report() for tried in pair))
-        except ValueError as error: return self.status.fail(error)
         for clip, tried in zip(self.clips, pair): clip.show(tried.made.audio, f"try {tried.number}")
         words = html.escape(differences(*(tried.row() for tried in pair)))
-        measures = table.drop(columns="model").to_html(index=False, float_format="{:.3g}".format, na_rep="–", border=0)
+        try: measures = compare(*(tried.made.report() for tried in pair)).drop(columns="model").to_html(
+            index=False, float_format="{:.3g}".format, na_rep="–", border=0)
+        except ValueError as error: measures = f"<br><span class='bad'>{html.escape(str(error))}</span>"      # two rulers: nothing to set side by side
         self.versus.value = card(f"What differs: {words}.{measures}")
         self.status.say("")
 
@@ -260,7 +261,7 @@ class Tuner(Panel):
 
     def asked(self) -> Try:
         "What is set now; a SettingsError or a ControlError where that can't be used."
-        return Try(self.text.value, self.voice.reference, self.voice.voice.value, self.knobs.state(), self.knobs.options())
+        return Try(self.text.value, self.voice.chosen(), self.voice.voice.value, self.knobs.state(), self.knobs.options())
 
     def budgets(self) -> list[Budget]:
         "What the text may take, chunk by chunk."
