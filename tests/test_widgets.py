@@ -235,6 +235,15 @@ def test_a_try_without_sound_is_shown(model, monkeypatch):
     finish(tuner)
     assert tuner.worker.error is None, tuner.worker.error
     assert len(tuner.generation.audio.samples) == 0 and len(tuner.history.frame) == 1
+    assert "inf" not in tuner.history.table.value + tuner.result.words.value
+
+
+def test_a_long_text_that_was_stopped_has_a_short_result(model):
+    tuner = Tuner(model, "The garden is open. " * 200)
+    tuner.stream.play = lambda piece: tuner.stop.click()
+    finish(tuner)
+    assert tuner.generation.stop_reason == "interrupted" and "never begun (" in tuner.result.words.value
+    assert "None" not in tuner.result.words.value and "characters)" in tuner.result.words.value and len(tuner.result.words.value) < 1500
 
 
 # ---- errors

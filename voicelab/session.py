@@ -9,6 +9,7 @@ __all__ = ['TRACE', 'Chunk', 'Plan', 'Generation', 'Session', 'frame_levels', 't
 # %% ../nbs/07_session.ipynb #5e550003
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -118,7 +119,8 @@ class Generation:
         "The budget in words; of several chunks, what they were allowed together."
         if len(self.chunks) < 2: return str(self.budget)
         frames, rate = sum(chunk.budget.frames for chunk in self.chunks), self.budget.frame_rate
-        reasons = ", ".join(str(chunk.stop_reason) for chunk in self.chunks)
+        counted = Counter(chunk.stop_reason or "never begun" for chunk in self.chunks)
+        reasons = ", ".join(reason if number == 1 else f"{reason} ({number})" for reason, number in counted.items())
         return f"{len(self.chunks)} chunks, {frames} frames ({frames / rate:.1f} s) allowed by {self.budget.rule}; they stopped by {reasons}"
 
     def __repr__(self):
