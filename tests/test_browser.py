@@ -137,6 +137,22 @@ def test_two_widgets_take_turns(opened):
     assert heard(cell(page, 1), "result") == heard(cell(page, 2), "result")
 
 
+def test_an_output_cleared_at_work_comes_back(opened):
+    page = opened("tuner = vl.widgets.Tuner(model, 'The garden is open today.')\ntuner", "tuner", "tuner.worker.wait(60), len(tuner.history.tries)")
+    press(cell(page, 2), "Generate")
+    expect(cell(page, 2).get_by_role("progressbar").first).to_be_visible()
+    for number in (1, 2):
+        cell(page, number).locator(".jp-InputArea-editor").click()
+        browser.do(page, "notebook:clear-cell-output")
+    assert browser.run_cell(page, 3) == "(None, 1)"
+    browser.run_cell(page, 2)
+    expect(status(cell(page, 2), "Done.")).to_be_visible()
+    assert heard(cell(page, 2), "result") > 0.5
+    browser.run_cell(page, 1)                                       # a new one in its place
+    press(cell(page, 1), "Generate")
+    expect(status(cell(page, 1), "Done.")).to_be_visible()
+
+
 VOICES = "from voicelab.widgets.voice import shipped_voices\nada, ben = (shipped_voices()[name] for name in ('ada', 'ben'))"
 
 

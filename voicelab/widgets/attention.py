@@ -47,11 +47,13 @@ class HeatMap(anywidget.AnyWidget):
       const data = name => { const v = model.get(name); return new Uint8Array(v.buffer.slice(v.byteOffset, v.byteOffset + v.byteLength)) }
       const size = () => [canvas.clientWidth - LEFT - 8, canvas.clientHeight - TOP - BELOW]
       function draw() {
-        const scale = window.devicePixelRatio || 1, [width, height] = size(), ink = getComputedStyle(el).color, g = canvas.getContext("2d")
+        const [width, height] = size()
+        if (width < 1) return                                        // not shown now; to set its size would empty it
+        const scale = window.devicePixelRatio || 1, ink = getComputedStyle(el).color, g = canvas.getContext("2d")
         canvas.width = canvas.clientWidth * scale; canvas.height = canvas.clientHeight * scale; g.scale(scale, scale)
         g.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight)
         const [rows, columns] = model.get("shape"), [seconds, end] = model.get("ends"), labels = model.get("labels")
-        if (!rows || width < 1) return
+        if (!rows) return
         const weights = data("weights"), small = new OffscreenCanvas(columns, rows), s = small.getContext("2d"), image = s.createImageData(columns, rows)
         for (let i = 0; i < rows * columns; i++) image.data.set([...colour(weights[i]), 255], 4 * i)
         s.putImageData(image, 0, 0)
@@ -111,7 +113,7 @@ class HeatMap(anywidget.AnyWidget):
         state.textContent = `sample ${cross[0].toFixed(2)} s; Enter plays it`; draw()
       })
       const redraw = () => { canvas.setAttribute("aria-label", model.get("words")); draw() }
-      const watch = new ResizeObserver(draw), theme = new MutationObserver(draw)
+      const watch = new ResizeObserver(draw), theme = new MutationObserver(() => requestAnimationFrame(draw))     // until then the page has no size
       watch.observe(canvas); theme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-name"] })
       for (const name of ["weights", "labels", "words"]) model.on("change:" + name, () => { cross = null; state.textContent = ""; redraw() })
       redraw()

@@ -65,14 +65,14 @@ class Names(anywidget.AnyWidget):
         }
         for (const bar of panel.querySelectorAll(".progress")) bar.setAttribute("role", "progressbar")
       }
-      const watch = new MutationObserver(() => name(el.closest(".voicelab-panel")))
-      const begin = () => {
+      let watch, waiting = setTimeout(begin)
+      function begin() {
         const panel = el.closest(".voicelab-panel")
         if (!panel) return waiting = setTimeout(begin, 50)
+        watch = new MutationObserver(() => name(panel))              // el may have left it by then
         watch.observe(panel, { childList: true, subtree: true }); name(panel)
       }
-      let waiting = setTimeout(begin)
-      return () => { clearTimeout(waiting); watch.disconnect() }
+      return () => { clearTimeout(waiting); watch?.disconnect() }
     }
     export default { render }
     """
