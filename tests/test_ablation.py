@@ -66,6 +66,12 @@ def test_arms_that_cannot_be_made_are_refused_before_anything_is_said(right, arm
     assert not model.asked
 
 
+def test_the_other_speaker_is_another(right):
+    again = Reference(right.audio, transcript="one two", name="kim again")
+    with pytest.raises(AblationError, match="other: must be another person's Reference, got the right one, 'kim again'"):
+        Ablation(Parrot(right), "Hm.", right, other=again)
+
+
 @pytest.mark.parametrize("options, said", [
     (dict(texts=[]), "texts: need different texts"), (dict(texts=["a", "a"]), "texts: need different texts"), (dict(texts=""), "text"),
     (dict(seeds=[]), "seeds: need different"), (dict(seeds=[1, 1]), "seeds: need different"), (dict(seeds=["x"]), "seeds: need different"),

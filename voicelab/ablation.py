@@ -86,6 +86,7 @@ def make_arm(arm: str, # one of ARMS
     if arm == "noise": return made(noise_like(reference.audio), reference.transcript)
     if arm == "other_speaker":
         if other is None: raise AblationError("other: the arm 'other_speaker' needs another person's Reference, got None")
+        if other.sha256 == reference.sha256: raise AblationError(f"other: must be another person's Reference, got the right one, {other.name!r}")
         return other
     if arm != "wrong_transcript": raise AblationError(f"arms: must be among {', '.join(ARMS)}, got {arm!r}")
     wrong = reverse_words(reference.transcript or "")

@@ -48,14 +48,16 @@ class Ablation(Panel):
         second = next((name for name in self.others if name != self.voice.voice.value), NONE)
         self.other = W.Dropdown(options=[*self.others, NONE], value=other.name if other else second, description="other speaker", style=LABEL)
         self.seeds = W.IntSlider(2, 1, 10, description="seeds", style=LABEL, layout=WIDE, continuous_update=False)
-        self.ticks = {arm: W.Checkbox(True, description=arm.replace("_", " "), disabled=arm == RIGHT, indent=False, tooltip=words,
-                                      layout=W.Layout(width="150px")) for arm, words in ARMS.items()}
+        self.ticks = {arm: W.Checkbox(True, description=arm.replace("_", " "), disabled=arm == RIGHT, indent=False,
+                                      layout=W.Layout(width="150px")) for arm in ARMS}
+        arms = "".join(f"<li><b>{arm.replace('_', ' ')}</b>: {html.escape(words)}</li>" for arm, words in ARMS.items())
+        legend = W.HTML(card(f"<details><summary>What the arms are</summary><ul style='margin: 0'>{arms}</ul></details>"))
         self.go, self.stop = go_and_stop("Run")
         self.progress, self.status = W.IntProgress(0, 0, 1, description="samples", style=LABEL), Status()
         self.table, self.image = W.HTML(), Picture()
         self.heard, self.clip = W.Dropdown(options=[("–", None)], description="hear", style=LABEL), Clip("sample")
         self.worker = Worker(model, self.status, (self.go,), self.stop)
-        super().__init__("Reference ablation", self.voice, self.other, self.text, row(*self.ticks.values()), self.seeds,
+        super().__init__("Reference ablation", self.voice, self.other, self.text, row(*self.ticks.values()), legend, self.seeds,
                          row(self.go, self.stop, self.progress), self.status, self.table, self.image, self.heard, self.clip)
         self.go.on_click(lambda _: self.run())
         self.heard.observe(lambda _: self._hear(), "value")
