@@ -34,8 +34,8 @@ class CodecExplorer(Panel):
         self.voice_a, self.voice_b = VoiceChooser(a), VoiceChooser(shipped[1] if b is None and len(shipped) > 1 else b)
         self.k = W.IntSlider(books, 1 if few else books, books, description="codebooks", style=LABEL, layout=WIDE,
                              continuous_update=False, disabled=not few or books < 2)
-        box = lambda colour: W.Layout(width="52px", border_bottom=f"3px solid {colour}")
-        self.ticks = [W.Checkbox(k == 0, description=f"{k}", indent=False, layout=box(colour), tooltip=f"codebook {k} from the second voice")
+        box = lambda colour: W.Layout(width="104px", border_bottom=f"3px solid {colour}")
+        self.ticks = [W.Checkbox(k == 0, description=f"codebook {k}", indent=False, layout=box(colour))
                       for k, colour in enumerate(codebook_colours(books))]
         self.image, self.ladder = Picture(), Clip("first codebooks")
         self.mix, self.status, self.mixed = Clip("mixture"), Status(), Status()
