@@ -376,6 +376,14 @@ def test_a_microphone_can_be_plugged_in(root):
     assert chooser.reference.transcript == "What I said." and chooser.clip.audio is recorder.reference.audio
 
 
+def test_the_tuner_offers_the_microphone(model):
+    tuner = Tuner(model, TEXT)
+    tuner.voice.voice.value = "microphone"
+    assert tuner.voice.recorder.layout.display == "" and tuner.voice.status.text == "Record something first."
+    finish(tuner)
+    assert tuner.generation is None and tuner.status.failed
+
+
 def test_no_reference_needs_no_words():
     chooser = VoiceChooser()
     chooser.voice.value = NONE

@@ -23,6 +23,7 @@ from ..runs import Run, RunError
 from ..session import Generation
 from ..settings import AudioGenerationConfig, Settings, read_settings
 from .base import LABEL, WIDE, Clip, Panel, Status, StreamPlayer, Worker, card, go_and_stop, overheard, row, title
+from .microphone import Microphone
 from .result import Result, estimate_html
 from .voice import NONE, VOICE_FOLDER, VoiceChooser, text_box
 
@@ -232,10 +233,10 @@ class Tuner(Panel):
         model, # what `load` gives
         text: str = "The garden is open today.",
         reference: Reference | None = None, # None: the first shipped voice
-        recorder=None, # a microphone widget
+        recorder=None, # a widget with a `reference`; None: the browser's microphone
     ):
         self.model, self.shown = model, None
-        self.voice, self.knobs = VoiceChooser(reference, recorder), Knobs(model.prompt_forms, read_settings())
+        self.voice, self.knobs = VoiceChooser(reference, Microphone() if recorder is None else recorder), Knobs(model.prompt_forms, read_settings())
         self.text = text_box(text)
         self.estimate, self.status, self.stream, self.result = W.HTML(), Status(), StreamPlayer(), Result()
         self.estimate.add_class("voicelab-estimate")
