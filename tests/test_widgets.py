@@ -379,6 +379,7 @@ def test_a_microphone_can_be_plugged_in(root):
 def test_the_tuner_offers_the_microphone(model):
     tuner = Tuner(model, TEXT)
     tuner.voice.voice.value = "microphone"
+    assert tuner.voice.transcript.layout.display == tuner.voice.consent.layout.display == "none"       # the microphone has its own
     assert tuner.voice.recorder.layout.display == "" and tuner.voice.status.text == "Record something first."
     finish(tuner)
     assert tuner.generation is None and tuner.status.failed
