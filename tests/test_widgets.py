@@ -424,6 +424,19 @@ def test_pieces_wait_for_the_page():
     assert len(sent) == 3
 
 
+# ---- the listening test
+
+def test_a_double_click_answers_one_question(model, tmp_path, root):
+    run = vl.Run(tmp_path / "run")
+    for seed in (0, 1): run.save(model.clone(TEXT, reference=vl.Reference(root / "data/voices/ada.wav", transcript="The old library opens.", consent="synthetic"), seed=seed))
+    ask = vl.widgets.ListeningTest(run, kind="similarity")
+    for _ in range(2): ask.buttons[4].click()
+    assert len(ask.test.answers) == 1 and ask.number == 1
+    ask.pressed -= 1
+    ask.buttons[4].click()
+    assert ask.number is None
+
+
 # ---- prompt and delay
 
 def test_each_form_of_the_prompt_is_drawn(model):

@@ -1263,6 +1263,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'voicelab/widgets/listening.py'),
                                             'voicelab.widgets.listening.ListeningTest._next': ( 'widgets_listening.html#listeningtest._next',
                                                                                                 'voicelab/widgets/listening.py'),
+                                            'voicelab.widgets.listening.ListeningTest._press': ( 'widgets_listening.html#listeningtest._press',
+                                                                                                 'voicelab/widgets/listening.py'),
                                             'voicelab.widgets.listening.ListeningTest._results': ( 'widgets_listening.html#listeningtest._results',
                                                                                                    'voicelab/widgets/listening.py'),
                                             'voicelab.widgets.listening.ListeningTest.answer': ( 'widgets_listening.html#listeningtest.answer',
