@@ -165,7 +165,7 @@ TONE = """() => { navigator.mediaDevices.getUserMedia = async () => {
 def record(page, widget):
     press(widget, "Record")
     expect(widget.locator(".voicelab-recorder")).to_have_text(re.compile("recording: [3-9]"))
-    press(widget, "Stop")
+    widget.locator(".voicelab-recorder").locator("..").get_by_role("button", name="Stop").click()
 
 
 def test_microphone(opened):
@@ -184,12 +184,35 @@ def test_microphone(opened):
     assert "Reference('microphone'" in browser.run_cell(page, 2)
 
 
+def test_the_tuner_speaks_with_a_recorded_voice(opened):
+    page = opened("tuner = vl.widgets.Tuner(model, 'Good evening.')\ntuner", "tuner.generation.reference.name, tuner.generation.reference.consent")
+    widget = cell(page, 1)
+    widget.get_by_label("voice", exact=True).select_option(label="microphone")
+    page.evaluate(TONE)
+    record(page, widget)
+    expect(widget.get_by_text("State the consent")).to_be_visible()
+    for label, words in (("transcript", "A long tone."), ("consent", "a machine's tone, for a test")):
+        widget.get_by_label(label, exact=True).first.fill(words)
+        page.keyboard.press("Tab")
+    expect(widget.get_by_text(re.compile("^Ready: "))).to_be_visible()
+    press(widget, "Generate")
+    expect(status(widget, "Done.")).to_be_visible(timeout=2 * SECONDS)
+    assert browser.run_cell(page, 2) == "('microphone', \"a machine's tone, for a test\")"
+
+
+INKED = "canvas => canvas.width && canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean)"
+
+
 def test_where_it_listens(opened):
     page = opened("look = vl.widgets.Listening(model)\nlook", "look.map.place, look.worker.error")
     widget = cell(page, 1)
     press(widget, "Generate")
     expect(widget.get_by_text(re.compile("^[0-9]+ frames over [0-9]+ positions"))).to_be_visible(timeout=2 * SECONDS)
     canvas, said = widget.locator("canvas.voicelab-map"), widget.locator(".voicelab-heard")
+    for theme in ("Dark", "Light"):
+        browser.do(page, "apputils:change-theme", theme=f"JupyterLab {theme}")
+        page.wait_for_timeout(500)
+        assert canvas.evaluate(INKED), theme
     canvas.click(position=dict(x=400, y=180))
     expect(said).to_have_text(re.compile("^heard [0-9.]+ s: sample [0-9.]+ s, then recording [0-9.]+ s"))
     expect(widget.get_by_text("this head looks most at")).to_be_visible()
@@ -248,6 +271,7 @@ def test_listening_test(opened):
     press(widget, "A", exact=True)
     expect(widget.get_by_text("Question 2 of 2")).to_be_visible()
     assert browser.run_cell(page, 4) == "(1, 1)"
+    page.wait_for_timeout(600)                              # sooner, it would be the second half of a double click
     press(widget, "B", exact=True)
     press(widget, "Show the results")
     expect(widget.locator("table")).to_contain_text("preferred")

@@ -46,7 +46,7 @@ class VoiceChooser(W.VBox):
         self.voices, self.uploaded, self.recorder = shipped_voices(), None, recorder
         self.listeners, self.reference, self.quiet = [], None, False
         choices = [*self.voices, UPLOAD, *["microphone"] * (recorder is not None), NONE]
-        self.voice = W.Dropdown(options=choices, description="voice", style=LABEL)
+        self.voice = W.Dropdown(options=choices, value=next(iter(self.voices), NONE), description="voice", style=LABEL)
         self.file = W.FileUpload(accept=".wav,.flac,.mp3,.ogg", multiple=False, description="recording", tooltip="a recording of the voice")
         self.transcript = W.Textarea(description="transcript", placeholder="what is said in the recording", style=LABEL, layout=WIDE)
         self.consent = W.Text(description="consent", placeholder="who agreed to the use of the voice", style=LABEL, layout=WIDE)
@@ -76,6 +76,17 @@ class VoiceChooser(W.VBox):
         if self.voice.value == "microphone": return self.recorder.reference
         return self.uploaded if self.voice.value == UPLOAD else self.voices.get(self.voice.value)
 
+    @property
+    def wanted(self) -> str:
+        "What is missing, where a recording of one's own is chosen and there is none; else empty."
+        missing = {UPLOAD: "Choose a recording.", "microphone": "Record something first."}
+        return missing.get(self.voice.value, "") if self.base is None else ""
+
+    def chosen(self) -> Reference | None:
+        "The reference to speak with; a ValueError where the chosen one is not there: nobody else speaks in its place."
+        if self.wanted: raise ValueError(f"voice: {self.voice.value} is chosen, but there is no recording yet; choose {NONE!r} to go without")
+        return self.reference
+
     def _upload(self):
         if not self.file.value: return
         given = self.file.value[0]
@@ -96,7 +107,8 @@ class VoiceChooser(W.VBox):
         self.transcript.value = (wording and wording.transcript) or ""
         self.consent.value = wording.consent if wording is not None and wording.consent != NOT_STATED else ""
         self.quiet = False
-        for box in (self.transcript, self.consent): box.disabled = base is None
+        for box in (self.transcript, self.consent):
+            box.disabled, box.layout.display = base is None, "none" if self.voice.value == "microphone" else ""    # it asks for both itself
         self.file.layout.display = "" if self.voice.value == UPLOAD else "none"
         if self.recorder is not None: self.recorder.layout.display = "" if self.voice.value == "microphone" else "none"
         self._make()
@@ -107,6 +119,5 @@ class VoiceChooser(W.VBox):
         self.reference = base and replace(base, transcript=self.transcript.value.strip() or None, consent=self.consent.value.strip() or NOT_STATED)
         if base is None: self.clip.clear()
         elif self.clip.audio is not base.audio: self.clip.show(base.audio)
-        wanted = {UPLOAD: "Choose a recording.", "microphone": "Record something first."}.get(self.voice.value, "") if base is None else ""
-        self.status.say(wanted or (base and self.reference.notice) or "")
+        self.status.say(self.wanted or (base and self.reference.notice) or "")
         for listener in self.listeners: listener()
