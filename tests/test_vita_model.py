@@ -22,10 +22,11 @@ from voicelab.settings import SettingsError
 from voicelab.vita import VitaModel, ways
 from voicelab.vita_prompt import DISCRETE, PERSONAS, Heard, Persona, render_vita, vita_messages
 from voicelab.vita_session import MISTAKES, speech_tokens
+from voicelab.widgets.tuner import Tuner
 
 class Hum:
     "The interface of Glm4Voice, with tones for codes; silent where a code is below `silent_below`."
-    sample_rate, codebook_size, name = 22_050, 16_384, "hum"
+    sample_rate, frame_rate, codebook_size, name = 22_050, 12.5, 16_384, "hum"
 
     def __init__(self, silent_below=0): self.silent_below, self.decoded = silent_below, []
 
@@ -311,9 +312,17 @@ def test_load_goes_by_the_family(tmp_path, hums, kind):
     parts = write(tmp_path, kind)
     model = untouched(lambda: lab.load(tmp_path))
     assert isinstance(model, VitaModel) and model.family == parts.family and model.info.codec == "hum"
-    assert hums == [(tmp_path / "codec",)]
+    assert hums == [(tmp_path / "codec",)] and model.card == dict(name="written", license="Apache-2.0")
     theirs = VitaModel(parts, Hum()).clone("Hello.", reference=VOICE, seed=1, budget=20)
     assert torch.equal(model.clone("Hello.", reference=VOICE, seed=1, budget=20).codes, theirs.codes)
+
+
+def test_the_script_of_a_tuner_loads_the_model_again(tmp_path, hums):
+    write(tmp_path, "qwen2_mtp")
+    (line,) = [line for line in Tuner(lab.load(tmp_path)).code().splitlines() if line.startswith("model = ")]
+    made = {"vl": lab}
+    exec(line, made)
+    assert made["model"].source == str(tmp_path) and made["model"].info.name == "written"
 
 
 def test_a_checkpoint_of_another_family_is_refused(tmp_path, hums):

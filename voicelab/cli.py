@@ -55,7 +55,7 @@ def clone(args) -> dict:
                 seed=made.sampling.seed,
                 budget=plain(made.budget) | dict(cap_seconds=made.budget.cap_seconds, clips=made.budget.clips), allowed=made.allowed,
                 similarity=similarity.value, similarity_detail=similarity.detail,
-                repeat=repeat_words(args, made.sampling.seed), limits=getattr(model, "card", {}).get("limits", ""),
+                repeat=repeat_words(args, made.sampling.seed), limits=model.card.get("limits", ""),
                 notice=" ".join(dict.fromkeys(reference.notice for reference in references)))
 
 

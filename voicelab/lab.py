@@ -100,6 +100,8 @@ class VoiceModel:
         text = normalise_turns(escape_control_tokens(check_text(text)))
         return self.render(self._chats([text], speakers_of(reference), prompt_form, **chat)[0])
 
+    clone_prompt = prompt       # as models of several tasks call it
+
     def render(self, chat: list[Message], add_generation_prompt: bool = True) -> Prompt:
         "The prompt of a chat, with this model's tokenizer and codec."
         return render(chat, self.tokenizer, n_codebooks=self.codec.n_codebooks, frame_rate=self.codec.frame_rate,
@@ -305,7 +307,7 @@ def vita_from(name, folder: Path, codec, dtype: torch.dtype, device: str) -> Vit
     else: voice = tuple(map(fetch, VITA_VOICE)) if fetched and not (folder / "codec").is_dir() else ()
     plus = FAMILIES[read_json(folder / "config.json")["model_type"]] is CONTIGUOUS
     am_mvn = fetch(VITA_EAR) / "am.mvn" if fetched and plus and not (folder / "am.mvn").exists() else None
-    return load_vita(folder, voice, am_mvn, dtype, device)
+    return load_vita(folder, voice, am_mvn, dtype, device, os.fspath(name))
 
 
 def hub_id(name: str | os.PathLike) -> str | None:

@@ -50,8 +50,10 @@ class VitaModel:
     def __init__(self,
         parts, # VitaParts
         voice, # Glm4Voice: makes codes of sound and sound of codes
+        source: str = "", # what `load` was given
     ):
-        self.parts, self.voice, self.info, self._heard = parts, voice, parts.info, {}
+        self.source = source or parts.info.name
+        self.parts, self.voice, self.info, self.card, self._heard = parts, voice, parts.info, parts.card, {}
         self.family, self.tokenizer, self.network, self.mode = parts.family, parts.tokenizer, parts.network, parts.mode
 
     def __repr__(self):
@@ -247,6 +249,7 @@ def load_vita(folder: Path,
               am_mvn: Path | None = None, # of SenseVoiceSmall, for Plus; None: in `folder`
               dtype: torch.dtype = torch.float32,
               device: str = "cpu",
+              source: str = "", # what `load` was given; "": `folder`
              ) -> VitaModel:
     "A VITA-Audio checkpoint with the voice of GLM-4-Voice; a CheckpointError names whatever does not fit."
     parts = load_vita_folder(folder, dtype, device, am_mvn)
@@ -254,4 +257,4 @@ def load_vita(folder: Path,
     if voice.codebook_size < parts.tokens.n_codes:
         raise CheckpointError(f"{folder}: has {parts.tokens.n_codes} codes, but {voice.name} knows {voice.codebook_size}")
     parts.info = replace(parts.info, codec=voice.name)
-    return VitaModel(parts, voice)
+    return VitaModel(parts, voice, source or str(folder))

@@ -8,7 +8,7 @@ __all__ = ['VITA_LICENSE', 'VitaParts', 'build_vita_tokenizer', 'tiny_settings',
 
 # %% ../../nbs/08_models_vita_checkpoint.ipynb #80273e2a
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -40,6 +40,7 @@ class VitaParts:
     mode: str | tuple[int, ...]     # that the checkpoint was trained for
     info: ModelInfo
     repetition_penalty: float = 1.0 # of its generation_config.json
+    card: dict = field(default_factory=dict)    # voicelab.json, if there is one
 
 # %% ../../nbs/08_models_vita_checkpoint.ipynb #b24b246a
 def build_vita_tokenizer(family: Family, n_codes: int = N_CODES) -> PreTrainedTokenizerFast:
@@ -125,7 +126,7 @@ def load_vita_folder(folder: Path,
     info = ModelInfo(card.get("name", folder.name), "vita-audio", str(card.get("version", "not stated")), checkpoint_sha256(folder),
                      "none", card.get("license", VITA_LICENSE))
     mode, penalty = stated_generation(folder, config.heads)
-    return VitaParts(network.eval(), tokenizer, family, tokens, frontend, mode, info, penalty)
+    return VitaParts(network.eval(), tokenizer, family, tokens, frontend, mode, info, penalty, card)
 
 
 def save_vita(folder: Path, parts: VitaParts, settings: dict, card: dict): # settings: config.json; card: voicelab.json

@@ -55,8 +55,7 @@ class PromptAnatomy(Panel):
         self._draw()
 
     def _draw(self):
-        ask = getattr(self.model, "clone_prompt", self.model.prompt)       # a model with several tasks has a prompt for each
-        try: self.prompt = ask(self.text.value, self.voice.chosen(), self.form.value)
+        try: self.prompt = self.model.clone_prompt(self.text.value, self.voice.chosen(), self.form.value)
         except ValueError as error: return self.status.fail(error)
         prompt = self.prompt
         self.status.say(f"{len(prompt.ids)} positions, {int(prompt.audio_mask.sum())} of them sound")

@@ -311,5 +311,5 @@ class Tuner(Panel):
 
     def code(self) -> str:
         "Python that makes again what is shown; before the first try, what is set."
-        return script(self.shown or self.asked(), getattr(self.model, "source", self.model.info.name))
+        return script(self.shown or self.asked(), self.model.source)
 
