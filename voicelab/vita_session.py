@@ -119,7 +119,12 @@ class PublishedStream:
     "Streaming as the published demo does it: all codes decoded again at an end mark, cut where the last piece ended."
     STEPS = (1, 3, 5, 7, 9, 10)
 
-    def __init__(self, voice, normalise: bool, lose_tail: bool, generator: torch.Generator):
+    def __init__(self,
+        voice, # Glm4Voice
+        normalise: bool, # bring each piece to full scale
+        lose_tail: bool, # say nothing of what is left at the end
+        generator: torch.Generator | None = None, # for the noise; None: the same at every decode
+    ):
         self.voice, self.normalise, self.lose_tail, self.generator = voice, normalise, lose_tail, generator
         self.codes, self.decoded, self.emitted, self.pieces = torch.zeros(1, 0, dtype=torch.long), 0, 0, 0
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SEED', 'EXPERIMENT', 'HELD_CODES', 'BLOCKS', 'check_steps', 'check_blocks', 'whole_codes', 'two_generators',
-           'DecoderVoice', 'log_mel', 'DecoderSession', 'Glm4Voice', 'tiny_glm4voice', 'demo_stream', 'find_folder',
-           'load_glm4voice', 'save_glm4voice']
+           'DecoderVoice', 'log_mel', 'DecoderSession', 'Glm4Voice', 'tiny_glm4voice', 'find_folder', 'load_glm4voice',
+           'save_glm4voice']
 
 # %% ../../nbs/08_models_glm4voice.ipynb #7f2cc28c
 import time
@@ -27,11 +27,11 @@ from .hift import HiftConfig, HiftNet, HiftStream
 from .whispervq import WhisperVQ, WhisperVQConfig, load_tokenizer, save_tokenizer, tokenize
 
 # %% ../../nbs/08_models_glm4voice.ipynb #cf8931e7
-def check_steps(steps: int | tuple) -> tuple[int, ...]:
+def check_steps(steps: int | tuple, argument: str = "steps") -> tuple[int, ...]: # argument: its name, for the message
     "`steps` as a tuple, one number for each block and the last for all after, or a CodecError."
     given = (steps,) if isinstance(steps, int) else tuple(steps) if isinstance(steps, (tuple, list)) else ()
     if not given or not all(type(count) is int and 1 <= count <= 1000 for count in given):
-        raise CodecError(f"steps: must be whole numbers from 1 to 1000, one or a row of them, got {steps!r}")
+        raise CodecError(f"{argument}: must be whole numbers from 1 to 1000, one or a row of them, got {steps!r}")
     return given
 
 
@@ -244,21 +244,6 @@ def tiny_glm4voice(seed: int = 0) -> Glm4Voice:
     hift.f0_predictor.classifier.bias.data.fill_(150)
     nets = [net.requires_grad_(False) for net in (tokenizer, flow, hift)]
     return Glm4Voice(*nets, f"glm4voice-random/{seed}")
-
-# %% ../../nbs/08_models_glm4voice.ipynb #d403f07d
-def demo_stream(codec: Glm4Voice,
-                segments: list[torch.LongTensor], # codes [1, n] of each piece of speech in an answer
-               ) -> list[Audio]:
-    "The pieces that VITA-Audio's streaming demo would play, mistakes included."
-    pieces, steps, codes, decoded, spoken = [], 1, torch.zeros(1, 0, dtype=torch.long), 0, 0
-    for segment in segments:
-        codes = torch.cat([codes, segment], 1)
-        if pieces and codes.shape[1] - decoded <= 16: continue
-        sound = codec.decode(codes, steps).samples
-        piece = sound[spoken:]
-        pieces.append(Audio(piece / max(np.abs(piece).max(), 1e-9), codec.sample_rate))
-        steps, decoded, spoken = min(steps + 2, 10), codes.shape[1], len(sound)
-    return pieces
 
 # %% ../../nbs/08_models_glm4voice.ipynb #6d39e705
 def find_folder(folder: Path, names: tuple[str, ...]) -> Path:
