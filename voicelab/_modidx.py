@@ -1116,6 +1116,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'voicelab/vita_session.py'),
                                        'voicelab.vita_session.VitaSession.text_so_far': ( 'vita_session.html#vitasession.text_so_far',
                                                                                           'voicelab/vita_session.py'),
+                                       'voicelab.vita_session.VitaSession.vocoding': ( 'vita_session.html#vitasession.vocoding',
+                                                                                       'voicelab/vita_session.py'),
                                        'voicelab.vita_session.answer_budget': ( 'vita_session.html#answer_budget',
                                                                                 'voicelab/vita_session.py'),
                                        'voicelab.vita_session.check_mistakes': ( 'vita_session.html#check_mistakes',

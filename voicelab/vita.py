@@ -26,7 +26,7 @@ from .settings import Settings, SettingsError, read_settings
 from .text import Piece
 from .vita_engine import VITA_SAMPLING, check_penalty, mode_turns
 from .vita_prompt import QUERY_PLACES, Heard, Persona, VitaPrompt, hear, path_of, render_vita, role_table, vita_messages
-from .vita_session import FRAME_RATE, VOCODER_STEPS, Answer, TokenBudget, VitaSession, check_mistakes, task_budgets
+from .vita_session import VOCODER_STEPS, Answer, TokenBudget, VitaSession, check_mistakes, task_budgets
 
 # %% ../nbs/11_vita.ipynb #fefb1975
 def ways() -> pd.DataFrame:
@@ -67,7 +67,7 @@ class VitaModel:
     def hear(self, audio: Audio | Reference, name: str, role: str) -> Heard:
         "A recording as codes or features, whichever its role takes; made once, and not at all where it is longer than the context."
         sound, path = audio.audio if isinstance(audio, Reference) else audio, path_of(self.family.tokenizer_type, role)[0]
-        rate, most = FRAME_RATE if path == "codes" else self.parts.frontend.frame_rate, self.network.config.qwen.max_position_embeddings
+        rate, most = (self.voice if path == "codes" else self.parts.frontend).frame_rate, self.network.config.qwen.max_position_embeddings
         if (needed := math.ceil(sound.seconds * rate)) > most:
             raise FormError(f"{name}: {sound.seconds:.0f} s take {needed} places, at {rate:.4g} a second; the context has {most}")
         key = hashlib.sha256(sound.samples.tobytes()).hexdigest(), sound.rate, path
@@ -78,7 +78,7 @@ class VitaModel:
     def counts(self, audio: Audio | Reference | str) -> pd.DataFrame:
         "Places that a recording takes as codes and as features, counted on the recording itself."
         sound = as_audio(audio)
-        rows = [("codes", "Boost, Balance", FRAME_RATE, self.voice.encode(sound).shape[1])]
+        rows = [("codes", "Boost, Balance", self.voice.frame_rate, self.voice.encode(sound).shape[1])]
         if self.parts.frontend:
             rows.append(("features", "Plus", self.parts.frontend.frame_rate, len(self.parts.frontend(sound)) + QUERY_PLACES))
         return pd.DataFrame([(*row, sound.seconds) for row in rows], columns=["as", "family", "a second", "places", "seconds"])
