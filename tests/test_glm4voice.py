@@ -38,7 +38,7 @@ from voicelab.models.hift import HiftConfig, HiftNet, HiftStream, Source
 from voicelab.models.whispervq import (
     WhisperVQ,
     WhisperVQConfig,
-    load_tokenizer,
+    load_whispervq,
     tokenize,
     tokenizer_config,
     tokenizer_names,
@@ -134,7 +134,7 @@ def test_tokenizer_out_of_a_whole_recogniser(codec, tmp_path):
     weights |= {"model.encoder.layers.2.fc1.weight": torch.zeros(2, 2), "model.encoder.layer_norm.weight": torch.zeros(2),
                 "model.encoder.ema_count": torch.zeros(2), "model.decoder.embed_tokens.weight": torch.zeros(2, 2)}
     save_file(weights, file)
-    net = load_tokenizer(tmp_path / "tokenizer")
+    net = load_whispervq(tmp_path / "tokenizer")
     assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in codec.tokenizer.state_dict().items())
 
 

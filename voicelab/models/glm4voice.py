@@ -24,7 +24,7 @@ from .checkpoint import CheckpointError, checkpoint_sha256, short_id
 from .flow import FlowConfig, FlowNet, mel_noise
 from .glm4decoder import load_decoder, save_decoder, weights_sha256
 from .hift import HiftConfig, HiftNet, HiftStream
-from .whispervq import WhisperVQ, WhisperVQConfig, load_tokenizer, save_tokenizer, tokenize
+from .whispervq import WhisperVQ, WhisperVQConfig, load_whispervq, save_whispervq, tokenize
 
 # %% ../../nbs/08_models_glm4voice.ipynb #cf8931e7
 def check_steps(steps: int | tuple, argument: str = "steps") -> tuple[int, ...]: # argument: its name, for the message
@@ -264,10 +264,10 @@ def load_glm4voice(folder: str | Path, # with both parts, or with the tokenizer
     decoder = Path(decoder_folder) if decoder_folder else find_folder(folder, ("glm-4-voice-decoder", "decoder"))
     nets = load_decoder(decoder, device)                        # the smaller part first: faults show sooner
     ids = short_id(checkpoint_sha256(tokenizer))[:6] + short_id(weights_sha256(*nets))[:6]
-    return Glm4Voice(load_tokenizer(tokenizer, device), *nets, f"glm-4-voice/{ids}")
+    return Glm4Voice(load_whispervq(tokenizer, device), *nets, f"glm-4-voice/{ids}")
 
 
 def save_glm4voice(codec: Glm4Voice, folder: str | Path):
     "Write `tokenizer` and `decoder` into `folder`, as `load_glm4voice` reads them."
-    save_tokenizer(codec.tokenizer, Path(folder) / "tokenizer")
+    save_whispervq(codec.tokenizer, Path(folder) / "tokenizer")
     save_decoder(codec.flow, codec.hift, Path(folder) / "decoder")
