@@ -32,7 +32,7 @@ from .settings import Settings, SettingsError, read_settings
 from .speakers import carry_speakers, count_speakers, describe, normalise_turns, warn_of_held_sounds
 from .text import Piece, check_text, escape_control_tokens, normalise, weigh
 from .vita import VitaModel, load_vita
-from .vita_prompt import CONTIGUOUS, FAMILIES
+from .vita_prompt import FAMILIES
 from .vowels import vocalise
 
 # %% ../nbs/11_lab.ipynb #76d59163
@@ -305,8 +305,8 @@ def vita_from(name, folder: Path, codec, dtype: torch.dtype, device: str) -> Vit
     fetched = hub_id(name) is not None
     if codec is not None: voice = (find(codec, "codec"),)
     else: voice = tuple(map(fetch, VITA_VOICE)) if fetched and not (folder / "codec").is_dir() else ()
-    plus = FAMILIES[read_json(folder / "config.json")["model_type"]] is CONTIGUOUS
-    am_mvn = fetch(VITA_EAR) / "am.mvn" if fetched and plus and not (folder / "am.mvn").exists() else None
+    family = FAMILIES[read_json(folder / "config.json")["model_type"]]
+    am_mvn = fetch(VITA_EAR) / "am.mvn" if fetched and family.hears_features and not (folder / "am.mvn").exists() else None
     return load_vita(folder, voice, am_mvn, dtype, device, os.fspath(name))
 
 

@@ -99,7 +99,7 @@ class VitaModel:
         sound = None if audio is None else Heard(as_audio(audio))
         given = dict(text=text, persona=persona, history=history, form=prompt_form, audio=sound)
         messages = vita_messages(task, reference=None if voice is None else Heard(voice.audio), **given)
-        if voice is not None and "drop_by_role" in mistakes and self.family.name == "contiguous":
+        if voice is not None and "drop_by_role" in mistakes and self.family.hears_features:
             messages = [Message("system", ""), *messages[1:]]
         names = {id(sound): "input audio"}
         messages = [Message(turn.role, [self._heard_in(turn, part, names) for part in turn.parts]) for turn in messages]

@@ -71,9 +71,14 @@ class Family:
     tokenizer_type: str     # a key of APPLIES
 
     @property
+    def hears_features(self) -> bool:
+        "Does SenseVoice make features of what the user says? Otherwise it is codes."
+        return self.name == "contiguous"
+
+    @property
     def added_tokens(self) -> list[str]:
         "Tokens that follow those of Qwen2.5, in order; without the codes, which come after."
-        return [*_around("image video patch"), *_around("audio", self.name == "contiguous"), *_around("quad ref box", False),
+        return [*_around("image video patch"), *_around("audio", self.hears_features), *_around("quad ref box", False),
                 "<|image|>", "<|video|>", SLOT]
 
 
@@ -103,7 +108,7 @@ class VitaTokens:
             more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
             raise FormError(f"tokenizer: {family.title} checkpoints ({family.model_type}) need {', '.join(lacking[:3])}{more}, which "
                             f"this tokenizer lacks: it is of another family")
-        if family.name == "discrete" and CONTEXT in names:
+        if not family.hears_features and CONTEXT in names:
             raise FormError(f"tokenizer: has {CONTEXT}, so it is of the Plus family, but the network is of {family.title} "
                             f"({family.model_type}): every code would be taken for its neighbour")
         n_codes = sum(name.startswith("<|audio_") for name in names)

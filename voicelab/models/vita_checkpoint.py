@@ -8,6 +8,7 @@ __all__ = ['VITA_LICENSE', 'VitaParts', 'build_vita_tokenizer', 'tiny_settings',
 
 # %% ../../nbs/08_models_vita_checkpoint.ipynb #80273e2a
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
+from ..chatml import FormError
 from ..control import ControlError
 from ..engine import EngineError, ModelInfo
 from ..vita_engine import check_penalty, mode_turns
-from ..vita_prompt import CHAT_TOKENS, FAMILIES, N_CODES, Family, FormError, VitaTokens
+from ..vita_prompt import CHAT_TOKENS, FAMILIES, N_CODES, Family, VitaTokens
 from .checkpoint import CheckpointError, checkpoint_sha256, load_weights, read_json, reading
 from .sensevoice import FEATURES, Frontend, Normalisation, read_normalisation, write_normalisation
 from .vita import VitaNetwork, vita_config
@@ -56,10 +58,10 @@ def build_vita_tokenizer(family: Family, n_codes: int = N_CODES) -> PreTrainedTo
 
 def tiny_settings(model_type: str, tokenizer: PreTrainedTokenizerFast, heads: int) -> dict:
     "The config.json of the tiny network; its vocabulary is padded to a multiple of 8, as the released one is."
-    made = dict(model_type=model_type, vocab_size=-(-(len(tokenizer) + 1) // 8) * 8, hidden_size=32, intermediate_size=64,
+    made = dict(model_type=model_type, vocab_size=8 * math.ceil((len(tokenizer) + 1) / 8), hidden_size=32, intermediate_size=64,
                 num_hidden_layers=2 + heads, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=8192,
                 rms_norm_eps=1e-6, rope_theta=1e6, num_nextn_predict_layers=heads, tie_word_embeddings=False)
-    if model_type == "qwen2_mtp_sensevoice":
+    if FAMILIES[model_type].hears_features:
         made["sensevoice"] = dict(width=32, feed_forward=64, layers=2, later_layers=1, vocabulary=16)
     return made
 
@@ -77,8 +79,8 @@ def tiny_vita(model_type: str = "qwen2_mtp", # or "qwen2_mtp_sensevoice"
         network = VitaNetwork(vita_config(tiny_settings(model_type, tokenizer, heads))).eval()
         for weights in network.parameters():                # so that what was read matters for what is said
             if weights.ndim > 1: weights.data.mul_(4)
-    plus = family.name == "contiguous"
-    frontend = Frontend(Normalisation(torch.full((FEATURES,), -10.0), torch.full((FEATURES,), 0.2))) if plus else None
+    normalisation = Normalisation(torch.full((FEATURES,), -10.0), torch.full((FEATURES,), 0.2))
+    frontend = Frontend(normalisation) if family.hears_features else None
     info = ModelInfo(f"tiny-vita-{family.name}", "vita-audio", "random", f"random weights, seed {seed}", "none", "Apache-2.0")
     return VitaParts(network, tokenizer, family, VitaTokens.of(tokenizer, family), frontend, "boost" if heads else "vanilla", info)
 
@@ -118,7 +120,7 @@ def load_vita_folder(folder: Path,
     if tokens.last_code >= config.qwen.vocab_size:
         raise CheckpointError(f"{folder / 'config.json'}: vocab_size must be at least {tokens.last_code + 1}, as its tokenizer has it, "
                               f"got {config.qwen.vocab_size}")
-    frontend = Frontend(read_normalisation(am_mvn or folder / "am.mvn")) if family.name == "contiguous" else None
+    frontend = Frontend(read_normalisation(am_mvn or folder / "am.mvn")) if family.hears_features else None
     with torch.device("meta"): network = VitaNetwork(config).to(dtype)
     load_weights(network, folder, device=device)
     network.model.rotary_emb = Qwen2RotaryEmbedding(config.qwen).to(device)         # is no weight: computed, in float32
