@@ -70,7 +70,7 @@ def chat_of(form="assistant_ref", frames=20, text="Hello there.", seed=0):
 def prompt_of(tokenizer, *args, **options): return render(chat_of(*args, **options), tokenizer)
 
 
-def joined(pieces, rate=24_000):
+def joined(pieces):
     "The samples of pieces that may be none."
     return np.concatenate([np.zeros(0, np.float32), *(piece.samples for piece in pieces if piece is not None)])
 

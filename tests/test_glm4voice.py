@@ -1,7 +1,6 @@
 """GLM-4-Voice's tokenizer and decoder against the goldens, and what users can do to them."""
 import json
 import math
-import os
 import re
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import joined, untouched
+from conftest import PARITY, joined, needs, untouched
 from safetensors.torch import load_file, save_file
 
 from voicelab.audio import Audio, load_audio
@@ -45,13 +44,6 @@ from voicelab.models.whispervq import (
 )
 from voicelab.vita_session import PublishedStream
 
-PARITY = Path(os.environ.get("VOICELAB_PARITY") or Path(__file__).parents[1] / "../shared/parity")
-
-
-def needs(name): return pytest.mark.skipif(not (PARITY / name).is_file(),
-                                           reason=f"no parity vectors: {PARITY}/{name} is absent (set VOICELAB_PARITY)")
-
-
 def golden(name): return load_file(PARITY / f"{name}.safetensors"), json.loads((PARITY / f"{name}.json").read_text())
 
 
@@ -70,7 +62,7 @@ def random_codes(count, seed=0): return torch.randint(0, 16_384, (1, count), gen
 
 
 def streamed(session, pushes):
-    return joined([*(session.push(codes) for codes in pushes), session.flush()], session.codec.sample_rate)
+    return joined([*(session.push(codes) for codes in pushes), session.flush()])
 
 
 @pytest.fixture(scope="module")

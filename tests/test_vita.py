@@ -1,15 +1,13 @@
 """VITA-Audio's network, ear and prompts against the published code's numbers and strings, and what must be refused."""
 import json
-import os
 import re
-from pathlib import Path
 
 import pytest
 import torch
+from conftest import PARITY, needs
 from safetensors.torch import load_file
 from transformers import DynamicCache
 
-from voicelab.control import Sampling
 from voicelab.models.sensevoice import SenseVoiceConfig, positions
 from voicelab.models.vita import VitaConfig, VitaNetwork, vita_config
 from voicelab.models.vita_checkpoint import build_vita_tokenizer
@@ -25,21 +23,14 @@ from voicelab.vita_prompt import (
     vita_messages,
 )
 
-FOLDER = Path(os.environ.get("VOICELAB_PARITY", Path(__file__).parent.parent.parent / "shared/parity"))
-GREEDY = Sampling.preset("greedy")
-
-
 def golden(name):
     "Configuration, state dict and tensors of a case."
-    if not (FOLDER / f"{name}.safetensors").exists(): pytest.skip(f"no parity vectors {name} in {FOLDER}: set VOICELAB_PARITY")
-    tensors = load_file(FOLDER / f"{name}.safetensors")
+    tensors = load_file(PARITY / f"{name}.safetensors")
     state = {key.removeprefix("state_dict."): value for key, value in tensors.items() if key.startswith("state_dict.")}
-    return json.loads((FOLDER / f"{name}.json").read_text()), state, tensors
+    return json.loads((PARITY / f"{name}.json").read_text()), state, tensors
 
 
-def strings():
-    if not (file := FOLDER / "vita_prompts.json").exists(): pytest.skip(f"no {file}: set VOICELAB_PARITY")
-    return json.loads(file.read_text())
+def strings(): return json.loads((PARITY / "vita_prompts.json").read_text())
 
 
 def bare_prompt(ids, heard=(), places=()):
@@ -70,6 +61,7 @@ def mtp():
     return network, tensors
 
 
+@needs("vita_mtp.safetensors")
 @torch.inference_mode()
 def test_main_model(mtp):
     network, want = mtp
@@ -78,6 +70,7 @@ def test_main_model(mtp):
     torch.testing.assert_close(network.logits(hidden), want["main_logits"], atol=1e-3, rtol=1e-4)
 
 
+@needs("vita_mtp.safetensors")
 @torch.inference_mode()
 def test_every_head(mtp):
     network, want = mtp
@@ -88,6 +81,7 @@ def test_every_head(mtp):
         torch.testing.assert_close(network.logits(hidden), want[f"cascade_logits.{number}"], atol=1e-3, rtol=1e-4)
 
 
+@needs("vita_mtp.safetensors")
 @pytest.mark.parametrize("mode", MODES)
 def test_modes(mtp, mode):
     network, want = mtp
@@ -108,6 +102,7 @@ def plus_network(position_dtype=torch.float32):
     return network, want
 
 
+@needs("vita_sensevoice.safetensors")
 @torch.inference_mode()
 def test_encoder_and_projector():
     network, want = plus_network()
@@ -120,6 +115,7 @@ def test_encoder_and_projector():
                                    atol=1e-3 * float(want["proj"].std()))
 
 
+@needs("vita_sensevoice.safetensors")
 def test_positions_in_bfloat16():
     _, _, want = golden("vita_sensevoice")
     made = want["pe_bf16"][0]
@@ -127,6 +123,7 @@ def test_positions_in_bfloat16():
     assert positions(*made.shape, torch.float32).dtype == torch.float32
 
 
+@needs("vita_sensevoice.safetensors")
 @pytest.mark.parametrize("name, mode", [("vanilla", (8192, 0)), ("mtp3", (1, 3))])
 def test_plus_path(name, mode):
     network, want = plus_network()
@@ -137,12 +134,12 @@ def test_plus_path(name, mode):
     torch.testing.assert_close(logits, want[f"gen_{name}_logits"], atol=1e-3, rtol=1e-4)
 
 
+@needs("vita_lm_keys.txt")
 @pytest.mark.parametrize("title, kind, layers, heads", [
     ("Boost/Balance (qwen2_mtp)", "qwen2_mtp", 38, 10), ("Plus-Vanilla (qwen2_mtp_sensevoice)", "qwen2_mtp_sensevoice", 28, 0),
     ("Plus-Boost (qwen2_mtp_sensevoice)", "qwen2_mtp_sensevoice", 38, 10)])
 def test_full_size_names(title, kind, layers, heads):
-    if not (file := FOLDER / "vita_lm_keys.txt").exists(): pytest.skip(f"no {file}: set VOICELAB_PARITY")
-    lines = [line.split("\t") for line in file.read_text().splitlines()]
+    lines = [line.split("\t") for line in (PARITY / "vita_lm_keys.txt").read_text().splitlines()]
     wanted = {name: tuple(map(int, re.findall(r"\d+", shape))) for family, name, shape in lines if family == title}
     config = vita_config(dict(model_type=kind, vocab_size=168_072, hidden_size=3584, intermediate_size=18_944, num_hidden_layers=layers,
                               num_attention_heads=28, num_key_value_heads=4, max_position_embeddings=8192, rms_norm_eps=1e-6,
@@ -171,6 +168,7 @@ GOLDEN_TASKS = {
 }
 
 
+@needs("vita_prompts.json")
 @pytest.mark.parametrize("start", GOLDEN_TASKS)
 def test_prompt_strings(start, tokenizers):
     wanted = [text for name, text in strings()["prompts"].items() if name == start or name.startswith((f"{start} ", f"{start},"))]
@@ -179,11 +177,13 @@ def test_prompt_strings(start, tokenizers):
     assert wanted == [made.text]
 
 
+@needs("vita_prompts.json")
 def test_every_golden_prompt_is_known():
     left = [name for name in strings()["prompts"] if not any(name == s or name.startswith((f"{s} ", f"{s},")) for s in GOLDEN_TASKS)]
     assert not left
 
 
+@needs("vita_prompts.json")
 def test_truth_table():
     classes = dict(GLM4VoiceTokenizer="glm4voice", CosyVoice2Tokenizer="cosyvoice2", SNACTokenizer="snac24khz",
                    SenseVoiceSparkTTSTokenizer="sensevoice_sparktts", SenseVoiceGLM4VoiceTokenizer="sensevoice_glm4voice")
@@ -192,6 +192,7 @@ def test_truth_table():
             assert list(applies(classes[name], role)) == roles[role], (name, role)
 
 
+@needs("vita_prompts.json")
 @pytest.mark.parametrize("family, key", [(DISCRETE, "ids_boost"), (CONTIGUOUS, "ids_plus")])
 def test_ids_by_name(family, key):
     wanted = strings()[key]
