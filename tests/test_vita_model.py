@@ -170,7 +170,7 @@ def test_vectors_change_what_is_said(models):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_features_need_no_seed(models, kind):
+def test_a_recording_is_heard_once(models, kind):
     first, second = (models[kind].hear(VOICE, "reference", "user") for _ in range(2))
     assert (first.features is None) == (kind == "qwen2_mtp")
     assert first.features is second.features and first.codes is second.codes
@@ -192,6 +192,35 @@ def test_reproduced_mistakes(models):
     assert not plus.prompt("clone", text="Hello.", reference=VOICE, reproduce="drop_by_role").heard
     assert boost.prompt("clone", text="Hello.", reference=VOICE, reproduce="drop_by_role").heard
     with pytest.raises(FormError, match="reproduce: must be of swap_audios"): plus.clone("Hello.", reproduce=["all"])
+
+
+def test_swapped_recordings_stand_in_each_others_places(models):
+    asked = dict(audio=QUESTION, reference=VOICE)
+    boost, plus = ([model.prompt("speech_to_speech", **asked, reproduce=names) for names in ((), "swap_audios")] for model in models.values())
+    assert torch.equal(boost[0].ids, boost[1].ids)                      # codes are in the text, in its order
+    right, wrong = plus
+    assert wrong.features[0][1] is right.features[1][1] and wrong.features[1][1] is right.features[0][1]
+    assert [count for _, count in right.places] == [87, 37] and [count for _, count in wrong.places] == [37, 87]
+    (first, count), (second, more) = right.places
+    voice, question = right.ids[first:first + count], right.ids[second:second + more]
+    between, after = right.ids[first + count:second], right.ids[second + more:]
+    assert torch.equal(wrong.ids, torch.cat([right.ids[:first], question, between, voice, after]))
+
+
+@pytest.mark.parametrize("mistake, heard", [("peak_normalise", 30), ("lose_tail", 20)])
+def test_a_stream_as_published_loses_its_tail(models, mistake, heard):
+    "20 codes and an end mark, which is a piece; 10 codes and an end mark, which is none; the end."
+    boost = models["qwen2_mtp"]
+    tokens = boost.parts.tokens
+    codes = [tokens.first_code + number for number in range(30)]
+    said = iter([tokens.begin, *codes[:20], tokens.end, tokens.begin, *codes[20:], tokens.end, tokens.stops[0]])
+    def say(module, inputs, output): output[..., next(said)] = 1e4
+    handle = boost.network.lm_head.register_forward_hook(say)
+    live = boost.stream("Hello.", reference=VOICE, seed=1, budget=100, reproduce=[mistake])
+    try: pieces = list(live)
+    finally: handle.remove()
+    assert live.generation.stop_reason == "eos" and live.generation.codes.tolist() == [list(range(30))]
+    assert len(joined(pieces)) == heard * 1764 and len(live.generation.audio.samples) == heard * 1764
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
