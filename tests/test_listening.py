@@ -1,11 +1,13 @@
 "Blind tests over a run: order, secrecy, answers on disk, interruption, results."
 import json
-import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from test_runs import sample
 
-from voicelab.audio import Audio
+from voicelab.audio import Audio, Reference
+from voicelab.engine import ModelInfo
 from voicelab.files import read_info
 from voicelab.listening import ListeningError, ListeningTest, make_trials, one_level, read_results
 from voicelab.runs import Run
@@ -13,17 +15,21 @@ from voicelab.runs import Run
 def tone(pitch, level=0.1, rate=16_000): return Audio((level * np.sin(2 * np.pi * pitch * np.arange(rate) / rate)).astype(np.float32), rate)
 
 
+KIM = Reference(tone(100), consent="mine", name="kim")
+SECRET = ModelInfo("secret-model", "demo", "1", "ab" * 32, "none", "Apache-2.0")
+
+
+def made_with(text, form, audio, reference=KIM):
+    return sample(text, reference, audio=audio, prompt=SimpleNamespace(form=form), model=SECRET)
+
+
 @pytest.fixture
 def run(tmp_path):
     "Two texts by three forms in one voice, a failed sample, one without a reference."
     made = Run(tmp_path / "run")
-    base = {"status": "ok", "transcript": None, "language": "english", "speaker": "kim", "consent": "mine", "notice": "", "stop_reason": "eos",
-            "seconds": 1.0, "model": {"name": "secret-model"}, "generated": None, "reference": None}
-    with warnings.catch_warnings():
-        for number, (text, form) in enumerate((text, form) for text in ("One.", "Two.") for form in ("left", "middle", "right")):
-            row = base | {"text": text, "prompt_form": form, "hashes": {"voice": "v"}}
-            made._add(row, {"generated": tone(200 + 50 * number, 0.05 * (1 + number)), "reference": tone(100)})
-        made._add(base | {"text": "One.", "prompt_form": "left", "hashes": {"voice": None}}, {"generated": tone(500)})
+    for number, (text, form) in enumerate((text, form) for text in ("One.", "Two.") for form in ("left", "middle", "right")):
+        made.save(made_with(text, form, tone(200 + 50 * number, 0.05 * (1 + number))))
+    made.save(made_with("One.", "left", tone(500), None))
     made.save_failure("One.", "broke")
     return made
 
@@ -102,8 +108,7 @@ def test_an_empty_run(tmp_path):
 def test_old_answers_are_not_mixed_with_a_changed_run(run):
     ListeningTest(run, seed=1).answer(0, "A")
     with pytest.raises(ListeningError, match="to another plan"): ListeningTest(run, seed=2)
-    row = {key: value for key, value in run[0].row.items() if key != "id"}
-    run._add(row | {"prompt_form": "fourth"}, {"generated": tone(900), "reference": tone(100)})
+    run.save(made_with("One.", "fourth", tone(900)))
     with pytest.raises(ListeningError, match="to another plan"): ListeningTest(run, seed=1)
 
 
