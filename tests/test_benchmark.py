@@ -1,15 +1,17 @@
 """The benchmarks run anywhere; that of the engine compares like with like."""
-import importlib.util
+import importlib
 import json
 
 import pytest
 import torch
 
+from voicelab.vita_engine import MODES
+
 def recipe(root, name):
-    spec = importlib.util.spec_from_file_location(name, root / f"nbs/recipes/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    "The module of a recipe, which finds what it shares with others beside it, as it does when it is run."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(root / "nbs/recipes")
+        return importlib.import_module(name)
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +49,16 @@ def test_steps_of_the_decoder_cost_what_they_should(root, tmp_path, capsys):
     assert len(json.loads((tmp_path / "table.json").read_text())["rows"]) == 2 and "flow 4.4 M" in capsys.readouterr().out
     assert torch.get_num_threads() == threads
     with pytest.raises(SystemExit): decoder.main(["--codes", "19"])
+
+
+def test_all_modes_of_vita_audio_are_timed(root, tmp_path, capsys):
+    vita = recipe(root, "benchmark_vita")
+    options = "--shape tiny --seconds 1 --tokens 28 --repeats 1 --json".split()
+    table = vita.main([*options, str(tmp_path / "table.json")])
+    assert table["mode"].tolist() == [*MODES] and (table["tokens/s"] > 0).all() and table["times vanilla"][0] == 1
+    shares = table.set_index("mode")["main model's share"]
+    assert shares["vanilla"] == 1 and (shares[1:] < 1).all()
+    written = json.loads((tmp_path / "table.json").read_text())
+    assert written["tokens"] == 28 and len(written["rows"]) == len(MODES)
+    assert "positions of prompt, cpu, threads: " in capsys.readouterr().out
+    with pytest.raises(SystemExit): vita.main(["--tokens", "13"])

@@ -8,14 +8,12 @@ below 1 it is quicker than speech. `mel` is the flow alone, `all` the flow and t
 stream's first block to its sound, with the same number of steps. Each is the median of `--repeats` runs after one that doesn't count.
 On the CPU one thread works and its own time is taken, so other work on the machine counts for little.
 """
-import argparse
-import json
 import statistics
-import time
 from collections.abc import Callable
 
 import pandas as pd
 import torch
+from benchmark import clock, make_parser, millions, random_weights, show_head, show_table
 
 from voicelab.models.flow import FlowConfig, FlowNet, mel_noise
 from voicelab.models.glm4voice import BLOCKS, Glm4Voice
@@ -30,26 +28,19 @@ SHAPES = { # a quarter of the released widths, a third of its depth; and the rel
 
 def build(shape: str, device: str) -> Glm4Voice:
     "A codec with random weights; its tokenizer is the smallest, for it has no part in decoding."
-    torch.manual_seed(0)
     flow, hift = SHAPES[shape]
-    with torch.device(device):
+    with random_weights(device):
         nets = (WhisperVQ(WhisperVQConfig(width=16, heads=2, feed_forward=16, layers=1)), FlowNet(flow), HiftNet(hift))
     return Glm4Voice(*(net.requires_grad_(False) for net in nets), f"random {shape}")
-
-
-def clock(device: str) -> float:
-    "Seconds, once the device has done what it was asked; on the CPU those that this process had of it."
-    if device.startswith("cuda"): torch.cuda.synchronize()
-    return time.process_time() if device == "cpu" else time.perf_counter()
 
 
 def median_seconds(work: Callable[[], object], repeats: int, device: str) -> float:
     "Of `repeats` runs, after one to warm up."
     taken = []
     for _ in range(repeats + 1):
-        begun = clock(device)
+        begun = clock(device, own=True)
         work()
-        taken.append(clock(device) - begun)
+        taken.append(clock(device, own=True) - begun)
     return statistics.median(taken[1:])
 
 
@@ -67,13 +58,10 @@ def measure(codec: Glm4Voice, count: int, steps: int, args) -> dict:
 
 
 def main(argv: list[str] | None = None) -> pd.DataFrame:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="scaled", help="of the decoder (default: scaled)")
+    parser = make_parser(__doc__, SHAPES, "decoder")
     parser.add_argument("--codes", type=int, nargs="+", default=[125], help="how many to decode (default: 125, 10 s)")
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 3, 10], help="of Euler's method (default: 1 3 10)")
     parser.add_argument("--repeats", type=int, default=3, help="runs that count (default: 3)")
-    parser.add_argument("--device", default="cpu", help="of torch (default: cpu)")
-    parser.add_argument("--json", metavar="FILE", help="write the table there as well")
     args = parser.parse_args(argv)
     if min(args.codes) < BLOCKS[0]: parser.error(f"--codes: must be at least {BLOCKS[0]}, got {min(args.codes)}")
     if min(*args.steps, args.repeats) < 1: parser.error("--steps and --repeats: must be at least 1")
@@ -85,14 +73,9 @@ def main(argv: list[str] | None = None) -> pd.DataFrame:
 
 def run(codec: Glm4Voice, args) -> pd.DataFrame:
     "Measure, show and write the table."
-    where = torch.cuda.get_device_name() if args.device.startswith("cuda") else f"{args.device}, one thread"
-    sizes = [sum(tensor.numel() for tensor in net.parameters()) / 1e6 for net in (codec.flow, codec.hift)]
-    print(f"{args.shape}: flow {sizes[0]:.1f} M, vocoder {sizes[1]:.1f} M parameters, {where}, torch {torch.__version__}")
-    table = pd.DataFrame([measure(codec, count, steps, args) for count in args.codes for steps in args.steps])
-    print(table.to_string(index=False, float_format="{:.3f}".format))
-    if args.json:
-        with open(args.json, "w") as file: json.dump(dict(where=where, **vars(args), rows=table.to_dict("records")), file, indent=1)
-    return table
+    show_head(args, f"flow {millions(codec.flow):.1f} M, vocoder {millions(codec.hift):.1f} M parameters")
+    rows = [measure(codec, count, steps, args) for count in args.codes for steps in args.steps]
+    return show_table(args, pd.DataFrame(rows), digits=3)
 
 
 if __name__ == "__main__": main()

@@ -8,13 +8,11 @@ prompt of `--positions` positions, most of them a reference. Prompts are read be
 the weights of the audio path once and the keys and values of every row; with the `--bandwidth` of the device that gives the
 most steps a second that it could do, and the share of it that was reached. Speech is 25 steps a second.
 """
-import argparse
-import json
-import time
 from itertools import islice
 
 import pandas as pd
 import torch
+from benchmark import DTYPES, clock, make_parser, millions, random_weights, show_head, show_table
 from transformers import HiggsAudioV2Config, HiggsAudioV2ForConditionalGeneration
 
 from voicelab.chatml import Prompt, clone_messages, render
@@ -39,12 +37,7 @@ def build(shape: str, device: str, dtype: torch.dtype) -> HiggsAudioV2ForConditi
             hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv_heads,
             head_dim=head_dim, intermediate_size=feed_forward, max_position_embeddings=8192,
             vocab_size=VOCABULARY if shape == "3b" else len(tokenizer))})
-    torch.manual_seed(0)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with torch.device(device): network = HiggsAudioV2ForConditionalGeneration(config).eval()
-    finally: torch.set_default_dtype(before)
+    with random_weights(device, dtype): network = HiggsAudioV2ForConditionalGeneration(config).eval()
     rows = network.audio_lm_head.weight.data.view(config.num_codebooks, -1, config.hidden_size)
     rows[:, (STREAM_BOS, STREAM_EOS)] = 0           # a logit of 0 is never the greatest of 1026
     return network
@@ -59,12 +52,6 @@ def make_prompts(batch: int, positions: int) -> list[Prompt]:
     least = len(prompt(1, 0).ids)
     if positions < least: raise SystemExit(f"--positions: must be at least {least}, got {positions}")
     return [prompt(1 + positions - least, seed) for seed in range(batch)]
-
-
-def clock(device: str) -> float:
-    "Seconds, once the device has done what it was asked."
-    if device.startswith("cuda"): torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def time_voicelab(network, prompts: list[Prompt], columns: int, device: str) -> tuple[float, torch.Tensor]:
@@ -117,27 +104,18 @@ def measure(network, batch: int, args) -> dict:
 
 
 def main(argv: list[str] | None = None) -> pd.DataFrame:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="scaled", help="of the network (default: scaled)")
+    parser = make_parser(__doc__, SHAPES)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="batch sizes (default: 1 4)")
     parser.add_argument("--positions", type=int, default=1000, help="of each prompt (default: 1000)")
     parser.add_argument("--columns", type=int, default=33, help="to make (default: 33)")
-    parser.add_argument("--device", default="cpu", help="of torch (default: cpu)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--cache", choices=("dynamic", "static"), default="dynamic", help="of generate (default: dynamic)")
     parser.add_argument("--bandwidth", type=float, help="of the device's memory, GB/s, for the share of its limit")
-    parser.add_argument("--json", metavar="FILE", help="write the table there as well")
     args = parser.parse_args(argv)
     if args.columns < 9: parser.error(f"--columns: must be at least 9, got {args.columns}")
     network = build(args.shape, args.device, getattr(torch, args.dtype))
-    where = torch.cuda.get_device_name() if args.device.startswith("cuda") else f"{args.device}, {torch.get_num_threads()} threads"
-    count = sum(tensor.numel() for tensor in network.parameters())
-    print(f"{args.shape}: {count / 1e6:.0f} M parameters, {args.dtype}, {where}, {args.positions} cached positions, torch {torch.__version__}")
-    table = pd.DataFrame([measure(network, batch, args) for batch in args.batch])
-    print(table.to_string(index=False, float_format="{:.2f}".format))
-    if args.json:
-        with open(args.json, "w") as file: json.dump(dict(where=where, **vars(args), rows=table.to_dict("records")), file, indent=1)
-    return table
+    show_head(args, f"{millions(network):.0f} M parameters, {args.dtype}, {args.positions} cached positions")
+    return show_table(args, pd.DataFrame([measure(network, batch, args) for batch in args.batch]))
 
 
 if __name__ == "__main__": main()

@@ -7,12 +7,9 @@ Weights are random: what is said is noise, how long it takes is not. Nobody ends
 prompt of a reference of `--seconds`. The prompt is read before the clock starts, by the main model and by the heads.
 A head is one layer of the main model's kind; in the scaled shape the share of a head is that of the released one, 1 to 28.
 """
-import argparse
-import json
-import time
-
 import pandas as pd
 import torch
+from benchmark import DTYPES, clock, make_parser, millions, random_weights, show_head, show_table
 
 from voicelab.models.vita import VitaNetwork, vita_config
 from voicelab.models.vita_checkpoint import build_vita_tokenizer
@@ -31,18 +28,7 @@ def build(shape: str, tokenizer, device: str, dtype: torch.dtype) -> VitaNetwork
         model_type="qwen2_mtp", vocab_size=vocabulary or len(tokenizer), hidden_size=hidden, intermediate_size=feed_forward,
         num_hidden_layers=layers + HEADS, num_attention_heads=heads, num_key_value_heads=kv_heads, max_position_embeddings=8192,
         rms_norm_eps=1e-6, rope_theta=1e6, num_nextn_predict_layers=HEADS))
-    torch.manual_seed(0)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with torch.device(device): return VitaNetwork(config).eval()
-    finally: torch.set_default_dtype(before)
-
-
-def clock(device: str) -> float:
-    "Seconds, once the device has done what it was asked."
-    if device.startswith("cuda"): torch.cuda.synchronize()
-    return time.perf_counter()
+    with random_weights(device, dtype): return VitaNetwork(config).eval()
 
 
 def time_mode(network: VitaNetwork, prompt, mode: str, tokens: int, device: str) -> dict:
@@ -64,14 +50,11 @@ def time_mode(network: VitaNetwork, prompt, mode: str, tokens: int, device: str)
 
 
 def main(argv: list[str] | None = None) -> pd.DataFrame:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="scaled", help="of the network (default: scaled)")
+    parser = make_parser(__doc__, SHAPES)
     parser.add_argument("--seconds", type=float, default=10.0, help="of the reference (default: 10)")
     parser.add_argument("--tokens", type=int, default=140, help="to make (default: 140, ten rounds of the boost mode)")
     parser.add_argument("--repeats", type=int, default=3, help="of each mode; the median counts (default: 3)")
-    parser.add_argument("--device", default="cpu", help="of torch (default: cpu)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
-    parser.add_argument("--json", metavar="FILE", help="write the table there as well")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
     args = parser.parse_args(argv)
     if args.tokens < 14: parser.error(f"--tokens: must be at least 14, got {args.tokens}")
     if not 0.1 <= args.seconds <= 300: parser.error(f"--seconds: must be 0.1 to 300, got {args.seconds}")
@@ -79,16 +62,11 @@ def main(argv: list[str] | None = None) -> pd.DataFrame:
     network = build(args.shape, tokenizer, args.device, getattr(torch, args.dtype))
     codes = torch.randint(0, 16_384, (1, round(args.seconds * 12.5)), generator=torch.Generator().manual_seed(0))
     prompt = render_vita(vita_messages("clone", text="The garden is open today.", reference=Heard(codes=codes)), tokenizer, DISCRETE)
+    show_head(args, f"{millions(network):.0f} M parameters, {args.dtype}, {len(prompt.ids)} positions of prompt")
     rows = [time_mode(network, prompt, mode, args.tokens, args.device) for _ in range(args.repeats) for mode in MODES]
     table = pd.DataFrame(rows).groupby("mode", sort=False).median().reset_index()
     table["times vanilla"] = table["tokens/s"] / table["tokens/s"][0]
-    where = torch.cuda.get_device_name() if args.device.startswith("cuda") else f"{args.device}, {torch.get_num_threads()} threads"
-    count = sum(tensor.numel() for tensor in network.parameters())
-    print(f"{args.shape}: {count / 1e6:.0f} M parameters, {args.dtype}, {where}, {len(prompt.ids)} positions of prompt, torch {torch.__version__}")
-    print(table.to_string(index=False, float_format="{:.2f}".format))
-    if args.json:
-        with open(args.json, "w") as file: json.dump(dict(where=where, **vars(args), rows=table.to_dict("records")), file, indent=1)
-    return table
+    return show_table(args, table)
 
 
 if __name__ == "__main__": main()
