@@ -161,7 +161,7 @@ def session(self: VitaModel,
     budget: TokenBudget | str | int | None = None, # a rule's name for a text to say, a number of tokens for any task
     sampling: Sampling | str | None = None, # None: the authors'
     seed: int | None = None, # None: one is drawn and recorded
-    control: Control | None = None, # None: the settings'
+    control: Control | None = None, # None: the settings', whose 50 silent frames are 4 s here
     mode: str | tuple[int, ...] = "vanilla", # of MODES, or turns
     option_steps: int | tuple[int, ...] = VOCODER_STEPS,
     repetition_penalty: float | None = None, # of all that was read or said, 1 for none; None: as the checkpoint says
