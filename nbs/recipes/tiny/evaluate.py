@@ -351,7 +351,8 @@ def main():
         began = time.time()
         bench = Bench(model, [Speaker(seed) for seed in range(args.first_seed, args.first_seed + args.voices)])
         figures[part] = PARTS[part](bench, args)
-        head = f"Version {model.info.version}, {args.voices} voices from seed {args.first_seed}, {date.today()}, {platform.machine()} with " \
+        voices = "" if part in ("recordings", "speed") else f" {args.voices} voices from seed {args.first_seed},"
+        head = f"Version {model.info.version},{voices} {date.today()}, {platform.machine()} with " \
                f"{torch.get_num_threads()} threads, {time.time() - began:.0f} s: `python evaluate.py --parts {part}`"
         table = "\n".join([f"| {part} | " + ("median | least to greatest |" if part == "speed" else "figure | 95 % interval |"), "|---|---|---|",
                            *(f"| {name} | {shown(value)} |" for name, value in figures[part].items())])
