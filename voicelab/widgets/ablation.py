@@ -64,8 +64,9 @@ class Ablation(Panel):
 
     def wanted(self) -> Arms:
         "The ablation that is set: the present one, where nothing has been changed, so that it goes on."
-        arms = [arm for arm, tick in self.ticks.items() if tick.value]
-        made = Arms(self.model, self.text.value, self.voice.chosen(), other=self.others.get(self.other.value), arms=arms,
+        arms, reference = [arm for arm, tick in self.ticks.items() if tick.value], self.voice.chosen()
+        if reference is None: raise ValueError(f"voice: an ablation takes a reference away, so it needs one; {NONE!r} is chosen")
+        made = Arms(self.model, self.text.value, reference, other=self.others.get(self.other.value), arms=arms,
                     seeds=range(self.seeds.value))
         asked = lambda each: (each.texts, each.reference.sha256, each.reference.transcript, each.other and each.other.sha256)
         if self.result is not None and asked(self.result) == asked(made):
