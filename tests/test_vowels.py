@@ -15,7 +15,7 @@ def test_bare_words_are_marked():
     assert vocalise(BARE) != BARE and strip_harakat(vocalise(BARE)) == BARE
 
 
-@pytest.mark.parametrize("text", ["", "Hello, world.", "你好。", "5 + 5", "[SPEAKER0] Hi. <SE>[laughter]</SE>", "ـــ", "\u064e\u064f", "ذَهَبَ الْوَلَدُ."])
+@pytest.mark.parametrize("text", ["", "Hello, world.", "你好。", "5 + 5", "[SPEAKER0] Hi. <SE>[laughter]</SE>", "ـــ", "\u064e\u064f", "ذَهَبَ الْوَلَدُ.", "کتاب چای گرم", "كَتاپ", "كتـاب", "كتاب5"])
 def test_what_is_not_bare_arabic_stays(text):
     assert vocalise(text) == unicodedata.normalize("NFC", text)
 
@@ -43,5 +43,5 @@ def test_the_random_state_is_not_touched():
 
 def test_a_long_text_takes_time_in_proportion():
     began = time.perf_counter()
-    made = vocalise("ذهب الولد إلى المدرسة " * 300)
-    assert strip_harakat(made).split() == ("ذهب الولد إلى المدرسة " * 300).split() and time.perf_counter() - began < 60
+    made = vocalise("ذهب الولد إلى المدرسة " * 100)
+    assert strip_harakat(made).split() == ("ذهب الولد إلى المدرسة " * 100).split() and time.perf_counter() - began < 60

@@ -23,8 +23,8 @@ def diacritizer() -> BiLSTMDiacritizer:
 
 # %% ../nbs/02_vowels.ipynb #7645b146
 MOST_WORDS = 40
-WORD = "[\u0621-\u063a\u0641-\u065f\u0670\u0671]+"          # letters and marks, no tatweel
-STRETCH = re.compile(rf"{WORD}(?: {WORD}){{0,{MOST_WORDS - 1}}}")
+WORD = "[\u0621-\u063a\u0641-\u065f\u0670\u0671]++"         # letters and marks; no tatweel, no letter of Persian or Urdu alone
+STRETCH = re.compile(rf"(?<![\w\u064b-\u0652]){WORD}(?: {WORD}){{0,{MOST_WORDS - 1}}}(?!\w)")         # whole words
 
 
 def vocalise(
