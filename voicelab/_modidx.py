@@ -1025,6 +1025,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'voicelab.vita_engine.draw_token': ('vita_engine.html#draw_token', 'voicelab/vita_engine.py'),
                                       'voicelab.vita_engine.mode_turns': ('vita_engine.html#mode_turns', 'voicelab/vita_engine.py'),
                                       'voicelab.vita_engine.penalise': ('vita_engine.html#penalise', 'voicelab/vita_engine.py'),
+                                      'voicelab.vita_engine.place_embeddings': ( 'vita_engine.html#place_embeddings',
+                                                                                 'voicelab/vita_engine.py'),
                                       'voicelab.vita_engine.plan_turns': ('vita_engine.html#plan_turns', 'voicelab/vita_engine.py'),
                                       'voicelab.vita_engine.usable_mode': ('vita_engine.html#usable_mode', 'voicelab/vita_engine.py')},
             'voicelab.vita_prompt': { 'voicelab.vita_prompt.Family': ('vita_prompt.html#family', 'voicelab/vita_prompt.py'),
