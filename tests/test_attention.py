@@ -1,10 +1,13 @@
 "Attention that is read by hooks is what the network's own slow kernel gives, and reading leaves no trace."
+from contextlib import contextmanager
+from itertools import count
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import prompt_of, random_codes, untouched
+from transformers import DynamicCache
 
 from voicelab.attention import (
     AttentionError,
@@ -16,19 +19,32 @@ from voicelab.attention import (
     segment_spans,
     text_span,
 )
+from voicelab.audio import Audio, Reference
 from voicelab.chatml import PROMPT_FORMS
 from voicelab.codec import delay
+from voicelab.control import Control
+from voicelab.models.glm4voice import tiny_glm4voice
+from voicelab.models.vita_checkpoint import tiny_vita
+from voicelab.settings import AudioGenerationConfig, Settings
+from voicelab.vita import VitaModel
+from voicelab.vita_engine import place_embeddings
+from voicelab.vita_prompt import FAMILIES
+
+def read(network, inputs, rows):
+    "The weights of some positions of a sequence of Higgs Audio v2."
+    return read_attention(network.model.layers, lambda: network.model(**inputs, use_cache=False), rows)
+
 
 def test_the_weights_are_those_of_the_slow_kernel(tiny_network, tiny_tokenizer):
     prompt, codes = prompt_of(tiny_tokenizer), random_codes(12)
-    inputs, rows = forced_inputs(prompt, delay(codes)), slice(len(prompt.ids), len(prompt.ids) + 12)
-    read = untouched(lambda: read_attention(tiny_network.model, inputs, rows))
+    inputs, rows = forced_inputs(prompt, delay(codes)), len(prompt.ids) + torch.arange(12)
+    weights = untouched(lambda: read(tiny_network, inputs, rows))
     before = tiny_network.config._attn_implementation
     tiny_network.set_attn_implementation("eager")
     try:
         with torch.inference_mode(): full = tiny_network.model(**inputs, output_attentions=True, use_cache=False).attentions
     finally: tiny_network.set_attn_implementation(before)
-    torch.testing.assert_close(read, torch.stack(full)[:, 0, :, rows], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(weights, torch.stack(full)[:, 0, :, rows], atol=1e-5, rtol=1e-4)
 
 
 def test_grouped_heads_share_their_keys():
@@ -36,7 +52,7 @@ def test_grouped_heads_share_their_keys():
     torch.manual_seed(0)
     layer.q_proj, layer.k_proj = torch.nn.Linear(width, 32), torch.nn.Linear(width, 16)       # four heads over two
     hidden, (cos, sin) = torch.randn(1, 6, width), torch.randn(2, 1, 6, 8)
-    weights = layer_weights(layer, hidden, (cos, sin), slice(2, 6))
+    weights = layer_weights(layer, hidden, (cos, sin), torch.arange(2, 6))
     assert weights.shape == (4, 4, 6) and torch.allclose(weights.sum(-1), torch.ones(4, 4)) and weights[:, 0, 3:].max() == 0
 
 
@@ -45,7 +61,7 @@ def test_an_error_inside_leaves_no_hook(tiny_network, tiny_tokenizer):
     def broken(*_): raise RuntimeError("half way")
     handle = tiny_network.model.layers[-1].self_attn.o_proj.register_forward_pre_hook(broken)
     try:
-        with pytest.raises(RuntimeError, match="half way"): read_attention(tiny_network.model, inputs, slice(0, 1))
+        with pytest.raises(RuntimeError, match="half way"): read(tiny_network, inputs, torch.tensor([0]))
     finally: handle.remove()
     assert not any(layer.self_attn._forward_pre_hooks for layer in tiny_network.model.layers)
 
@@ -62,14 +78,16 @@ def test_text_and_recording_are_found_in_every_prompt_form(tiny_tokenizer, form)
     assert segment_spans(prompt)[-1][2].stop == len(prompt.ids)
     assert tiny_tokenizer.decode(prompt.ids[text_span(prompt)]).strip().endswith("Hello there.")
     span = recording_span(prompt)
-    assert span.stop - span.start == 29 and bool(prompt.audio_mask[span].all())
+    assert bool(prompt.audio_mask[span].all())
+    begin = int(prompt.audio_mask[:span.start].sum())                       # columns before it
+    assert torch.equal(prompt.audio_columns[0, begin:begin + span.stop - span.start], random_codes(20)[0])
 
 
 def test_what_is_generated_depends_on_nothing_behind_it(tiny_network, tiny_tokenizer):
     prompt, codes = prompt_of(tiny_tokenizer), random_codes(12)
-    rows = slice(len(prompt.ids), len(prompt.ids) + 4)
-    short, long = (read_attention(tiny_network.model, forced_inputs(prompt, delay(codes[:, :n])), rows) for n in (4, 12))
-    torch.testing.assert_close(short[..., :rows.stop - 8], long[..., :rows.stop - 8], atol=1e-5, rtol=1e-4)
+    rows, known = len(prompt.ids) + torch.arange(4), len(prompt.ids) - 4
+    short, long = (read(tiny_network, forced_inputs(prompt, delay(codes[:, :n])), rows) for n in (4, 12))
+    torch.testing.assert_close(short[..., :known], long[..., :known], atol=1e-5, rtol=1e-4)
 
 
 def test_chunks_of_a_long_text_are_read_one_by_one(model, reference):
@@ -85,9 +103,8 @@ def test_chunks_of_a_long_text_are_read_one_by_one(model, reference):
 
 def test_both_times_of_a_place(model, reference):
     attention = listen(model, model.clone("The garden is open today.", reference=reference, seed=0))
-    columns = attention.recording.stop - attention.recording.start
-    seconds = [attention.reference_seconds(column) for column in range(columns)]
-    assert seconds == sorted(seconds) and seconds[-1] < reference.audio.seconds and len(set(seconds)) == columns - 9
+    seconds = [attention.reference_seconds(place) for place in range(attention.recording.stop - attention.recording.start)]
+    assert seconds[:2] == [0, 0.04] and reference.audio.seconds - 0.05 < seconds[-1] < reference.audio.seconds
     assert attention.frame_at(0) == 0 and attention.frame_at(attention.generated.seconds) == attention.n_frames - 1
     place, letter = attention.strongest(0.6, *attention.reader)
     assert place in seconds and 0 <= letter < len(attention.letters)
@@ -112,3 +129,123 @@ def test_what_cannot_be_read_is_refused_in_a_line(model, reference):
     with pytest.raises(AttentionError, match="over: must be"): attention.map("audio")
     for wrong in (-0.1, np.nan, 99):
         with pytest.raises(AttentionError, match="seconds: must be 0 to"): attention.frame_at(wrong)
+
+
+# ---- VITA-Audio
+
+NOISE = np.random.default_rng(0).standard_normal(48_000).astype(np.float32) * 0.1
+VOICE = Reference(Audio(NOISE, 16_000), consent="synthetic")
+QUICK = dict(seed=5, budget=40, option_steps=1)
+
+
+@pytest.fixture(scope="module")
+def vitas(): return {kind: VitaModel(tiny_vita(kind), tiny_glm4voice()) for kind in FAMILIES}
+
+
+@pytest.fixture(params=FAMILIES)
+def vita(vitas, request): return vitas[request.param]
+
+
+@contextmanager
+def writing(model, when):
+    "Within it the model writes a letter in each step for which `when(step)` holds."
+    steps = count()
+    def hook(module, inputs, output):
+        if when(next(steps)): output[..., 256:] = -1e4
+    handle = model.network.lm_head.register_forward_hook(hook)
+    try: yield
+    finally: handle.remove()
+
+
+def slow_weights(network, x):
+    "What transformers' own slow kernel gives for the main layers while `x` runs through them."
+    given, layers, config = [], network.model.layers[:network.config.main_layers], network.config.qwen
+    hooks = [layer.self_attn.register_forward_pre_hook(lambda _, __, options: given.append(options), with_kwargs=True) for layer in layers]
+    network.main(x, DynamicCache(), 0)
+    for hook in hooks: hook.remove()
+    before, config._attn_implementation = config._attn_implementation, "eager"
+    mask = torch.full((x.shape[1],) * 2, -torch.inf).triu(1)[None, None]
+    try:
+        return torch.stack([layer.self_attn(options["hidden_states"], position_embeddings=options["position_embeddings"],
+                                            attention_mask=mask)[1][0] for layer, options in zip(layers, given)])
+    finally: config._attn_implementation = before
+
+
+@pytest.mark.parametrize("mode", ["vanilla", "boost"])
+def test_what_vita_looks_with_is_the_place_before_each_code(vita, mode):
+    with writing(vita, lambda step: step % 4 == 1): answer = vita.clone("Hi there.", reference=VOICE, mode=mode, **QUICK)
+    attention = untouched(lambda: listen(vita, answer))
+    network, prompt, trace = vita.network, answer.prompt, answer.trace
+    ids = torch.cat([prompt.ids, torch.tensor(trace.id.tolist())])
+    places = [n for n in range(len(prompt.ids), len(ids)) if vita.parts.tokens.code(int(ids[n])) is not None]
+    assert len(places) == attention.n_frames == answer.codes.shape[1] < len(trace)
+    with torch.inference_mode():
+        x = place_embeddings(network, ids[None], prompt.features)
+        torch.testing.assert_close(attention.weights, slow_weights(network, x)[:, :, [n - 1 for n in places]], atol=1e-5, rtol=1e-4)
+        logits = network.logits(network.main(x, DynamicCache(), 0)[0])[..., :vita.parts.tokens.last_code + 1]
+    torch.testing.assert_close(attention.weights.sum(-1), torch.ones(attention.weights.shape[:3]))
+    assert not any(attention.weights[:, :, row, place:].any() for row, place in enumerate(places))
+    main = trace[(trace.speaker == "main") & (trace.kind == "audio")]       # what was run is what it had before its eyes
+    chances = logits.softmax(-1)[len(prompt.ids) - 1 + torch.tensor(main.step.tolist()), main.id.tolist()]
+    np.testing.assert_allclose(chances, main.probability, atol=1e-4)
+    assert set(trace.speaker.str[:4]) == ({"main"} if mode == "vanilla" else {"main", "head"})
+    assert not any(layer.self_attn._forward_pre_hooks for layer in network.model.layers)
+
+
+def test_vita_text_recording_and_sound_of_each_chunk(vita):
+    settings = Settings(audio_generation=AudioGenerationConfig(reference_margin=1.0))
+    text = " ".join(f"This is sentence number {number}, and it takes a few seconds to say." for number in ("one", "two", "three", "four"))
+    answer = vita.clone(text, reference=VOICE, seed=1, option_steps=1, control=Control(silence_frames=100_000), settings=settings)
+    assert len(answer.chunks) > 1
+    looks = [listen(vita, answer, number) for number in range(len(answer.chunks))]
+    assert np.array_equal(np.concatenate([look.generated.samples for look in looks]), answer.audio.samples)
+    tokens, heard = vita.parts.tokens, vita.hear(VOICE, "reference", "system")
+    for look, chunk in zip(looks, answer.chunks):
+        assert look.n_frames == chunk.codes.shape[1] and look.generated.seconds == pytest.approx(look.n_frames / 12.5, abs=0.02)
+        assert "".join(look.letters) == str(chunk.text) and look.spans[-1][2].stop == len(chunk.prompt.ids)
+        ids, places = chunk.prompt.ids, look.recording
+        queries = 0 if heard.features is None else 4
+        assert ids[places.start - queries - 1] == tokens.begin and ids[places.stop] == tokens.end
+        if queries: assert (ids[places] == tokens.context).all() and places.stop - places.start == len(heard.features)
+        else: assert torch.equal(ids[places] - tokens.first_code, heard.codes[0])
+        last = look.reference_seconds(places.stop - places.start - 1)
+        assert VOICE.audio.seconds - 0.1 < last < VOICE.audio.seconds
+        assert look.strongest(1.0)[0] <= last
+
+
+def test_a_spoken_question_has_no_text_to_look_at(vita):
+    answer = vita.respond("spoken_qa", audio=VOICE.audio.slice(0, 1), text="Be brief.", reference=VOICE, **QUICK)
+    attention = listen(vita, answer)
+    assert attention.text is None and attention.letters == [] and attention.heads.reading.isna().all() and not attention.heads.text.any()
+    place, token = attention.strongest(0, *attention.listener)
+    assert 0 <= place < 3 and token is None
+    for wrong in (lambda: attention.map("text"), lambda: attention.reader, attention.text_places, lambda: attention.plot("text")):
+        with pytest.raises(AttentionError, match="over: the sample has no text to say in its prompt"): wrong()
+
+
+def test_without_a_reference_vita_looks_at_the_text_alone(vita):
+    attention = listen(vita, vita.clone("Hi there.", **QUICK))
+    assert attention.recording is None and "".join(attention.letters) == "Hi there." and not attention.heads.recording.any()
+    with pytest.raises(AttentionError, match="no reference recording"): attention.listener
+
+
+def test_what_cannot_be_read_of_vita_is_refused_in_a_line(vita):
+    question = VOICE.audio.slice(0, 1)
+    with pytest.raises(AttentionError, match="neither a reference nor a text"): listen(vita, vita.respond("spoken_qa", audio=question, **QUICK))
+    spoken = vita.clone("Hi.", reference=VOICE, reproduce=("drop_by_role",), **QUICK)
+    assert (listen(vita, spoken).recording is None) == vita.family.hears_features
+    live = vita.stream("Hi.", reference=VOICE, seed=5, budget=80, option_steps=1)
+    for _ in live: break
+    untimely = [live.generation]
+    if not vita.family.hears_features: untimely.append(vita.clone("Hi.", reference=VOICE, reproduce=("speak_prompt",), **QUICK))
+    for made in untimely:
+        with pytest.raises(AttentionError, match="s of sound for .* s of codes, so no time can be told"): listen(vita, made)
+    with writing(vita, lambda step: True): silent = vita.clone("Hi.", reference=VOICE, **QUICK)
+    with pytest.raises(AttentionError, match="has no frames, so nothing was looked at"): listen(vita, silent)
+
+
+def test_a_map_of_vita_is_as_high_as_the_recording(vita):
+    from matplotlib.figure import Figure
+    attention = listen(vita, vita.clone("Hi there.", reference=VOICE, **QUICK))
+    ax = attention.plot(ax=Figure(figsize=(9, 4.5)).subplots())
+    assert ax.get_ylim()[0] == pytest.approx(VOICE.audio.seconds, abs=0.08)

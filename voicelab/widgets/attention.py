@@ -129,15 +129,15 @@ class HeatMap(anywidget.AnyWidget):
     place, snippet = traitlets.List([]).tag(sync=True), traitlets.Float(SNIPPET_SECONDS).tag(sync=True)
 
     def show(self, attention: Attention, over: str, layer: int | None, head: int | None):
-        "Show a map; see `Attention.frame_map`."
-        weights, rate = attention.frame_map(over, layer, head).T.numpy(), attention.codec.frame_rate
+        "Show a map; see `Attention.map`."
+        weights = attention.map(over, layer, head).T.numpy()
         scaled = np.clip(weights / max(1e-6, float(np.quantile(weights, 0.995))) * 255, 0, 255).astype(np.uint8)
         recording = attention.reference.audio if over == "recording" else None
         sounds = {"sample": attention.generated} | ({} if recording is None else {"recording": recording})
-        labels, end = (attention.letters, len(weights)) if recording is None else ([], len(weights) / rate)
+        labels, end = (attention.letters, len(weights)) if recording is None else ([], len(weights) / attention.recording_rate)
         which = ", ".join("mean of all" if n is None else f"{name} {n}" for name, n in (("layer", layer), ("head", head)))
         with self.hold_sync():
-            self.shape, self.ends, self.labels = list(scaled.shape), [attention.n_frames / rate, end], labels
+            self.shape, self.ends, self.labels = list(scaled.shape), [attention.n_frames / attention.frame_rate, end], labels
             self.above, self.beside = outline(attention.generated), outline(recording)
             self.rates, self.place = {name: audio.rate for name, audio in sounds.items()}, []
             self.sample, self.recording = attention.generated.samples.tobytes(), b"" if recording is None else recording.samples.tobytes()
@@ -185,8 +185,9 @@ class Listening(Panel):
         self.status.say("Reading the attention.")
         self.attention = listen(self.model, made)
         self.clip.show(self.attention.generated)
-        self.over.disabled = self.attention.recording is None
-        if self.attention.recording is None: self.over.value = "text"
+        there = [over for over in self.over.options if getattr(self.attention, over) is not None]
+        self.over.disabled = len(there) < 2
+        if self.over.value not in there: self.over.value = there[0]
         self._list()
         more = f" Of {len(made.chunks)} chunks, the first." if len(made.chunks) > 1 else ""
         self.status.say(f"{self.attention.n_frames} frames over {self.attention.weights.shape[-1]} positions.{more}")
