@@ -537,3 +537,22 @@ def test_the_other_family_needs_no_other_widgets(vita):
     anatomy.form.value = "speaker_metadata"
     assert "Your Voice" in before and "Speaker Metadata" in anatomy.prompt.text
     with pytest.raises(ValueError, match="several codebooks"): DelayPattern(vita)
+
+
+def test_where_the_other_family_listens(vita, reference):
+    look = Listening(vita, "Hello there.")
+    finish(look)
+    assert look.worker.error is None and not look.over.disabled, look.worker.error
+    codes = look.attention.recording.stop - look.attention.recording.start
+    assert look.map.shape == [codes, look.attention.n_frames] and len(look.map.weights) == codes * look.attention.n_frames
+    assert look.map.ends == [look.attention.n_frames / 12.5, codes / 12.5]
+    look.map.place = [0.2, 0.5]
+    assert "s of the recording" in look.note.text
+    look.over.value = "text"
+    assert look.map.labels == list("Hello there.")
+    answer = vita.respond("spoken_qa", audio=reference.audio, reference=reference, seed=1, budget=30, option_steps=1)
+    asked = Listening(vita, generation=answer)
+    asked.worker.wait(60)
+    assert asked.worker.error is None and (asked.over.value, asked.over.disabled) == ("recording", True), asked.worker.error
+    asked.map.place = [0.2, 0.5]
+    assert asked.map.recording and "s of the recording" in asked.note.text
