@@ -195,11 +195,13 @@ def test_a_generation_without_a_frame_has_a_row_and_no_file(run):
     assert pair.row["reference"] and "none" in pair._repr_html_() and "None" in repr(pair)
 
 
-def test_chunks_keep_their_stop_reasons(run):
-    chunks = [SimpleNamespace(text="One.", codes=torch.zeros(8, 4), stop_reason="eos"),
-              SimpleNamespace(text="Two.", codes=None, stop_reason=None)]
-    assert run.save(sample(chunks=chunks)).row["chunks"] == [{"text": "One.", "frames": 4, "stop_reason": "eos"},
-                                                             {"text": "Two.", "frames": 0, "stop_reason": None}]
+def test_chunks_keep_their_prompts_and_stop_reasons(run):
+    given = SimpleNamespace(text="<|begin_of_text|>A scene.")
+    chunks = [SimpleNamespace(text="One.", prompt=given, codes=torch.zeros(8, 4), stop_reason="eos"),
+              SimpleNamespace(text="Two.", prompt=given, codes=None, stop_reason=None)]
+    assert run.save(sample(chunks=chunks)).row["chunks"] == [
+        {"text": "One.", "prompt": given.text, "frames": 4, "stop_reason": "eos"},
+        {"text": "Two.", "prompt": given.text, "frames": 0, "stop_reason": None}]
 
 
 @pytest.mark.parametrize("text", ["line\nbreaks\r\n", "\u2028 \u2029 \x85", '"quotes" \\ </td>', "مَرْحَبًا", "\ud800 alone", "x" * 100_000, "🦉"])

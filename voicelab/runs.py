@@ -80,7 +80,7 @@ def one_line(error: Exception) -> str: return f"{type(error).__name__}: {' '.joi
 def result_row(generation: Generation) -> dict:
     "The part of a line that says what was generated, how, and by what."
     g, voice = generation, generation.reference and generation.reference.sha256
-    chunks = [dict(text=chunk.text, stop_reason=chunk.stop_reason,
+    chunks = [dict(text=chunk.text, prompt=plain(chunk.prompt.text), stop_reason=chunk.stop_reason,
                    frames=0 if chunk.codes is None else chunk.codes.shape[1]) for chunk in g.chunks]
     return {"prompt_form": g.prompt.form,
             "settings": plain(g.settings), "seed": g.sampling.seed,
