@@ -45,3 +45,17 @@ def test_a_long_text_takes_time_in_proportion():
     began = time.perf_counter()
     made = vocalise("ذهب الولد إلى المدرسة " * 100)
     assert strip_harakat(made).split() == ("ذهب الولد إلى المدرسة " * 100).split() and time.perf_counter() - began < 60
+
+
+@pytest.mark.parametrize("text", ["ب" * 2000, "كتاب " + "ب" * 2000 + " الولد", "ٱلۡحَمۡدُ لِلَّهِ", "كتابۡ", "كتاب\u0610", "كت\u200cاب", "كت\u200dاب", "كت\u200bاب", "پرحمٰن"])
+def test_what_is_no_whole_bare_word_stays(text):
+    "An endless word would take gigabytes, and half a word would get the ending of a whole one."
+    made = vocalise(text)
+    assert strip_harakat(made) == strip_harakat(text)
+    for before, after in zip(text.split(), made.split(), strict=True):
+        if before not in ("كتاب", "الولد"): assert before == after
+
+
+def test_long_words_are_read_in_shorter_stretches():
+    text = " ".join(["كتاب" * 8] * 40)
+    assert strip_harakat(vocalise(text)) == text and vocalise(text) != text
