@@ -121,7 +121,7 @@ VOICE_DB = -30                              # dBFS, the least level that resembl
 def voice_encoder():
     "Resemblyzer's encoder with the weights of its wheel, loaded once; on the CPU, so that a GPU changes no number."
     from resemblyzer import VoiceEncoder
-    return VoiceEncoder("cpu", verbose=False)
+    with torch.random.fork_rng(devices=[]): return VoiceEncoder("cpu", verbose=False)       # it draws weights before it has its own
 
 
 def voiced(audio: Audio) -> np.ndarray: # float32 [n] at 16 kHz
