@@ -17,6 +17,7 @@ from voicelab.codec import CodecError
 from voicelab.control import Control, ControlError
 from voicelab.engine import EngineError
 from voicelab.models.checkpoint import CheckpointError
+from voicelab.models.glm4voice import tiny_glm4voice
 from voicelab.models.vita_checkpoint import VITA_LICENSE, save_vita, tiny_settings, tiny_vita
 from voicelab.settings import SettingsError
 from voicelab.vita import VitaModel, ways
@@ -92,6 +93,34 @@ def test_left_in_the_middle_keeps_what_there_is(model):
     live = model.stream("Hello there.", reference=VOICE, seed=2)
     for _ in live: break
     assert live.generation.stop_reason == "interrupted" and live.generation.codes.shape[1] >= 4
+
+
+@pytest.mark.parametrize("way", ["left", "Ctrl-C"])
+def test_an_unfinished_stream_has_the_sound_of_all_its_codes(monkeypatch, way):
+    "The vocoder holds back the end of what it has got, to fade it into what follows."
+    model, calls = VitaModel(tiny_vita(), tiny_glm4voice()), []
+    live, main = model.stream("Hello there, how are you?", reference=VOICE, seed=2, option_steps=1), model.network.main
+    def interrupted(*args):
+        calls.append(1)
+        if way == "Ctrl-C" and len(calls) == 30: raise KeyboardInterrupt
+        return main(*args)
+    monkeypatch.setattr(model.network, "main", interrupted)
+    heard = []
+    for piece in live:
+        heard.append(piece)
+        if way == "left": break
+    made, heard = live.generation, joined(heard)
+    assert made.stop_reason == "interrupted" and made.audio.seconds == model.voice.decode(made.codes, steps=1).seconds
+    assert np.array_equal(made.audio.samples[:len(heard)], heard) and len(heard) < len(made.audio.samples)
+
+
+@pytest.mark.parametrize("options, told", [
+    (dict(scene="A park."), "scene: VITA-Audio has no such option"), (dict(turns=2), "turns: VITA-Audio has no such option"),
+    (dict(reference=None, persona=["luke"]), "persona: must be"), (dict(history=None), "history: must be a list"),
+    (dict(history=Message("user", "Hi.")), "history: must be a list"), (dict(history=iter(())), "history: must be a list"),
+    (dict(reproduce=5), "reproduce: must be"), (dict(reproduce=iter(["lose_tail"])), "reproduce: must be")])
+def test_odd_options_are_refused_by_name(model, options, told):
+    with pytest.raises(FormError, match=told): model.clone("Hello.", **dict(reference=VOICE, budget=5) | options)
 
 
 @pytest.mark.parametrize("control, reason", [(Control(timeout_seconds=0), "timeout"), (Control(), "budget")])

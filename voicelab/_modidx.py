@@ -1108,6 +1108,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'voicelab/vita_session.py'),
                                        'voicelab.vita_session.VitaSession._offline': ( 'vita_session.html#vitasession._offline',
                                                                                        'voicelab/vita_session.py'),
+                                       'voicelab.vita_session.VitaSession._rest': ( 'vita_session.html#vitasession._rest',
+                                                                                    'voicelab/vita_session.py'),
                                        'voicelab.vita_session.VitaSession._speak': ( 'vita_session.html#vitasession._speak',
                                                                                      'voicelab/vita_session.py'),
                                        'voicelab.vita_session.VitaSession._speak_chunk': ( 'vita_session.html#vitasession._speak_chunk',

@@ -178,7 +178,7 @@ def task_of(task: str, **given) -> Task: # given: what there is of text, audio, 
 def persona_of(persona: "Persona | str") -> Persona:
     "The persona of a name, or itself."
     if isinstance(persona, Persona): return persona
-    if persona in PERSONAS: return PERSONAS[persona]
+    if isinstance(persona, str) and persona in PERSONAS: return PERSONAS[persona]
     raise FormError(f"persona: must be a Persona or one of {', '.join(PERSONAS)}, got {persona!r}")
 
 
@@ -196,6 +196,7 @@ def vita_messages(task: str, # a key of TASKS
     if form not in VITA_FORMS: raise FormError(f"prompt_form: must be one of {', '.join(VITA_FORMS)}, got {form!r}")
     if reference is not None and persona is not None:
         raise FormError("persona: can't stand beside a reference, which takes the system message; give one of the two")
+    if not isinstance(history, list | tuple): raise FormError(f"history: must be a list of messages, got {type(history).__name__}")
     for turn in history:
         if not isinstance(turn, Message) or turn.role == "system":
             raise FormError(f"history: must be messages of user and assistant, got {getattr(turn, 'role', type(turn).__name__)}")

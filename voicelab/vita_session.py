@@ -111,6 +111,7 @@ MISTAKES = {
 def check_mistakes(names: tuple[str, ...] | list[str] | str) -> frozenset[str]:
     "The names as a set; a FormError for one that is not known."
     names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list | tuple | set | frozenset): raise FormError(f"reproduce: must be a name or a list of names, got {names!r}")
     for name in names:
         if name not in MISTAKES: raise FormError(f"reproduce: must be of {', '.join(MISTAKES)}, got {name!r}")
     return frozenset(names)
@@ -224,7 +225,7 @@ class VitaSession:
         self.repetition_penalty = repetition_penalty
         self.trace, self.words, self.frames = [], [], 0         # words: ids of each chunk; frames: all so far
         self.timings = dict(prefill=0.0, decode=0.0, codec=0.0, first_audio=math.nan)
-        self.generation, self.stopped, self.begun, self.away = None, False, None, 0.0
+        self.generation, self.stopped, self.begun, self.away, self.vocoder = None, False, None, 0.0, None
         self.told = {} if decoder_voice is None else dict(voice=decoder_voice)
         self.generator, self.noise = (torch.Generator().manual_seed(sampling.seed) for _ in range(2))
 
@@ -278,7 +279,7 @@ def _speak(self: VitaSession, live: bool) -> Iterator[Audio]:
                 self.away += time.perf_counter() - handed_over
             if self.chunks[number].stop_reason in ("timeout", "interrupted"): break
     except KeyboardInterrupt: self.stop()                               # the reason is in the chunk already
-    finally: self._close(pieces if live else None)
+    finally: self._close([*pieces, *self._rest()] if live else None)    # a stream that is left has a rest, too
 
 
 @patch
@@ -286,7 +287,8 @@ def _speak_chunk(self: VitaSession, number: int, live: bool) -> Iterator[Audio |
     self.number, self.chunk, self.rules, self.chunk_begun = number, self.chunks[number], StopRules(self.control), self.elapsed()
     self.chunk.codes, self.chunk.stop_reason = torch.zeros(1, 0, dtype=torch.long), "interrupted"
     self.words.append([])
-    self.unheard, stream = np.zeros(0, np.float32), self._stream(live)
+    self.unheard, self.vocoder = np.zeros(0, np.float32), self._stream(live)
+    stream = self.vocoder
     if live and stream and "speak_prompt" in self.mistakes: yield self._hear(stream.push, self.chunk.prompt.audio_columns)
     for step, token in enumerate(self._tokens()):
         piece = None
@@ -295,7 +297,15 @@ def _speak_chunk(self: VitaSession, number: int, live: bool) -> Iterator[Audio |
         self._note(step, token)
         yield piece
         if self._ended(token): break
-    if live and stream and self.chunk.codes.shape[1]: yield self._hear(stream.flush)
+    if live: yield from self._rest()
+
+
+@patch
+def _rest(self: VitaSession) -> list[Audio]:
+    "What the vocoder still holds of a stream, once: with it the sound is that of all codes."
+    vocoder, self.vocoder = self.vocoder, None
+    piece = self._hear(vocoder.flush) if vocoder and self.chunk.codes.shape[1] else None
+    return [] if piece is None else [piece]
 
 
 @patch
