@@ -40,6 +40,8 @@ def test_bare_words_get_vowel_marks(model, voices):
     assert strip_harakat(prompt.text) == strip_harakat(model.prompt("قرأنا الكتاب، والكِتاب قديم.", bare_noor, vowels=False).text)
     as_typed = model.prompt("قرأنا الكتاب.", bare_noor, vowels=False).text
     assert "قرأنا الكتاب." in as_typed and bare_noor.transcript in as_typed
+    at_most = "كتاب " * 9_990                               # marks count for nothing, in the limit of a text, too
+    assert len(model.prompt(at_most, bare_noor, vowels=False).text) < len(model.prompt(at_most, bare_noor).text)
     long = model.session("قرأنا الكتاب في البيت مع الأصدقاء. " * 6, reference=noor, seed=0)
     assert len(long.chunks) > 1 and all("قرأنا" in chunk.text and "قرأنا" not in chunk.prompt.text for chunk in long.chunks)
 

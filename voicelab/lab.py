@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['CHUNK_SECONDS', 'TURNS', 'HIGGS_V2', 'VITA', 'MODELS', 'RELEASED_CODEC', 'DTYPES', 'HUB_SECONDS', 'VITA_VOICE',
-           'VITA_EAR', 'HUB_FILES', 'speakers_of', 'warn_of_pace', 'Voices', 'together', 'VoiceModel', 'ModelError',
-           'cached', 'fetch', 'check_device', 'check_dtype', 'load', 'vita_from', 'hub_id', 'find', 'known_models']
+           'VITA_EAR', 'HUB_FILES', 'speakers_of', 'warn_of_pace', 'Voices', 'together', 'with_vowels', 'VoiceModel',
+           'ModelError', 'cached', 'fetch', 'check_device', 'check_dtype', 'load', 'vita_from', 'hub_id', 'find',
+           'known_models']
 
 # %% ../nbs/11_lab.ipynb #852d722d
 import os
 import re
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib.resources import files
 from math import ceil
 from pathlib import Path
@@ -74,6 +76,12 @@ CHUNK_SECONDS = 12.0        # longest chunk where the checkpoint does not say wh
 TURNS = 2                   # earlier chunks that a prompt shows again where a checkpoint has no card, as the released one
 
 
+def with_vowels(chat: list[Message]) -> list[Message]:
+    "The chat with vowel marks on the bare Arabic words of its users' text."
+    marked = lambda part: vocalise(part) if isinstance(part, str) else part
+    return [replace(turn, content=[*map(marked, turn.parts)]) if turn.role == "user" else turn for turn in chat]
+
+
 class VoiceModel:
     "A loaded model: `clone` gives a `Generation`, `stream` gives sound while it is made."
     prompt_forms = PROMPT_FORMS
@@ -113,8 +121,8 @@ class VoiceModel:
         self._check_room(references, prompt_form)
         clips = [AudioContent(reference, self.encode(reference)) for reference in references]
         said = [normalise(reference.transcript) for reference in references if reference.transcript]
-        if vowels and self.card.get("vowel_marks"): said, texts = ([*map(vocalise, each)] for each in (said, texts))
-        return [clone_messages(text, clips or None, said or None, form=prompt_form, **chat) for text in texts]
+        chats = [clone_messages(text, clips or None, said or None, form=prompt_form, **chat) for text in texts]
+        return [*map(with_vowels, chats)] if vowels and self.card.get("vowel_marks") else chats
 
     def _check_room(self, references, prompt_form):
         "A FormError, before anything is encoded, if the references alone are longer than the context."
