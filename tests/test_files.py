@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from voicelab.files import AudioError, ForwardFile, append_whole, read_info, read_sound, wav_file, write_whole
+from voicelab.files import AudioError, ForwardFile, read_info, read_sound, wav_file, write_whole
+from voicelab.store import append_whole
 
 def tone(seconds=1.0, rate=24_000, hertz=440.0):
     "A sine at half scale, float32 [n]."

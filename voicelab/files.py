@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MIN_RATE', 'MAX_RATE', 'FORBIDDEN', 'RIFF_NAMES', 'UNKNOWN_BYTES', 'TOLERATED_BYTES', 'FORMATS', 'BLOCK_FRAMES',
-           'AudioError', 'check_rate', 'riff_chunk', 'info_chunk', 'wav_file', 'write_whole', 'append_whole',
-           'sync_folder', 'safe_name', 'open_file', 'riff_chunks', 'read_info', 'wav_bytes_stated', 'mp3_bytes_stated',
-           'ogg_has_end', 'check_whole', 'ForwardFile', 'open_sound', 'stated_frames', 'read_frames', 'read_sound']
+           'AudioError', 'check_rate', 'riff_chunk', 'info_chunk', 'wav_file', 'write_whole', 'safe_name', 'open_file',
+           'riff_chunks', 'read_info', 'wav_bytes_stated', 'mp3_bytes_stated', 'ogg_has_end', 'check_whole',
+           'ForwardFile', 'open_sound', 'stated_frames', 'read_frames', 'read_sound']
 
 # %% ../nbs/00_files.ipynb #cdad7193
 import io
@@ -84,25 +84,6 @@ def write_whole(
         os.replace(temporary, path)
     finally: temporary.unlink(missing_ok=True)
     return path
-
-# %% ../nbs/00_files.ipynb #c7ee6fb8
-def append_whole(path: str | Path, content: bytes) -> None:
-    "Append to a file; an error leaves it as it was."
-    with open(path, "ab", buffering=0) as file:
-        fd, size = file.fileno(), os.fstat(file.fileno()).st_size
-        try:
-            while content: content = content[os.write(fd, content):]    # one call writes all, unless the disk fills up
-            os.fsync(fd)
-        except OSError:
-            os.ftruncate(fd, size)
-            raise
-
-
-def sync_folder(path: str | Path) -> None:
-    "Wait until the disk has the names in a folder."
-    fd = os.open(path, os.O_RDONLY)
-    try: os.fsync(fd)
-    finally: os.close(fd)
 
 # %% ../nbs/00_files.ipynb #f8c2bb3a
 FORBIDDEN = re.compile(r'[\s/\\<>:"|?*]|\.\.+')
