@@ -278,6 +278,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'voicelab.engine.free_bytes': ('engine.html#free_bytes', 'voicelab/engine.py'),
                                  'voicelab.engine.read_prefix': ('engine.html#read_prefix', 'voicelab/engine.py'),
                                  'voicelab.engine.row_bytes': ('engine.html#row_bytes', 'voicelab/engine.py')},
+            'voicelab.errors': { 'voicelab.errors.ArgumentError': ('errors.html#argumenterror', 'voicelab/errors.py'),
+                                 'voicelab.errors.VoicelabError': ('errors.html#voicelaberror', 'voicelab/errors.py')},
             'voicelab.explore': { 'voicelab.explore.Exchange': ('explore.html#exchange', 'voicelab/explore.py'),
                                   'voicelab.explore.Exchange.measures': ('explore.html#exchange.measures', 'voicelab/explore.py'),
                                   'voicelab.explore.Resynthesis': ('explore.html#resynthesis', 'voicelab/explore.py'),
