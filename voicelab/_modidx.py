@@ -1387,6 +1387,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'voicelab.widgets.tuner.call': ('widgets_tuner.html#call', 'voicelab/widgets/tuner.py'),
                                         'voicelab.widgets.tuner.differences': ( 'widgets_tuner.html#differences',
                                                                                 'voicelab/widgets/tuner.py'),
+                                        'voicelab.widgets.tuner.inside': ('widgets_tuner.html#inside', 'voicelab/widgets/tuner.py'),
                                         'voicelab.widgets.tuner.reference_lines': ( 'widgets_tuner.html#reference_lines',
                                                                                     'voicelab/widgets/tuner.py'),
                                         'voicelab.widgets.tuner.script': ('widgets_tuner.html#script', 'voicelab/widgets/tuner.py')},
