@@ -3,10 +3,14 @@
 Pictures in both themes land in tests/out/. Without a browser the tests are skipped with a reason; with
 VOICELAB_BROWSER=required they fail instead.
 """
+import http.server
 import os
 import re
 import sys
+import threading
 import urllib.request
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import browser
@@ -280,17 +284,44 @@ def test_listening_test(opened):
 def command(*words) -> list[str]: return [str(Path(sys.executable).with_name("voicelab")), *words]
 
 
+@contextmanager
+def neighbour(folder, body):
+    "Another server on this machine, with one page; gives its address."
+    (folder / "index.html").write_text(body)
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try: yield f"http://127.0.0.1:{server.server_port}/"
+        finally: server.shutdown()
+
+
 def test_studio(chromium, root, tmp_path):
     url = f"http://127.0.0.1:{(port := browser.free_port())}"
-    with browser.serving(command("studio", "--", "--no-browser", f"--port={port}"), f"{url}/static/voila.js", tmp_path):
+    (home := tmp_path / "home").mkdir()
+    with browser.serving(command("studio", "--pages", "1", "--", "--no-browser", f"--port={port}"), url, home, tmp_path) as log:
+        token = re.search(r"\?token=\w+", log.read_text())[0]
         page = browser.watched_page(chromium, height=1600)
-        page.goto(url)
+        page.goto(f"{url}/{token}")
         press(page, "Generate")
         expect(status(page, "Done.")).to_be_visible()
         assert heard(page, "result") > 0.5
         expect(page.get_by_text("heard while it was made")).to_be_visible()
         assert not page.get_by_text("vl.load").count()                         # the tuner alone
         page.screenshot(path=root / "tests/out/studio.png")
+        page.get_by_label("folder").fill("../outside")
+        press(page, "Save all")
+        expect(page.get_by_text(re.compile("folder: must be in .* or below, got '../outside'"))).to_be_visible()
+        assert not (tmp_path.parent / "outside").exists()
+        with neighbour(home, f"<img src='{url}/'><iframe src='{url}/{token}'></iframe>") as elsewhere, page.expect_popup() as other:
+            page.evaluate("url => { window.open(url) }", elsewhere)            # with the studio's cookie in the jar
+            other.value.wait_for_load_state()
+        assert all(f"403 GET /{asked} " in log.read_text() for asked in ("", token)) and log.read_text().count("Kernel started") == 1
+        page.reload()                                                          # it says farewell, or there were no place for another
+        expect(page.get_by_role("button", name="Generate")).to_be_visible()
+        first, second = re.findall("Kernel started: (\\S+)", log.read_text())
+        assert f"Kernel shutdown: {first}" in log.read_text()
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/api/kernels/{second}{token}", method="DELETE")): pass
+        expect(status(page, "This page has ended. Load it again to go on.")).to_be_visible()
         assert not page.errors
 
 

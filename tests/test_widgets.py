@@ -2,6 +2,7 @@
 import base64
 import threading
 import time
+from dataclasses import replace
 from datetime import datetime, timezone
 from types import SimpleNamespace
 
@@ -213,6 +214,51 @@ def test_tries_that_no_ruler_compares_are_still_heard_side_by_side(model):
 
 def test_a_history_without_tries_has_nothing_to_save(model, tmp_path):
     with pytest.raises(RunError, match="history"): Tuner(model).history.export(str(tmp_path))
+
+
+@pytest.fixture
+def walled(model, tuner, tmp_path):
+    "A history with one try that may save in `home` only, beside which lies what is not its own."
+    home, beside = tmp_path / "home", tmp_path / "beside"
+    for folder in (home, beside): folder.mkdir()
+    (home / "link").symlink_to(beside)
+    history = Tuner(model, TEXT, within=home).history
+    history.add(replace(tuner.history.tries[0], saved=""))
+    return history, home, beside
+
+
+@pytest.mark.parametrize("folder", ["../beside", "{beside}", "deep/../../beside", "link", "link/deeper", "~/../..", "/"])
+def test_a_tuner_within_a_folder_saves_nowhere_else(walled, folder):
+    history, home, beside = walled
+    history.folder.value = folder.format(beside=beside)
+    history.save.click()
+    assert history.status.failed and str(home) in history.status.text and "\n" not in history.status.text
+    assert not any(beside.iterdir()) and not history.tries[0].saved
+
+
+@pytest.mark.parametrize("folder", ["voicelab-out", "a/../b/c", "{home}/d", "."])
+def test_a_tuner_within_a_folder_saves_there_and_below(walled, monkeypatch, folder):
+    history, home, beside = walled
+    monkeypatch.chdir(beside)                               # its own folder counts, not that of the process
+    history.folder.value = folder.format(home=home)
+    history.save.click()
+    assert not history.status.failed and not any(beside.iterdir()) and len([*home.rglob("history.csv")]) == 1
+
+
+def test_the_table_takes_the_place_of_a_link(walled):
+    history, home, beside = walled
+    (home / "run").mkdir()
+    (beside / "precious").write_text("mine")
+    (home / "run/history.csv").symlink_to(beside / "precious")
+    history.export("run")
+    assert (beside / "precious").read_text() == "mine" and (home / "run/history.csv").read_text().startswith("number,")
+
+
+@pytest.mark.parametrize("folder", ["", "a\0b"])
+def test_a_folder_that_can_be_none(walled, folder):
+    history, home, _ = walled
+    with pytest.raises(ValueError): history.export(folder)
+    assert [path.name for path in home.iterdir()] == ["link"]
 
 
 def test_stop_keeps_what_there_is(model):
