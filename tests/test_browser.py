@@ -188,6 +188,22 @@ def test_microphone(opened):
     assert "Reference('microphone'" in browser.run_cell(page, 2)
 
 
+def test_a_closed_microphone_leaves_the_page_and_hears_no_more(opened):
+    page = opened("microphone = vl.widgets.Microphone()\nmicrophone", "microphone")
+    page.evaluate("""() => { const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices)
+        navigator.mediaDevices.getUserMedia = async wish => window.heard = await ask(wish) }""")
+    widget, state = cell(page, 1), lambda: page.evaluate("() => window.heard.getTracks()[0].readyState")
+    press(widget, "Record")
+    expect(widget.locator(".voicelab-recorder")).to_have_text(re.compile("recording: [1-9]"))
+    assert state() == "live"
+    cell(page, 2).locator(".jp-InputArea-editor").click()
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.insert_text("microphone.close()")
+    browser.do(page, "notebook:run-cell")
+    expect(page.locator(".voicelab-panel")).to_have_count(0)
+    assert state() == "ended"
+
+
 def test_the_tuner_speaks_with_a_recorded_voice(opened):
     page = opened("tuner = vl.widgets.Tuner(model, 'Good evening.')\ntuner", "tuner.generation.reference.name, tuner.generation.reference.consent")
     widget = cell(page, 1)

@@ -1,7 +1,9 @@
 """What the widgets do, without a browser: estimates, tries, scripts, errors, turns."""
 import base64
+import gc
 import threading
 import time
+import weakref
 from dataclasses import replace
 from datetime import datetime, timezone
 from types import SimpleNamespace
@@ -15,13 +17,14 @@ import voicelab as vl
 from voicelab.audio import Audio, load_audio
 from voicelab.runs import RunError
 from voicelab.widgets import base
+from voicelab.widgets.ablation import RIGHT
 from voicelab.widgets.attention import Listening
-from voicelab.widgets.base import Clip, Panel, Status, StreamPlayer, Worker, overheard
+from voicelab.widgets.base import Clip, Closed, Panel, Status, StreamPlayer, Worker, overheard
 from voicelab.widgets.delay import DelayPattern
 from voicelab.widgets.prompt import PromptAnatomy
 from voicelab.widgets.result import Result, estimate_html
-from voicelab.widgets.tuner import Knobs, Tuner
-from voicelab.widgets.voice import NONE, UPLOAD, VoiceChooser
+from voicelab.widgets.tuner import History, Knobs, Tuner
+from voicelab.widgets.voice import NONE, UPLOAD, VoiceChooser, shipped_voices
 
 TEXT = "Good evening."
 WIDGETS = [getattr(vl.widgets, name) for name in vl.widgets.__all__ if name not in ("ListeningTest", "Microphone")]
@@ -52,7 +55,7 @@ def test_no_name_of_ours_hides_one_of_ipywidgets(model, make):
     for part in (part for part in parts(make(model)) if type(part).__module__.startswith("voicelab")):
         theirs = next(kind for kind in type(part).__mro__ if kind.__module__.startswith(("ipywidgets", "anywidget")))
         ours = {name for kind in type(part).__mro__ if kind.__module__.startswith("voicelab") for name in vars(kind)} | set(vars(part))
-        meant = {*vars(W.VBox()), *vars(W.VBox), "_esm", "_anywidget_id"}
+        meant = {*vars(W.VBox()), *vars(W.VBox), "_esm", "_anywidget_id", "close"}       # ours goes on to theirs
         hidden = {name for name in ours & set(dir(theirs)) if not name.startswith("__")} - meant
         assert not hidden, (type(part), hidden)
 
@@ -481,6 +484,176 @@ def test_a_double_click_answers_one_question(model, tmp_path, root):
     ask.pressed -= 1
     ask.buttons[4].click()
     assert ask.number is None
+
+
+# ---- closing
+
+def kept(): return set(W.Widget.get_manager_state()["state"])
+
+
+def shown(widget): return [part.value for part in parts(widget) if isinstance(part, W.HTML)]
+
+
+def tried(model, tmp_path):
+    tuner = Tuner(model, TEXT)
+    for _ in range(2): finish(tuner)
+    tuner.history.other.value = 0
+    for button in (tuner.write, tuner.history.against, tuner.history.replay): button.click()
+    assert len(tuner.history.tries) == 2 and tuner.history.versus.value and tuner.script.value == ""
+    return tuner
+
+
+def walked(model, tmp_path):
+    walk = DelayPattern(model, TEXT)
+    finish(walk)
+    walk.hear.click()
+    walk.worker.wait(30)
+    assert walk.clip.audio
+    return walk
+
+
+def ablated(model, tmp_path):
+    bench = vl.widgets.Ablation(model, TEXT)
+    for arm, tick in bench.ticks.items(): tick.value = arm in (RIGHT, "no_reference")
+    bench.seeds.value = 1
+    finish(bench)
+    bench.heard.value = bench.heard.options[1][1]
+    assert bench.clip.audio
+    return bench
+
+
+def explored(model, tmp_path):
+    explorer = vl.widgets.CodecExplorer(model)
+    finish(explorer)
+    explorer.blend.click()
+    explorer.mixer.wait(30)
+    assert explorer.mix.audio and explorer.ladder.audio
+    return explorer
+
+
+def listened(model, tmp_path):
+    look = Listening(model, TEXT)
+    finish(look)
+    look.map.place = [0.2, 0.5]
+    assert look.attention is not None
+    return look
+
+
+def asked(model, tmp_path):
+    run = vl.Run(tmp_path / "run")
+    for seed in (0, 1): run.save(model.clone(TEXT, reference=shipped_voices()["ada"], seed=seed))
+    ask = vl.widgets.ListeningTest(run, kind="similarity")
+    ask.buttons[4].click()
+    assert len(ask.test.answers) == 1
+    return ask
+
+
+def recorded(model, tmp_path):
+    microphone, voice = vl.widgets.Microphone(), shipped_voices()["ada"].audio
+    microphone.consent.value = "my own voice"
+    for content, buffers in ((dict(kind="begin", rate=voice.rate), []), (dict(kind="piece", number=0), [voice.samples.tobytes()]), (dict(kind="end"), [])):
+        microphone.recorder._hear(None, content, buffers)
+    assert microphone.reference
+    return microphone
+
+
+def read(model, tmp_path):
+    anatomy = PromptAnatomy(model, TEXT)
+    anatomy.form.value = model.prompt_forms[-1]
+    return anatomy
+
+
+def shown_result(model, tmp_path):
+    result = Result()
+    result.show(model.clone(TEXT, reference=shipped_voices()["ada"], seed=1))
+    return result
+
+
+USED = dict(Tuner=tried, DelayPattern=walked, Ablation=ablated, CodecExplorer=explored, Listening=listened, ListeningTest=asked,
+            Microphone=recorded, PromptAnatomy=read, Result=shown_result)
+FRESH = {"Tuner": lambda model, _: Tuner(model), "VoiceChooser": lambda *_: VoiceChooser(), "History": lambda *_: History(print),
+         "Knobs": lambda model, _: Knobs(model.prompt_forms, vl.read_settings()), "Clip": lambda *_: Clip("a clip"),
+         "explorer of one codebook": lambda *_: vl.widgets.CodecExplorer(SimpleNamespace(codec=SimpleNamespace(n_codebooks=1, name="one")))}
+
+
+def test_every_widget_is_closed_after_use(): assert set(vl.widgets.__all__) <= set(USED)
+
+
+@pytest.mark.parametrize("make", [*USED.values(), *FRESH.values()], ids=[*(f"{name}, used" for name in USED), *FRESH])
+def test_a_closed_widget_leaves_nothing_and_does_nothing(model, tmp_path, make):
+    before = kept()
+    widget = make(model, tmp_path)
+    assert len(kept() - before) > 10
+    for _ in range(2): widget.close()
+    assert kept() == before
+    left = shown(widget)
+    for part in parts(widget):
+        if isinstance(part, W.Button): part.click()
+    if hasattr(widget, "run"): widget.run()
+    assert not any(worker.busy for worker in vars(widget).values() if isinstance(worker, Worker)) and shown(widget) == left
+    gone = weakref.ref(widget)
+    del widget, part
+    gc.collect()
+    assert gone() is None
+
+
+def test_what_came_of_a_closed_tuner_can_be_had(model, tmp_path):
+    tuner = tried(model, tmp_path)
+    tuner.close()
+    before = tuner.estimate.value
+    tuner.text.value = "Something longer than it was."
+    assert tuner.estimate.value == before                                      # nobody observes it any more
+    assert tuner.generation.audio.seconds and "vl.load" in tuner.code()
+    assert len(tuner.history.export(str(tmp_path / "run"))) == len(tuner.history.frame) == 2
+
+
+def test_closing_ends_what_is_at_work(model):
+    before, tuner, begun = kept(), Tuner(model, "The garden is open today and the old library opens at nine in the morning. " * 5), threading.Event()
+    tuner.stream.play = lambda piece: begun.set()
+    tuner.run()
+    assert begun.wait(30)
+    tuner.close()
+    tuner.worker.wait(10)
+    assert not tuner.worker.busy and isinstance(tuner.worker.error, Closed) and not base.lock_of(model).locked()
+    assert tuner.worker.session.generation.stop_reason == "interrupted" and tuner.generation is None and not tuner.history.tries
+    assert kept() == before
+
+
+def test_closing_ends_an_ablation_after_the_sample_at_work(model):
+    bench = vl.widgets.Ablation(model, TEXT)
+    bench.seeds.value, say, begun = 5, bench.status.say, threading.Event()
+    bench.status.say = lambda words: (say(words), begun.set())
+    bench.run()
+    assert begun.wait(30)
+    bench.close()
+    bench.worker.wait(30)
+    assert not bench.worker.busy and len(bench.result.trials) < len(bench.result) and not base.lock_of(model).locked()
+
+
+def test_who_waits_for_a_model_can_be_closed():
+    class Model: pass
+    model, hold = Model(), threading.Event()
+    first, second = Worker(model, Status()), Worker(model, Status())
+    first.start(hold.wait)
+    second.start(lambda: pytest.fail("must not run"))
+    second.close()
+    second.wait(5)
+    hold.set()
+    first.wait(5)
+    assert not second.busy and second.error is None
+
+
+def test_a_recorder_that_was_lent_is_not_closed(model, root):
+    recorder, before = vl.widgets.Microphone(), kept()
+    one, two = Tuner(model, TEXT, recorder=recorder), Tuner(model, TEXT, recorder=recorder)
+    for tuner in (one, two): tuner.voice.voice.value = "microphone"
+    one.close()
+    recorder.reference = vl.Reference(root / "data/voices/ben.wav", transcript="What I said.", consent="my own voice")
+    assert recorder.comm is not None and one.voice.reference is None and two.voice.reference.transcript == "What I said."
+    two.close()
+    assert kept() == before
+    recorder.close()
+    assert recorder.recorder.comm is None
 
 
 # ---- prompt and delay

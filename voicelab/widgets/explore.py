@@ -41,10 +41,11 @@ class CodecExplorer(Panel):
         self.mix, self.status, self.mixed = Clip("mixture"), Status(), Status()
         self.hear, self.blend = W.Button(description="Decode", button_style="primary", icon="play"), W.Button(description="Exchange", icon="random")
         self.worker, self.mixer = Worker(model, self.status, (self.hear,)), Worker(model, self.mixed, (self.blend,))
-        words = W.HTML(card("<b>Exchange</b>: codebooks taken from the second voice. Both are cropped to the shorter one; a later codebook corrects what "
-                            "the earlier ones of <i>its own</i> sound left over, so on another sound it is a wrong correction."))
-        mixing = [words, W.HTML(card("second voice")), self.voice_b, row(*self.ticks), self.blend, self.mixed, self.mix] if books > 1 else []
-        super().__init__(f"Codec explorer: {self.codec.name}", self.voice_a, row(self.hear), self.k, self.status, self.image, self.ladder, *mixing)
+        words = ("<b>Exchange</b>: codebooks taken from the second voice. Both are cropped to the shorter one; a later codebook corrects what "
+                 "the earlier ones of <i>its own</i> sound left over, so on another sound it is a wrong correction.")
+        mixing = lambda: [W.HTML(card(words)), W.HTML(card("second voice")), self.voice_b, row(*self.ticks), self.blend, self.mixed, self.mix]
+        super().__init__(f"Codec explorer: {self.codec.name}", self.voice_a, row(self.hear), self.k, self.status, self.image, self.ladder,
+                         *(mixing() if books > 1 else ()))
         self.hear.on_click(lambda _: self.run())
         self.blend.on_click(lambda _: self.mixer.start(self._mix))
         self.k.observe(lambda _: self.through is not None and self._show(), "value")

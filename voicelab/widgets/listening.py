@@ -15,13 +15,13 @@ import ipywidgets as W
 from ..listening import ANSWERS, KINDS, RATINGS
 from ..listening import ListeningTest as Blind
 from ..runs import Run
-from .base import Panel, Sound, Status, card, row
+from .base import Panel, Sound, Status, Unit, card, row
 
 # %% ../../nbs/13_widgets_listening.ipynb #54806e21
 DOUBLE_CLICK_SECONDS = 0.5          # a second press so soon would answer a question that nobody has heard
 
 
-class Player(W.VBox):
+class Player(Unit):
     "A name and a player."
     def __init__(self, name: str):
         self.name, self.sound = name, Sound()

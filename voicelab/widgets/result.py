@@ -16,7 +16,7 @@ from ..budget import Budget
 from ..control import STOP_REASONS
 from ..metrics import Report
 from ..session import Generation
-from .base import BAD, CODEBOOK_COLOURS, GOOD, INK, MARK, Clip, Picture, card, picture, row
+from .base import BAD, CODEBOOK_COLOURS, GOOD, INK, MARK, Clip, Picture, Unit, card, picture, row
 
 # %% ../../nbs/13_widgets_result.ipynb #e6be77f0
 def estimate_html(budgets: list[Budget], # of the chunks, in order
@@ -98,7 +98,7 @@ def measures_html(report: Report) -> str:
     return f"<table><tr><th>measure</th><th>value</th><th></th><th>limits</th></tr>{''.join(map(row, report.measures))}</table>"
 
 
-class Result(W.VBox):
+class Result(Unit):
     "A generation: recordings, reason, tokens, measures."
     def __init__(self):
         self.made, self.reference, self.clip = None, Clip("reference"), Clip("result")

@@ -23,13 +23,13 @@ from ..metrics import compare
 from ..runs import Run, RunError
 from ..session import Generation
 from ..settings import AudioGenerationConfig, Settings, read_settings
-from .base import LABEL, WIDE, Clip, Panel, Status, StreamPlayer, Worker, card, go_and_stop, overheard, row, title
+from .base import LABEL, WIDE, Clip, Panel, Status, StreamPlayer, Unit, Worker, card, go_and_stop, overheard, row, title
 from .microphone import Microphone
 from .result import Result, estimate_html
 from .voice import NONE, VOICE_FOLDER, VoiceChooser, text_box
 
 # %% ../../nbs/13_widgets_tuner.ipynb #981e29c4
-class Knobs(W.VBox):
+class Knobs(Unit):
     "Sliders for budget and sampling, and what they stand for."
     def __init__(self, forms: tuple[str, ...], settings: Settings):
         audio, drawn = settings.audio_generation, settings.generation
@@ -50,11 +50,11 @@ class Knobs(W.VBox):
         self.top_p = real(drawn.top_p, 0.05, 1, "top-p", 0.01)
         self.ras = W.Checkbox(True, description="RAS: repetition-aware sampling", layout=W.Layout(width="auto"), style=LABEL)
         self.seed = W.BoundedIntText(1, min=0, max=2**31 - 1, description="seed", style=LABEL)
-        self.budget_box = W.VBox([self.rule, self.margin, self.rate, self.buffer, self.least, self.most, self.silence])
-        self.sampling_box = W.VBox([self.form, self.temperature, self.top_k, self.top_p, self.ras, self.seed])
+        column = lambda *boxes: W.VBox(boxes, layout=W.Layout(flex="1 1 380px"))
+        self.budget_box = column(self.rule, self.margin, self.rate, self.buffer, self.least, self.most, self.silence)
+        self.sampling_box = column(self.form, self.temperature, self.top_k, self.top_p, self.ras, self.seed)
         self.named = {name: box for name, box in vars(self).items() if isinstance(box, W.ValueWidget)}
         super().__init__([W.HBox([self.budget_box, self.sampling_box], layout=W.Layout(flex_flow="row wrap"))])
-        for box in (self.budget_box, self.sampling_box): box.layout = W.Layout(flex="1 1 380px")
         self.rule.observe(lambda _: self._grey(), "value")
         self._grey()
 
@@ -134,7 +134,7 @@ def inside(folder: str | Path, # as someone wrote it; relative to `within`
     return path
 
 # %% ../../nbs/13_widgets_tuner.ipynb #6b1e01a2
-class History(W.VBox):
+class History(Unit):
     "The tries: a table to sort, choose from, compare and save."
     def __init__(self,
         show: Callable, # called with a `Try` that was chosen
@@ -247,11 +247,12 @@ class Tuner(Panel):
         model, # what `load` gives
         text: str = "The garden is open today.",
         reference: Reference | None = None, # None: the first shipped voice
-        recorder=None, # a widget with a `reference`; None: the browser's microphone
+        recorder=None, # a widget with a `reference`, only lent; None: the browser's microphone
         within: str | Path | None = None, # the only folder in which *Save all* may save, or below; None: anywhere
     ):
         self.model, self.shown = model, None
-        self.voice, self.knobs = VoiceChooser(reference, Microphone() if recorder is None else recorder), Knobs(model.prompt_forms, read_settings())
+        self.microphone = Microphone() if recorder is None else None
+        self.voice, self.knobs = VoiceChooser(reference, recorder or self.microphone), Knobs(model.prompt_forms, read_settings())
         self.text = text_box(text)
         self.estimate, self.status, self.stream, self.result = W.HTML(), Status(), StreamPlayer(), Result()
         self.estimate.add_class("voicelab-estimate")

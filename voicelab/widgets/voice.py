@@ -14,7 +14,7 @@ import ipywidgets as W
 
 from ..audio import NOT_STATED, Reference, load_audio
 from ..files import safe_name
-from .base import LABEL, WIDE, Clip, Status
+from .base import LABEL, WIDE, Clip, Status, Unit
 
 # %% ../../nbs/13_widgets_voice.ipynb #86c89da3
 SHIPPED = "synthetic voice, made with espeak-ng for voicelab"
@@ -37,13 +37,13 @@ def text_box(text: str) -> W.Textarea:
     return W.Textarea(text, description="text", style=LABEL, layout=WIDE)
 
 
-class VoiceChooser(W.VBox):
+class VoiceChooser(Unit):
     "A reference: shipped, uploaded, recorded or none. `reference` is the present one; `on_change` tells of another."
     def __init__(self,
         reference: Reference | None = None, # chosen at first; None: the first shipped voice
-        recorder=None, # a widget with a `reference`, such as a microphone
+        recorder=None, # a widget with a `reference`, such as a microphone; only lent: whoever made it closes it
     ):
-        self.voices, self.uploaded, self.recorder = shipped_voices(), None, recorder
+        self.voices, self.uploaded, self.recorder, self.lent = shipped_voices(), None, recorder, (recorder,)
         self.listeners, self.reference, self.quiet = [], None, False
         choices = [*self.voices, UPLOAD, *["microphone"] * (recorder is not None), NONE]
         self.voice = W.Dropdown(options=choices, value=next(iter(self.voices), NONE), description="voice", style=LABEL)
@@ -54,10 +54,15 @@ class VoiceChooser(W.VBox):
         super().__init__([self.voice, self.file, *[recorder] * (recorder is not None), self.transcript, self.consent, self.status, self.clip])
         self.voice.observe(lambda _: self._choose(), "value")
         self.file.observe(lambda _: self._upload(), "value")
-        if recorder is not None: recorder.observe(lambda _: self._choose(), "reference")
+        if recorder is not None: recorder.observe(self._recorded, "reference")
         for box in (self.transcript, self.consent): box.observe(lambda _: self._make(), "value")
         if reference is None: self._choose()
         else: self.put(reference)
+
+    def close(self):
+        "Close the parts, and listen to the recorder no more."
+        if self.recorder is not None and self.comm is not None: self.recorder.unobserve(self._recorded, "reference")
+        super().close()
 
     def on_change(self, listener):
         "`listener()` is called after each change of the reference."
@@ -86,6 +91,8 @@ class VoiceChooser(W.VBox):
         "The reference to speak with; a ValueError where the chosen one is not there: nobody else speaks in its place."
         if self.wanted: raise ValueError(f"voice: {self.voice.value} is chosen, but there is no recording yet; choose {NONE!r} to go without")
         return self.reference
+
+    def _recorded(self, _): self._choose()
 
     def _upload(self):
         if not self.file.value: return
