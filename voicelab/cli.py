@@ -23,8 +23,10 @@ def references_of(args) -> list:
     if args.transcript and not args.reference: raise ValueError("--transcript: needs --reference beside it")
     if args.transcript and len(args.transcript) != len(args.reference):
         raise ValueError(f"--transcript: need one for each of {len(args.reference)} references, got {len(args.transcript)}")
-    return [Reference(path, transcript=said, consent=args.consent)
+    made = [Reference(path, transcript=said, consent=args.consent, noticed=True)        # `clone` gives the notice
             for path, said in zip(args.reference, args.transcript or [None] * len(args.reference))]
+    for reference in made: reference.check_consent()
+    return made
 
 
 def repeat_words(args, seed: int) -> str: # seed: the one that was drawn, where none was given
@@ -47,6 +49,7 @@ def clone(args) -> dict:
     session = model.stream(args.text, reference=reference, seed=args.seed, budget=args.budget, sampling=args.sampling, **chat)
     run = vl.Run(args.out)                              # only now: bad input leaves no folder behind
     run.check_room()
+    for notice in filter(None, dict.fromkeys(each.notice for each in references)): warnings.warn(notice, stacklevel=2)
     made = session.run()
     pair, similarity = run.save(made, speaker=args.speaker), made.report()["similarity"]
     path = lambda kind: pair.path(kind) and str(pair.path(kind))
@@ -91,7 +94,8 @@ def measure_pair(pair) -> dict:
     if row["status"] != "ok": return row | dict(detail=pair.row["error"])
     if pair.row["generated"] is None: return row | dict(status="failed", detail=f"no sound was made ({pair.row['stop_reason']})")
     try:
-        reference = pair.reference and Reference(pair.reference, transcript=pair.row["transcript"], consent=pair.row["consent"])
+        reference = pair.reference and Reference(pair.reference, transcript=pair.row["transcript"], consent=pair.row["consent"],
+                                                     noticed=True)
         return row | dict(measures=measure(pair.generated, text=pair.row["text"], reference=reference).to_dict())
     except ValueError as error: return row | dict(status="failed", detail=str(error))
 

@@ -33,7 +33,7 @@ import voicelab.metrics  # gives `Generation` its `report`
 
 from .audio import Audio, Reference, data_url, load_audio
 from .files import append_whole, safe_name, sync_folder, write_whole
-from .session import Generation
+from .session import Generation, mark_of
 from .text import language_of
 
 # %% ../nbs/10_runs.ipynb #e27f6e85
@@ -94,10 +94,10 @@ def info_fields(row: dict, # a line of the manifest, with its id
                 kind: str, # "generated" or "reference"
                ) -> dict[str, str]: # RIFF INFO fields
     "What a saved WAV says about itself."
-    comment = {"generated": f"AI-generated (synthetic) speech; model {row['model']['name']}; run sample {row['id']}",
-               "reference": "Reference recording of a voice; input of AI-generated speech, not its output"}[kind]
-    consent = {"ICOP": f"Consent of the reference speaker: {row['consent']}"} if row["consent"] is not None else {}
-    return {"ISFT": f"voicelab {voicelab.__version__}", "ICMT": comment, **consent}
+    mark = mark_of(row["model"]["name"], row["consent"])
+    comment = {"generated": f"{mark.comment}; run sample {row['id']}",
+               "reference": "Reference recording of a voice; the input of a generation"}[kind]
+    return {"ISFT": mark.software, "ICMT": comment} | ({"ICOP": mark.copyright} if mark.copyright else {})
 
 # %% ../nbs/10_runs.ipynb #20968a53
 class RunError(ValueError): "A run that can't be used, or a sample that can't be saved or is not there."
@@ -317,7 +317,6 @@ def save(self: Run,
     try: pair = self._add(row, {kind: audio for kind, audio in sounds.items() if len(audio.samples)})
     except RunError as error:
         raise RunError(f"{error}; nothing was saved, but the generation is still in memory") from None
-    if row["notice"]: warnings.warn(row["notice"], stacklevel=2)
     return pair
 
 
