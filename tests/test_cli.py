@@ -52,6 +52,19 @@ def test_clone(voicelab, cloned):
     assert "synthetic" in read_info(voicelab.folder / result["generated"])["ICMT"]
     (line,) = (voicelab.folder / "made/manifest.jsonl").read_text().splitlines()
     assert json.loads(line)["consent"] == "not stated" and "No consent is stated" in cloned.stderr
+    assert len(cloned.stderr.splitlines()) == 1
+
+
+def test_a_setting_that_requires_consent(voicelab, root):
+    settings = voicelab.folder / "settings.ini"
+    settings.write_text("[REFERENCE_POLICY]\nrequire_consent = true\n")
+    try:
+        done = voicelab("clone", "--text", "Hi.", "--reference", root / "data/voices/ada.wav", "--out", "refused")
+        again = voicelab("evaluate", "made", "--json")
+    finally: settings.unlink()
+    assert done.returncode == 2 and not (voicelab.folder / "refused").exists()
+    assert done.stderr.startswith("voicelab clone: consent: none is stated for the voice 'ada'") and len(done.stderr.splitlines()) == 1
+    assert "--consent" in done.stderr and again.returncode == 0 and again.stderr == ""      # measuring what is there clones nobody
 
 
 def test_two_speakers_in_a_scene(voicelab, root):

@@ -28,6 +28,7 @@ from voicelab.audio import Audio, Reference, load_audio, read_info
 from voicelab.budget import make_budget
 from voicelab.control import Control, Sampling
 from voicelab.engine import ModelInfo
+from voicelab.errors import VoicelabError
 from voicelab.files import safe_name
 from voicelab.manifest import plain
 from voicelab.runs import Run, RunError
@@ -173,15 +174,34 @@ def test_wav_files_say_what_they_are(run):
     pair = run.save(sample())
     generated, reference = (read_info(pair.path(kind)) for kind in ("generated", "reference"))
     assert generated == {"ISFT": f"voicelab {voicelab.__version__}", "ICOP": "Consent of the reference speaker: synthetic",
-                         "ICMT": "AI-generated (synthetic) speech; model hand; run sample 0"}
+                         "ICMT": "AI-generated (synthetic) speech; model hand; run sample 0", "INAM": "AI-generated (synthetic) speech"}
     assert reference["ICMT"].startswith("Reference recording") and reference["ICOP"] == generated["ICOP"]
+    assert pair.generated.synthetic and not pair.reference.synthetic
+
+
+def test_a_pair_that_is_read_and_saved_again_says_the_same(run, tmp_path):
+    pair = run.save(sample())
+    for kind in ("generated", "reference"):
+        for ending in ("wav", "flac", "ogg", "mp3"):
+            assert read_info(getattr(pair, kind).save(tmp_path / f"again.{ending}")) == read_info(pair.path(kind))
+
+
+def test_a_clone_of_a_clone_is_synthetic_on_both_sides(run):
+    first = Reference(run.save(sample()).path("generated"), transcript=TEXT, consent="synthetic")
+    pair = run.save(sample(reference=first))
+    assert pair.generated.synthetic and pair.reference.synthetic and "AI-generated" in repr(first)
+    assert read_info(pair.path("reference"))["ICMT"] == ("AI-generated (synthetic) speech; model hand; run sample 0; "
+                                                         "Reference recording of a voice; the input of a generation")
+    assert Reference(pair.path("reference"), consent="synthetic").sha256 == first.sha256
 
 
 def test_consent_that_is_not_stated_shows_a_notice(run):
-    generation = sample(reference=Reference(tone(200, 0.8), transcript="Two owls."))
-    generation.report()
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught:                # when the reference is made, and never again
         warnings.simplefilter("always")
+        generation = sample(reference=Reference(tone(200, 0.8), transcript="Two owls."))
+    generation.report()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
         pair = run.save(generation)
         run.save(sample())
     assert [str(warning.message) for warning in caught] == [generation.reference.notice] and caught[0].filename == __file__
@@ -266,7 +286,7 @@ def test_a_failed_sample_is_a_row(run):
     run.save(sample())
     assert run.table.status.tolist() == ["failed", "ok"] and run.table.id.tolist() == [0, 1] and len(run) == 2
     assert "1 failed" in run._repr_html_()
-    with pytest.raises(RunError, match="context: error?|context: id"): run.save_failure("x", "y", id=3)
+    with pytest.raises(VoicelabError, match="context: error?|context: id"): run.save_failure("x", "y", id=3)
     assert run.save_failure(None, "no text at all").row["text"] is None
 
 

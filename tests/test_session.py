@@ -9,8 +9,9 @@ import pytest
 import torch
 from conftest import EDGE, ToneCodec, chat_of, endless, joined, saying, untouched
 
+import voicelab
 from voicelab import engine, session
-from voicelab.audio import Audio
+from voicelab.audio import GENERATED, Audio, Mark, Reference
 from voicelab.budget import Budget, columns_for_frames
 from voicelab.chatml import render
 from voicelab.codec import STREAM_BOS, STREAM_EOS, decode_batch
@@ -58,6 +59,7 @@ def check(session, whole_stream=True):
     hop = round(codec.sample_rate / codec.frame_rate)
     assert len(made.audio.samples) == hop * made.codes.shape[1]
     assert np.abs(made.audio.samples - offline.samples).max(initial=0) < 1e-4
+    assert made.audio.synthetic                         # however it ended
     check_trace(made, hop)
     assert set(made.timings) >= {"prefill", "decode", "codec", "total", "rtf", "first_audio"}
     assert repr(made) and made._repr_html_()
@@ -309,6 +311,14 @@ def test_a_stream_joins_to_the_offline_decode(speak, small_codec, frames):
     assert made.codes.shape[1] == sum(frames) and len(offline) == 960 * sum(frames)
     assert np.abs(joined(pieces) - offline).max() < 1e-4 and np.abs(made.audio.samples - offline).max() < 1e-4
     assert made.trace.rms_dbfs.notna().sum() == sum(frames)
+
+
+def test_every_piece_and_the_whole_say_who_made_them(tiny_network, tiny_tokenizer):
+    session = make(tiny_network, tiny_tokenizer, texts=("One.", "Two."), frames=13)
+    session.reference = Reference(Audio(0.3 * np.sin(np.arange(16_000) / 10), 16_000), consent="مريم agreed")
+    with saying(tiny_network, endless): pieces = list(session)
+    expected = Mark(f"{GENERATED}; model random", "Consent of the reference speaker: مريم agreed", f"voicelab {voicelab.__version__}")
+    assert len(pieces) > 1 and {sound.mark for sound in (*pieces, Audio.join(pieces), session.generation.audio)} == {expected}
 
 
 def test_a_sample_without_a_frame_is_a_sample(speak):

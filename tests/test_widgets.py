@@ -3,6 +3,7 @@ import base64
 import gc
 import threading
 import time
+import warnings
 import weakref
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -411,6 +412,54 @@ def test_an_upload_is_checked_and_used(root):
     assert "consent" in chooser.status.text
     chooser.consent.value, chooser.transcript.value = "my own voice", "We walked along the river."
     assert chooser.reference.consent == "my own voice" and told[-1].transcript == "We walked along the river."
+
+
+def upload(chooser, name, content):
+    chooser.file.value = ({"name": name, "type": "audio/wav", "size": len(content), "content": memoryview(content),
+                           "last_modified": datetime.now(timezone.utc)},)
+
+
+def test_an_upload_shows_the_notice_and_gives_it_nowhere_else(root):
+    chooser = VoiceChooser()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        upload(chooser, "ben.wav", (root / "data/voices/ben.wav").read_bytes())
+        chooser.transcript.value = "We walked along the river."
+    assert chooser.status.text == chooser.reference.notice != ""
+
+
+def test_an_upload_without_consent_is_no_reference_where_the_settings_require_one(model, root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "settings.ini").write_text("[REFERENCE_POLICY]\nrequire_consent = true\n")
+    tuner = Tuner(model, TEXT)
+    upload(tuner.voice, "ben.wav", (root / "data/voices/ben.wav").read_bytes())
+    assert tuner.voice.reference is None and tuner.voice.status.text.startswith("consent: none is stated for the voice 'ben'")
+    finish(tuner)
+    assert tuner.generation is None and tuner.status.failed and tuner.status.text == tuner.voice.status.text
+    tuner.voice.consent.value = "my own voice"
+    assert tuner.voice.reference.consent == "my own voice" and tuner.voice.status.text == ""
+
+
+def test_a_generated_sound_that_is_uploaded_stays_marked(tuner, tmp_path):
+    chooser = VoiceChooser()
+    upload(chooser, "clone.flac", tuner.generation.audio.save(tmp_path / "clone.flac").read_bytes())
+    chooser.consent.value = "synthetic"
+    assert chooser.reference.audio.mark == tuner.generation.audio.mark
+
+
+def played(shown, path):
+    "The sound that a player of the page holds, read from its bytes."
+    path.write_bytes(base64.b64decode(shown.value.split("base64,")[1].split("'")[0]))
+    return load_audio(path)
+
+
+def test_what_a_player_offers_for_download_is_marked(model, tuner, tmp_path):
+    assert played(tuner.result.clip.player, tmp_path / "a.wav").mark == tuner.generation.audio.mark
+    walk = DelayPattern(model, TEXT)
+    finish(walk)
+    walk.hear.click()
+    walk.worker.wait(60)
+    assert played(walk.clip.player, tmp_path / "b.wav").mark == walk.generation.audio.mark
 
 
 def test_a_microphone_can_be_plugged_in(root):

@@ -8,7 +8,7 @@ __all__ = ['ARMS', 'RIGHT', 'MEASURES', 'BEST', 'AXES', 'HEADS', 'AblationError'
 
 # %% ../nbs/12_ablation.ipynb #9f6dfbc0
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 
@@ -70,7 +70,7 @@ def first_half(reference: Reference) -> Reference:
     spoken = audio.spans(~audio.quiet_frames())
     begin, end = spoken[0][0], spoken[-1][1]
     cut = quietest(audio, begin + share * (end - begin))
-    return Reference(audio.slice(0, cut), " ".join(words[:kept]) or None, reference.consent, f"{reference.name}, first half")
+    return Reference(audio.slice(0, cut), " ".join(words[:kept]) or None, reference.consent, f"{reference.name}, first half", noticed=True)
 
 # %% ../nbs/12_ablation.ipynb #6bb7440f
 def make_arm(arm: str, # one of ARMS
@@ -78,11 +78,11 @@ def make_arm(arm: str, # one of ARMS
              other: Reference | None = None, # whose recording the arm "other_speaker" takes
             ) -> Reference | None: # None: the arm has no reference
     "What takes the reference's place in an arm."
-    made = partial(Reference, consent=reference.consent, name=f"{reference.name}, {arm.replace('_', ' ')}")
+    made = partial(Reference, consent=reference.consent, name=f"{reference.name}, {arm.replace('_', ' ')}", noticed=True)
     if arm == "none": return None
     if arm == RIGHT: return reference
     if arm == "half_length": return first_half(reference)
-    if arm == "reversed": return made(Audio(reference.audio.samples[::-1], reference.audio.rate), reference.transcript)
+    if arm == "reversed": return made(replace(reference.audio, samples=reference.audio.samples[::-1]), reference.transcript)
     if arm == "noise": return made(noise_like(reference.audio), reference.transcript)
     if arm == "other_speaker":
         if other is None: raise AblationError("other: the arm 'other_speaker' needs another person's Reference, got None")

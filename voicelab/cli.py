@@ -23,8 +23,10 @@ def references_of(args) -> list:
     if args.transcript and not args.reference: raise ValueError("--transcript: needs --reference beside it")
     if args.transcript and len(args.transcript) != len(args.reference):
         raise ValueError(f"--transcript: need one for each of {len(args.reference)} references, got {len(args.transcript)}")
-    return [Reference(path, transcript=said, consent=args.consent)
+    made = [Reference(path, transcript=said, consent=args.consent, noticed=True)        # `clone` gives the notice
             for path, said in zip(args.reference, args.transcript or [None] * len(args.reference))]
+    for reference in made: reference.check_consent()
+    return made
 
 
 def repeat_words(args, seed: int) -> str: # seed: the one that was drawn, where none was given
@@ -38,7 +40,7 @@ def repeat_words(args, seed: int) -> str: # seed: the one that was drawn, where 
 def clone(args) -> dict:
     "Clone a voice and save the pair."
     import voicelab as vl
-    from voicelab.runs import plain
+    from voicelab.manifest import plain
     references = references_of(args)
     model = vl.load(args.model, dtype=args.dtype, device=args.device)
     chat = dict(prompt_form=args.form, scene=args.scene, voice=args.voice, turns=args.turns)
@@ -47,6 +49,7 @@ def clone(args) -> dict:
     session = model.stream(args.text, reference=reference, seed=args.seed, budget=args.budget, sampling=args.sampling, **chat)
     run = vl.Run(args.out)                              # only now: bad input leaves no folder behind
     run.check_room()
+    for notice in filter(None, dict.fromkeys(each.notice for each in references)): warnings.warn(notice, stacklevel=2)
     made = session.run()
     pair, similarity = run.save(made, speaker=args.speaker), made.report()["similarity"]
     path = lambda kind: pair.path(kind) and str(pair.path(kind))
@@ -91,7 +94,8 @@ def measure_pair(pair) -> dict:
     if row["status"] != "ok": return row | dict(detail=pair.row["error"])
     if pair.row["generated"] is None: return row | dict(status="failed", detail=f"no sound was made ({pair.row['stop_reason']})")
     try:
-        reference = pair.reference and Reference(pair.reference, transcript=pair.row["transcript"], consent=pair.row["consent"])
+        reference = pair.reference and Reference(pair.reference, transcript=pair.row["transcript"], consent=pair.row["consent"],
+                                                     noticed=True)
         return row | dict(measures=measure(pair.generated, text=pair.row["text"], reference=reference).to_dict())
     except ValueError as error: return row | dict(status="failed", detail=str(error))
 
@@ -191,7 +195,7 @@ def main(argv: list[str] | None = None):
     except KeyboardInterrupt:
         print(f"voicelab {args.command}: interrupted before anything was made", file=sys.stderr)
         raise SystemExit(130) from None
-    from voicelab.runs import plain
+    from voicelab.manifest import plain
     args.show(result)
     if args.json: print(json.dumps(plain(result), ensure_ascii=False, allow_nan=False))
     if result.get("stop_reason") == "interrupted": raise SystemExit(130)

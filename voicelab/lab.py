@@ -167,6 +167,7 @@ class VoiceModel:
             raise BudgetError(f"budget: must be a Budget or one of {', '.join(RULES)}, got {budget!r}")
         references = speakers_of(reference)
         reference = together(references)
+        if reference is not None: reference.check_consent(settings)
         if not isinstance(control, Control | None): raise ControlError(f"control: must be a Control, got {control!r}")
         if turns is None: turns = self.card.get("turns", 0) if self.card else TURNS
         if not (isinstance(turns, int) and turns >= 0): raise EngineError(f"turns: must be a whole number from 0, got {turns!r}")

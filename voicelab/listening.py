@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'ANSWERS', 'RATINGS', 'ListeningError', 'Trial', 'condition_of', 'voice_of', 'make_trials', 'shuffled',
-           'read_lines', 'read_line', 'is_trial', 'ListeningTest', 'one_level', 'read_results', 'conditions_of']
+           'read_lines', 'read_line', 'is_trial', 'ListeningTest', 'one_level', 'unnamed', 'read_results',
+           'conditions_of']
 
 # %% ../nbs/12_listening.ipynb #11181e9a
 import hashlib
@@ -12,7 +13,7 @@ import json
 import random
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from itertools import combinations
 from pathlib import Path
@@ -20,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .audio import Audio
+from .audio import GENERATED, Audio, Mark
 from .intervals import mean_interval, share_interval
 from .runs import Run
 from .store import append_whole, hold, mend_end, open_own
@@ -166,12 +167,12 @@ class ListeningTest:
         return next((number for number in range(len(self.trials)) if number not in self.answers), None)
 
     def sounds(self, number: int) -> dict[str, Audio]:
-        "What is played in a trial: the reference, and A and B or the sample, all at the level of the quietest."
+        "What is played in a trial: the reference, and A and B or the sample, all at the level of the quietest and without names."
         trial = self.trials[number]
         pairs = [self.run[id] for id in trial.ids]
         sounds = [pairs[0].reference, *(pair.generated for pair in pairs)]
         names = ["reference", *("A", "B")] if self.kind == "preference" else ["reference", "sample"]
-        return dict(zip(names, one_level(sounds)))
+        return dict(zip(names, map(unnamed, one_level(sounds))))
 
     def answer(self, number: int, answer: str | int):
         "Write an answer down, once for each trial."
@@ -192,8 +193,13 @@ def one_level(sounds: list[Audio]) -> list[Audio]:
     "The sounds at the RMS level of the quietest one that is not silent."
     levels = [sound.rms_db for sound in sounds if sound.peak]
     if not levels: return sounds
-    turned = lambda sound: Audio(sound.samples * np.float32(10 ** ((min(levels) - sound.rms_db) / 20)), sound.rate)
+    turned = lambda sound: replace(sound, samples=sound.samples * np.float32(10 ** ((min(levels) - sound.rms_db) / 20)))
     return [turned(sound) if sound.peak else sound for sound in sounds]
+
+
+def unnamed(sound: Audio) -> Audio:
+    "The sound with a mark that says whether it is AI-generated and nothing else: a blind test names no model."
+    return replace(sound, mark=Mark(GENERATED if sound.synthetic else ""))
 
 # %% ../nbs/12_listening.ipynb #2d81806c
 def read_results(file: str | Path) -> pd.DataFrame:

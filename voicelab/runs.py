@@ -25,13 +25,14 @@ import pandas as pd
 from fastcore.basics import patch
 
 from .audio import Audio, Reference, data_url, load_audio
+from .errors import VoicelabError
 from .files import safe_name, write_whole
-from .manifest import info_fields, is_id, is_row, next_id, note_of, one_line, plain, read_row, request_row, result_row, row_of
+from .manifest import failed_row, info_fields, is_id, is_row, made_row, next_id, note_of, read_row, row_of
 from .session import Generation
-from .store import Lines, append_whole, check_bare, hold, inside, mend_end, open_own, sync_folder
+from .store import Lines, StoreError, append_whole, check_bare, hold, inside, mend_end, open_own, sync_folder
 
 # %% ../nbs/10_runs.ipynb #20968a53
-class RunError(ValueError): "A run that can't be used, or a sample that can't be saved or is not there."
+class RunError(VoicelabError): "A run that can't be used, or a sample that can't be saved or is not there."
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,14 @@ class Pair:
         "The WAV file of `kind` \"generated\" or \"reference\"; it may be missing."
         if self.row[kind] is None: return None
         try: return self.folder / check_bare(self.row[kind])
-        except ValueError as error: raise RunError(f"{kind}: {error}") from None
+        except StoreError as error: raise RunError(f"{kind}: {error}") from None
 
     def _load(self, kind): return load_audio(self._found(kind), limit_seconds=None) if self.path(kind) else None
 
     def _found(self, kind) -> Path:
         try: return inside(self.folder, self.row[kind])
         except OSError as error: raise RunError(f"{kind}: {str(self.path(kind))!r}: {error.strerror}") from None
-        except ValueError as error: raise RunError(f"{kind}: {error}") from None
+        except StoreError as error: raise RunError(f"{kind}: {error}") from None
 
     @property
     def generated(self) -> Audio | None: return self._load("generated")
@@ -75,7 +76,7 @@ def player(self: Pair, kind: str) -> str:
     try: path = inside(self.folder, self.row[kind], MOST_SHOWN_BYTES)
     except FileNotFoundError: return "the file is missing"
     except OSError as error: return escape(f"{self.row[kind]}: {error.strerror}")
-    except ValueError as error: return escape(str(error))
+    except StoreError as error: return escape(str(error))
     return f'<audio controls preload="none" style="width:220px" src="{data_url("audio/wav", path.read_bytes())}"></audio>'
 
 
@@ -193,7 +194,7 @@ def _locked(self: Run):
 def _recover(self: Run, line: Path):
     "Publish the sample that a dead writer has staged."
     try: row = self._staged_row(line)
-    except ValueError:
+    except VoicelabError:
         self._set_aside()
         return self._open_stage()
     self._publish(row, known=any(id == row["id"] for _, _, _, (id, *_) in self._lines.refresh()))
@@ -201,12 +202,12 @@ def _recover(self: Run, line: Path):
 
 @patch
 def _staged_row(self: Run, line: Path) -> dict:
-    "The row of a staged line; a ValueError if no run has staged it."
+    "The row of a staged line; a VoicelabError if no run has staged it."
     with open_own(line) as file: row = read_row(file.read(MOST_STAGED_BYTES))
     for kind, name in sound_names({"language": ""} | row).items():
-        if row[kind] not in (None, name): raise ValueError(f"{kind}: {row[kind]!r} is not {name!r}")
+        if row[kind] not in (None, name): raise RunError(f"{kind}: {row[kind]!r} is not {name!r}")
         if (self._stage / f"{kind}.wav").exists() and row[kind] and os.path.lexists(self.folder / name):
-            raise ValueError(f"{kind}: {name!r} is there already")
+            raise RunError(f"{kind}: {name!r} is there already")
     return row
 
 # %% ../nbs/10_runs.ipynb #516b73b1
@@ -290,13 +291,11 @@ def save(self: Run,
         ) -> Pair:
     "Save a generation and its reference side by side, with their line in the manifest."
     reference = generation.reference
-    row = {"status": "ok", "generated": None, "reference": None,
-           **request_row(generation.text, reference, speaker, language), **result_row(generation)}
+    row = made_row(generation, speaker, language)
     sounds = {"generated": generation.audio} | ({} if reference is None else {"reference": reference.audio})
     try: pair = self._add(row, {kind: audio for kind, audio in sounds.items() if len(audio.samples)})
     except RunError as error:
         raise RunError(f"{error}; nothing was saved, but the generation is still in memory") from None
-    if row["notice"]: warnings.warn(row["notice"], stacklevel=2)
     return pair
 
 
@@ -311,11 +310,7 @@ def save_failure(self: Run,
                  **context, # what else is worth keeping: seed, settings, prompt_form ...
                 ) -> Pair:
     "Keep a sample that could not be made as a row of its own."
-    said = one_line(error) if isinstance(error, Exception) else " ".join(str(error).split())
-    row = {"status": "failed", "generated": None, "reference": None, "error": said,
-           **request_row(text, reference, speaker, language)}
-    if clash := sorted(set(context) & {"id", *row}): raise RunError(f"context: {', '.join(clash)} can't be set here")
-    return self._add(row | plain(context), {})
+    return self._add(failed_row(text, error, reference, speaker, language, context), {})
 
 # %% ../nbs/10_runs.ipynb #a13ecba2
 @patch

@@ -185,6 +185,7 @@ def session(self: VitaModel,
     if sampling is None: sampling = AUTHORS_SAMPLING.get(task, "greedy")
     sampling = choose_sampling(sampling, settings, seed)
     voice = as_reference(reference)
+    if voice is not None: voice.check_consent(settings)
     if decoder_voice and voice is None: raise FormError("decoder_voice: needs a reference, got none")
     audio = None if audio is None else as_audio(audio)
     limits = task_budgets(task, text, self.tokenizer, audio, voice, budget, settings)

@@ -25,7 +25,7 @@ from .budget import RULES, Budget, BudgetError, plan
 from .chatml import FormError
 from .control import Control, Sampling, StopRules
 from .engine import EngineError
-from .session import Chunk, Generation, Plan, frame_levels, timed
+from .session import Chunk, Generation, Plan, frame_levels, marked, timed
 from .settings import Settings
 from .text import Piece, check_text
 from .vita_engine import Token, decode_tokens, usable_mode
@@ -343,7 +343,7 @@ def _hear(self: VitaSession, call, *args) -> Audio | None:
     rest = len(samples) % round(piece.rate / self.voice.frame_rate)
     whole, self.unheard = samples[:len(samples) - rest], samples[len(samples) - rest:]
     for level in frame_levels(Audio(whole, piece.rate), self.voice): self.rules.hear(level)
-    return piece
+    return marked(piece, self.parts.info, self.reference)
 
 
 @patch

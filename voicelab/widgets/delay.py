@@ -7,6 +7,7 @@ __all__ = ['COUNTERS', 'columns_picture', 'counters_html', 'DelayPattern']
 
 # %% ../../nbs/13_widgets_delay.ipynb #ece018e5
 import html
+from dataclasses import replace
 
 import ipywidgets as W
 import torch
@@ -118,5 +119,6 @@ class DelayPattern(Panel):
         frames = int(trace.frame.iloc[:self.at.value + 1].max()) + 1
         if not frames:
             return self.status.say(f"No frame is complete at column {self.at.value}: the first is at column {self.model.codec.n_codebooks}.")
-        self.clip.show(decode_batch(self.model.codec, [self.generation.codes[:, :frames]])[0], f"{frames} frames")
+        sound = decode_batch(self.model.codec, [self.generation.codes[:, :frames]])[0]
+        self.clip.show(replace(sound, mark=self.generation.audio.mark), f"{frames} frames")
         self.status.say("")

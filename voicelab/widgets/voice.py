@@ -44,7 +44,7 @@ class VoiceChooser(Unit):
         recorder=None, # a widget with a `reference`, such as a microphone; only lent: whoever made it closes it
     ):
         self.voices, self.uploaded, self.recorder, self.lent = shipped_voices(), None, recorder, (recorder,)
-        self.listeners, self.reference, self.quiet = [], None, False
+        self.listeners, self.reference, self.refusal, self.quiet = [], None, "", False
         choices = [*self.voices, UPLOAD, *["microphone"] * (recorder is not None), NONE]
         self.voice = W.Dropdown(options=choices, value=next(iter(self.voices), NONE), description="voice", style=LABEL)
         self.file = W.FileUpload(accept=".wav,.flac,.mp3,.ogg", multiple=False, description="recording", tooltip="a recording of the voice")
@@ -83,12 +83,13 @@ class VoiceChooser(Unit):
 
     @property
     def wanted(self) -> str:
-        "What is missing, where a recording of one's own is chosen and there is none; else empty."
+        "What is missing, where a recording of one's own is chosen and there is none, or no consent that is required; else empty."
         missing = {UPLOAD: "Choose a recording.", "microphone": "Record something first."}
-        return missing.get(self.voice.value, "") if self.base is None else ""
+        return missing.get(self.voice.value, "") if self.base is None else self.refusal
 
     def chosen(self) -> Reference | None:
         "The reference to speak with; a ValueError where the chosen one is not there: nobody else speaks in its place."
+        if self.refusal: raise ValueError(self.refusal)
         if self.wanted: raise ValueError(f"voice: {self.voice.value} is chosen, but there is no recording yet; choose {NONE!r} to go without")
         return self.reference
 
@@ -103,7 +104,7 @@ class VoiceChooser(Unit):
                 path.write_bytes(bytes(given["content"]))
                 try: audio = load_audio(path)
                 except ValueError as error: raise ValueError(str(error).replace(repr(str(path)), repr(given["name"]))) from None
-            self.uploaded = Reference(audio, name=safe_name(Path(given["name"]).stem, "upload"))
+            self.uploaded = Reference(audio, name=safe_name(Path(given["name"]).stem, "upload"), noticed=True)
         except (ValueError, OSError) as error: return self.status.fail(error)
         self.voice.value = UPLOAD
         self._choose()
@@ -123,8 +124,14 @@ class VoiceChooser(Unit):
     def _make(self):
         if self.quiet: return
         base = self.base
-        self.reference = base and replace(base, transcript=self.transcript.value.strip() or None, consent=self.consent.value.strip() or NOT_STATED)
+        self.reference, self.refusal = base and self._worded(base), ""
+        try: self.reference and self.reference.check_consent()
+        except ValueError as error: self.reference, self.refusal = None, str(error)
         if base is None: self.clip.clear()
         elif self.clip.audio is not base.audio: self.clip.show(base.audio)
-        self.status.say(self.wanted or (base and self.reference.notice) or "")
+        self.status.say(self.wanted or (self.reference and self.reference.notice) or "")
         for listener in self.listeners: listener()
+
+    def _worded(self, base: Reference) -> Reference:
+        transcript, consent = self.transcript.value.strip() or None, self.consent.value.strip() or NOT_STATED
+        return replace(base, transcript=transcript, consent=consent, noticed=True)      # the status line has the notice
