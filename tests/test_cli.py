@@ -23,6 +23,7 @@ def voicelab(root, tmp_path_factory):
     def call(*words):
         out, err, code = io.StringIO(), io.StringIO(), 0
         with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+            warnings.simplefilter("default", UserWarning)       # as in a terminal
             try: main([str(word) for word in words])
             except SystemExit as stop: code = stop.code or 0
         return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
