@@ -24,6 +24,7 @@ def voicelab(root, tmp_path_factory):
         out, err, code = io.StringIO(), io.StringIO(), 0
         with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)       # as in a terminal
+            warnings.simplefilter("ignore", DeprecationWarning)         # as outside of tests
             try: main([str(word) for word in words])
             except SystemExit as stop: code = stop.code or 0
         return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
