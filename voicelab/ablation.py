@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from .audio import Audio, Reference
 from .content import CEPSTRAL_RULE, cepstral_distance
+from .errors import VoicelabError
 from .intervals import mean_interval
 from .metrics import Measure, similarity, similarity_model, unavailable
 from .session import Generation
@@ -35,7 +36,7 @@ ARMS = {"none": "no reference at all: the model picks a voice",
 RIGHT = "right"
 
 
-class AblationError(ValueError): "An ablation that can't be made."
+class AblationError(VoicelabError): "An ablation that can't be made."
 
 # %% ../nbs/12_ablation.ipynb #ec92d366
 def reverse_words(transcript: str) -> str:
@@ -168,7 +169,7 @@ class Ablation:
         for arm, text, seed in todo:
             if (arm, text, seed) in made: continue
             try: trial = Trial(arm, text, seed, self.model.clone(text, reference=self.arms[arm], seed=seed, **self.options))
-            except ValueError as error: trial = Trial(arm, text, seed, None, " ".join(str(error).split()))
+            except VoicelabError as error: trial = Trial(arm, text, seed, None, " ".join(str(error).split()))
             if trial.generation is not None and trial.generation.stop_reason == "interrupted": return
             self.trials.append(trial)
             yield trial

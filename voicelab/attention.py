@@ -19,13 +19,14 @@ from transformers import DynamicCache
 
 from .audio import Audio, Reference
 from .chatml import Prompt
+from .errors import VoicelabError
 from .session import Chunk, Generation
 from .vita_engine import place_embeddings
 from .vita_prompt import QUERY_PLACES, VitaPrompt
 from .vita_session import SAYING
 
 # %% ../nbs/12_attention.ipynb #46d27376
-class AttentionError(ValueError): "A model or a sample whose attention can't be read."
+class AttentionError(VoicelabError): "A model or a sample whose attention can't be read."
 
 
 def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor: # x [batch, heads, n, head_dim]

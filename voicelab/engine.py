@@ -19,9 +19,10 @@ from .budget import columns_for_frames
 from .chatml import Prompt
 from .codec import STREAM_BOS, STREAM_EOS, undelay
 from .control import Sampling, draw_chances, entropy_bits, sample_ids
+from .errors import VoicelabError
 
 # %% ../nbs/07_engine.ipynb #c6c2f643
-class EngineError(ValueError):
+class EngineError(VoicelabError):
     "A request that can't be decoded. `generations` holds what was made before it turned out."
     generations: tuple = ()
 

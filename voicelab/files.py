@@ -25,11 +25,13 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from .errors import VoicelabError
+
 # %% ../nbs/00_files.ipynb #05a64762
 MIN_RATE, MAX_RATE = 8_000, 192_000  # Hz
 
 
-class AudioError(ValueError):
+class AudioError(VoicelabError):
     "A recording, or a file that should be one, that cannot be used."
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from .audio import GENERATED, Audio, Mark
+from .errors import VoicelabError
 from .intervals import mean_interval, share_interval
 from .runs import Run
 from .store import append_whole, hold, mend_end, open_own
@@ -32,7 +33,7 @@ ANSWERS = {"preference": ("A", "B"), "similarity": (1, 2, 3, 4, 5)}
 RATINGS = {1: "another person", 2: "rather another person", 3: "can't tell", 4: "rather the same person", 5: "the same person"}
 
 
-class ListeningError(ValueError): "A listening test that can't be made, taken up or answered."
+class ListeningError(VoicelabError): "A listening test that can't be made, taken up or answered."
 
 
 @dataclass(frozen=True)

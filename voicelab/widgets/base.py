@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DPI', 'CODEBOOK_COLOURS', 'INK', 'GOOD', 'BAD', 'MARK', 'STYLE', 'WIDE', 'LABEL', 'card', 'title', 'Names', 'row',
-           'go_and_stop', 'find_parts', 'Unit', 'Panel', 'picture', 'Picture', 'waveform', 'Sound', 'Clip', 'Status',
-           'overheard', 'lock_of', 'Closed', 'Worker', 'StreamPlayer']
+           'go_and_stop', 'find_parts', 'Unit', 'Panel', 'picture', 'Picture', 'waveform', 'Sound', 'Clip',
+           'WidgetError', 'Status', 'overheard', 'lock_of', 'Closed', 'Worker', 'StreamPlayer']
 
 # %% ../../nbs/13_widgets_base.ipynb #189eae79
 import html
@@ -23,6 +23,7 @@ import traitlets
 
 from ..audio import Audio, data_url
 from ..chatml import ROLE_COLOURS
+from ..errors import VoicelabError, bug_report, is_refusal
 
 # %% ../../nbs/13_widgets_base.ipynb #b1e66983
 DPI = 144                   # of pictures; pages count 96 pixels an inch
@@ -206,6 +207,9 @@ class Clip(Unit):
         self.audio, self.layout.display = None, "none"
 
 # %% ../../nbs/13_widgets_base.ipynb #c59df2f2
+class WidgetError(VoicelabError): "Something that a widget can't do with what was chosen."
+
+
 class Status(W.HTML):
     "One line: what is going on, or what went wrong."
     def say(self, words: str):
@@ -216,7 +220,7 @@ class Status(W.HTML):
     def fail(self, error: BaseException):
         "The error in one line."
         line = " ".join(str(error).split())
-        self.failed, self.text = True, line if isinstance(error, ValueError | OSError) and line else f"{type(error).__name__}: {line}"
+        self.failed, self.text = True, line if line and is_refusal(error) else bug_report(error)
         self.value = card(f"<span class='bad'>{html.escape(self.text)}</span>", "alert")
 
 # %% ../../nbs/13_widgets_base.ipynb #eeff35cd

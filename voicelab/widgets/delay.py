@@ -13,7 +13,7 @@ import ipywidgets as W
 import torch
 
 from ..audio import Reference
-from ..codec import decode_batch
+from ..codec import CodecError, decode_batch
 from ..session import Generation
 from .base import BAD, INK, LABEL, MARK, WIDE, Clip, Panel, Picture, Status, Worker, card, go_and_stop, picture, row
 from .result import code_cells
@@ -66,7 +66,7 @@ class DelayPattern(Panel):
         reference: Reference | None = None, # None: the first shipped voice
         seed: int = 1,
     ):
-        if model.codec.n_codebooks < 2: raise ValueError(f"model: needs a codec of several codebooks for a delay pattern, {model.codec.name} has 1")
+        if model.codec.n_codebooks < 2: raise CodecError(f"model: needs a codec of several codebooks for a delay pattern, {model.codec.name} has 1")
         self.model, self.generation, self.columns, self.seed = model, None, None, seed
         self.voice, self.text = VoiceChooser(reference), text_box(text)
         self.generate, self.stop = go_and_stop("Generate")

@@ -11,7 +11,7 @@ import ipywidgets as W
 from ..audio import Reference
 from ..explore import exchange, plot_ladder, resynthesise
 from ..metrics import Measure
-from .base import LABEL, WIDE, Clip, Panel, Picture, Status, Worker, card, picture, row
+from .base import LABEL, WIDE, Clip, Panel, Picture, Status, WidgetError, Worker, card, picture, row
 from .result import codebook_colours
 from .voice import VoiceChooser, shipped_voices
 
@@ -62,7 +62,7 @@ class CodecExplorer(Panel):
 
     def _work(self):
         reference = self.voice_a.reference
-        if reference is None: raise ValueError("voice: choose a recording, there is none to decode")
+        if reference is None: raise WidgetError("voice: choose a recording, there is none to decode")
         self.status.say("Decoding.")
         through = resynthesise(self.codec, reference)
         table = through.table
@@ -79,7 +79,7 @@ class CodecExplorer(Panel):
 
     def _mix(self):
         a, b = self.voice_a.reference, self.voice_b.reference
-        if a is None or b is None: raise ValueError("voice: an exchange needs two recordings")
+        if a is None or b is None: raise WidgetError("voice: an exchange needs two recordings")
         self.mixed.say("Exchanging.")
         self.mixture = mixed = exchange(self.codec, a, b, [k for k, tick in enumerate(self.ticks) if tick.value])
         found = [f"{measure_words(measure)} to {reference.name}" for measure, reference in zip(mixed.measures.values(), (a, b))]

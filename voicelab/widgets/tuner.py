@@ -18,6 +18,7 @@ import pandas as pd
 from ..audio import Reference
 from ..budget import RULES, Budget
 from ..control import Control, Sampling
+from ..errors import VoicelabError
 from ..files import safe_name, write_whole
 from ..metrics import compare
 from ..runs import Run, RunError
@@ -186,13 +187,13 @@ class History(Unit):
         words = html.escape(differences(*(tried.row() for tried in pair)))
         try: measures = compare(*(tried.made.report() for tried in pair)).drop(columns="model").to_html(
             index=False, float_format="{:.3g}".format, na_rep="–", border=0)
-        except ValueError as error: measures = f"<br><span class='bad'>{html.escape(str(error))}</span>"      # two rulers: nothing to set side by side
+        except VoicelabError as error: measures = f"<br><span class='bad'>{html.escape(str(error))}</span>"      # two rulers: nothing to set side by side
         self.versus.value = card(f"What differs: {words}.{measures}")
         self.status.say("")
 
     def _save(self):
         try: self.status.say(f"{len(self.export(self.folder.value))} samples are in {self.folder.value}")
-        except (ValueError, OSError) as error: self.status.fail(error)
+        except (VoicelabError, OSError) as error: self.status.fail(error)
 
     def export(self, folder: str) -> Run:
         "Save all tries that are not there yet in a run, and the table beside them."
@@ -289,7 +290,7 @@ class Tuner(Panel):
         try:
             with overheard(): budgets = self.budgets()         # what it would say, the estimate shows
             self.estimate.value = estimate_html(budgets, self.knobs.silence.value / self.model.codec.frame_rate)
-        except ValueError as error: self.estimate.value = card(f"<span class='bad'>{html.escape(str(error))}</span>", "alert")
+        except VoicelabError as error: self.estimate.value = card(f"<span class='bad'>{html.escape(str(error))}</span>", "alert")
 
     def run(self):
         "Make a sample, in the background."
@@ -323,7 +324,7 @@ class Tuner(Panel):
 
     def _write(self):
         try: self.script.value = card(f"<pre>{html.escape(self.code())}</pre>")
-        except ValueError as error: self.status.fail(error)
+        except VoicelabError as error: self.status.fail(error)
 
     def code(self) -> str:
         "Python that makes again what is shown; before the first try, what is set."

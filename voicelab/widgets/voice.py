@@ -13,8 +13,9 @@ from pathlib import Path
 import ipywidgets as W
 
 from ..audio import NOT_STATED, Reference, load_audio
+from ..errors import VoicelabError
 from ..files import safe_name
-from .base import LABEL, WIDE, Clip, Status, Unit
+from .base import LABEL, WIDE, Clip, Status, Unit, WidgetError
 
 # %% ../../nbs/13_widgets_voice.ipynb #86c89da3
 SHIPPED = "synthetic voice, made with espeak-ng for voicelab"
@@ -88,9 +89,9 @@ class VoiceChooser(Unit):
         return missing.get(self.voice.value, "") if self.base is None else self.refusal
 
     def chosen(self) -> Reference | None:
-        "The reference to speak with; a ValueError where the chosen one is not there: nobody else speaks in its place."
-        if self.refusal: raise ValueError(self.refusal)
-        if self.wanted: raise ValueError(f"voice: {self.voice.value} is chosen, but there is no recording yet; choose {NONE!r} to go without")
+        "The reference to speak with; a WidgetError where the chosen one is not there: nobody else speaks in its place."
+        if self.refusal: raise WidgetError(self.refusal)
+        if self.wanted: raise WidgetError(f"voice: {self.voice.value} is chosen, but there is no recording yet; choose {NONE!r} to go without")
         return self.reference
 
     def _recorded(self, _): self._choose()
@@ -103,9 +104,9 @@ class VoiceChooser(Unit):
                 path = Path(folder) / "recording"                    # the user's name never becomes a path
                 path.write_bytes(bytes(given["content"]))
                 try: audio = load_audio(path)
-                except ValueError as error: raise ValueError(str(error).replace(repr(str(path)), repr(given["name"]))) from None
+                except VoicelabError as error: raise WidgetError(str(error).replace(repr(str(path)), repr(given["name"]))) from None
             self.uploaded = Reference(audio, name=safe_name(Path(given["name"]).stem, "upload"), noticed=True)
-        except (ValueError, OSError) as error: return self.status.fail(error)
+        except (VoicelabError, OSError) as error: return self.status.fail(error)
         self.voice.value = UPLOAD
         self._choose()
 
@@ -126,7 +127,7 @@ class VoiceChooser(Unit):
         base = self.base
         self.reference, self.refusal = base and self._worded(base), ""
         try: self.reference and self.reference.check_consent()
-        except ValueError as error: self.reference, self.refusal = None, str(error)
+        except VoicelabError as error: self.reference, self.refusal = None, str(error)
         if base is None: self.clip.clear()
         elif self.clip.audio is not base.audio: self.clip.show(base.audio)
         self.status.say(self.wanted or (self.reference and self.reference.notice) or "")
