@@ -16,8 +16,8 @@ from voicelab.budget import Budget, columns_for_frames
 from voicelab.chatml import render
 from voicelab.codec import STREAM_BOS, STREAM_EOS, decode_batch
 from voicelab.control import STOP_REASONS, Control, Sampling
-from voicelab.engine import EngineError, ModelInfo, PrefixStore
-from voicelab.session import Chunk, Plan, Session, run_together
+from voicelab.engine import HiggsEngine, PrefixStore
+from voicelab.session import Chunk, EngineError, ModelInfo, Plan, Session, run_together
 
 INFO = ModelInfo("random", "higgs-audio-v2", "0", "0" * 64, "tones", "none")
 
@@ -33,9 +33,8 @@ def chunks_for(tokenizer, texts, frames, reference_frames=20):
 def make(network, tokenizer, codec=None, *, texts=("Hello there.",), frames=40, sampling=Sampling(seed=0),
          control=Control(), turns=0, prefixes=None, reference_frames=20):
     chunks = chunks_for(tokenizer, texts, frames, reference_frames)
-    return Session(network, codec or ToneCodec(), chunks, text=" ".join(texts),
-                   reference=None, sampling=sampling, control=control, model=INFO, turns=turns,
-                   render=lambda chat: render(chat, tokenizer), prefixes=prefixes)
+    return Session(HiggsEngine(network, codec or ToneCodec(), INFO, prefixes), chunks, text=" ".join(texts), reference=None,
+                   sampling=sampling, control=control, turns=turns, render=lambda chat: render(chat, tokenizer))
 
 
 @pytest.fixture

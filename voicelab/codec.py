@@ -25,7 +25,7 @@ class Codec(Protocol):
     frame_rate: float       # code frames a second
     n_codebooks: int
     codebook_size: int      # ids are 0 .. codebook_size - 1; stream BOS and EOS follow
-    context_frames: int     # frames on either side that a decoded frame depends on
+    context_frames: int | None  # frames on either side that a decoded frame depends on; None: on all of them
 
     def encode(self, audio: Audio) -> torch.LongTensor: ...     # [n_codebooks, frames]
     def decode(self, codes: torch.LongTensor) -> Audio: ...     # codes [n_codebooks, frames]
