@@ -16,7 +16,17 @@ import pytest
 import soundfile
 import torch
 
-from voicelab.audio import GENERATED, Audio, AudioError, Mark, Reference, load_audio, read_info, resampling_ratio
+from voicelab.audio import (
+    GENERATED,
+    LONGEST_TEXT,
+    Audio,
+    AudioError,
+    Mark,
+    Reference,
+    load_audio,
+    read_info,
+    resampling_ratio,
+)
 from voicelab.settings import ReferencePolicy, Settings
 
 RATE = 16_000
@@ -494,3 +504,18 @@ def test_importing_does_not_load_matplotlib():
     root = Path(__file__).parent.parent
     code = "import sys, voicelab.audio; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+def test_that_a_sound_is_generated_is_never_left_out():
+    long, said = "a" * LONGEST_TEXT, f"made by me, {GENERATED}"
+    assert Mark.join([Mark(long), Mark(said)]).synthetic and Mark(long + GENERATED).synthetic and Mark.join([Mark(said), Mark(long * 2)]).synthetic
+    assert len(Mark(long + GENERATED).comment) == LONGEST_TEXT and not Mark(long * 2).synthetic
+
+
+def test_the_notice_is_given_once_also_for_what_is_made_of_a_reference():
+    sound = Audio(0.1 * np.sin(np.arange(16_000) / 20).astype(np.float32), 16_000)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        reference = Reference(sound, transcript="Two owls.")
+        replace(replace(reference, name="Anna"), transcript="Three owls.")
+    assert len(caught) == 1 and "No consent is stated" in str(caught[0].message)

@@ -3,6 +3,8 @@ import io
 import os
 import re
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 from pathlib import Path
@@ -486,3 +488,41 @@ def test_a_written_file_has_the_usual_permissions(tmp_path):
     path = write_whole(tmp_path / "a.wav", b"x")
     assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
     assert soundfile.info(io.BytesIO(wav_file(tone(), 24_000))).subtype == "PCM_16"
+
+
+@pytest.mark.parametrize("kind", ["flac", "ogg", "mp3"])
+def test_texts_of_any_length_and_letters_never_end_the_process(tmp_path, kind):
+    "libsndfile has 128 bytes for the software text with its own name in it; a letter cut there once ended the process."
+    script = ("import sys, numpy as np; from voicelab.audio import Audio, Mark, load_audio\n"
+              "for letter in ('a', 'é', '声', '🦉'):\n"
+              "    for count in (20, 24, 25, 26, 31, 32, 33, 40, 60, 63, 64, 65, 70, 100, 126, 127, 128, 140, 3000):\n"
+              "        mark = Mark(letter * count, letter * count, letter * count)\n"
+              "        path = Audio(np.full(800, .1, np.float32), 16000, mark).save(sys.argv[1])\n"
+              "        kept = load_audio(path).mark\n"
+              "        assert kept.comment == mark.comment and kept.copyright == mark.copyright, (letter, count)\n"
+              "        assert kept.software and mark.software.startswith(kept.software), (letter, count)\n")
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / f"a.{kind}")], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-500:]
+
+
+def test_a_second_list_of_texts_does_not_hide_the_first(tmp_path):
+    whole = wav_file(tone(), 24_000, {"ICMT": "first"})
+    path = tmp_path / "a.wav"
+    path.write_bytes(whole + riff_chunk(b"LIST", b"INFO" + riff_chunk(b"ICMT", b"second\0")))
+    assert read_info(path)["ICMT"] == "first; second"
+
+
+def test_texts_behind_the_data_of_an_rf64_file_are_read(tmp_path):
+    samples = np.zeros(100, "<i2").tobytes()
+    sizes = riff_chunk(b"ds64", len(samples).to_bytes(8, "little") * 2 + bytes(12))
+    form = riff_chunk(b"fmt ", (1).to_bytes(2, "little") * 2 + (8000).to_bytes(4, "little") + (16000).to_bytes(4, "little") + b"\2\0\x10\0")
+    texts = riff_chunk(b"LIST", b"INFO" + riff_chunk(b"ICMT", b"made\0"))
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"RF64" + b"\xff" * 4 + b"WAVE" + sizes + form + b"data" + b"\xff" * 4 + samples + texts)
+    assert read_info(path) == {"ICMT": "made"}
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(AudioError, match="is a device or pipe"): read_sound(tmp_path / "pipe.wav", None)
+    with pytest.raises(AudioError, match="is a folder"): read_sound(tmp_path, None)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['GENERATED', 'MARKS', 'LONGEST_TEXT', 'FRAME_SECONDS', 'SPECTROGRAM_DB', 'QUIETEST_TOP_DB', 'SPECTROGRAM_KHZ',
-           'FIGURE_SIZE', 'MIN_REFERENCE_SECONDS', 'MAX_REFERENCE_SECONDS', 'SILENT_DB', 'NOT_STATED', 'join_texts',
-           'Mark', 'check_samples', 'Audio', 'decibels', 'resampling_ratio', 'pause_before_end', 'cut_long',
-           'load_audio', 'data_url', 'to_audio', 'check_reference', 'level_outside', 'Reference', 'AudioError',
-           'read_info']
+           'FIGURE_SIZE', 'MIN_REFERENCE_SECONDS', 'MAX_REFERENCE_SECONDS', 'SILENT_DB', 'NOT_STATED', 'shortened',
+           'join_texts', 'Mark', 'check_samples', 'Audio', 'decibels', 'resampling_ratio', 'pause_before_end',
+           'cut_long', 'load_audio', 'data_url', 'to_audio', 'check_reference', 'level_outside', 'Reference',
+           'AudioError', 'read_info']
 
 # %% ../nbs/01_audio.ipynb #9643f181
 import base64
@@ -16,7 +16,7 @@ import html
 import io
 import sys
 import warnings
-from dataclasses import InitVar, dataclass, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -34,12 +34,20 @@ MARKS = {"ICMT": "comment", "ICOP": "copyright", "ISFT": "software"}    # names 
 LONGEST_TEXT = 4_000                                                    # characters; the rest of a longer one is left out
 
 
+def shortened(text: str) -> str:
+    "The beginning of a text that is too long; that a sound is AI-generated is never left out."
+    if len(text) <= LONGEST_TEXT: return text
+    kept = text[:LONGEST_TEXT - 1]
+    if GENERATED in text and GENERATED not in kept: kept = f"{GENERATED}; {kept}"[:LONGEST_TEXT - 1]
+    return f"{kept}…"
+
+
 def join_texts(texts) -> str:
     "All parts of `texts`, which are separated by `; `, each once; that a sound is AI-generated comes first."
     texts = list(dict.fromkeys(filter(None, texts)))
     if len(texts) == 1: return texts[0]
     parts = dict.fromkeys(part for text in texts for part in text.split("; ") if part)
-    return "; ".join(sorted(parts, key=lambda part: part != GENERATED))
+    return "; ".join(sorted(parts, key=lambda part: GENERATED not in part))
 
 # %% ../nbs/01_audio.ipynb #d9980fb4
 @dataclass(frozen=True)
@@ -52,8 +60,7 @@ class Mark:
     def __post_init__(self):
         for name, text in list(vars(self).items()):
             if not isinstance(text, str): raise AudioError(f"{name}: {text!r} is not a text")
-            text = text.replace("\0", " ")
-            object.__setattr__(self, name, text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT - 1] + "…")
+            object.__setattr__(self, name, shortened(text.replace("\0", " ")))
 
     @property
     def synthetic(self) -> bool:
@@ -434,9 +441,9 @@ class Reference:
     transcript: str | None = None  # what is said in it, word for word
     consent: str = NOT_STATED      # who agreed to what
     name: str | None = None        # for display; None: the file's name without its ending, or "reference"
-    noticed: InitVar[bool] = False  # the notice on consent has been given: of a reference made of another, or of saved sounds
+    noticed: bool = False          # the notice on consent has been given: for this, for what it was made of, or for saved sounds
 
-    def __post_init__(self, noticed):
+    def __post_init__(self):
         for argument in ("transcript", "consent", "name"):
             text = getattr(self, argument)
             if text is None and argument != "consent": continue
@@ -445,8 +452,9 @@ class Reference:
         audio, name = to_audio(self.audio)
         check_reference(audio, self.name or name)
         self.__dict__.update(audio=audio, name=self.name or name)
-        if self.notice and not noticed:
+        if self.notice and not self.noticed:
             self.check_consent()
+            self.__dict__.update(noticed=True)
             warnings.warn(self.notice, stacklevel=level_outside())
 
     def __repr__(self):
