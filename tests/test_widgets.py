@@ -16,7 +16,9 @@ import torch
 
 import voicelab as vl
 from voicelab.audio import Audio, load_audio
+from voicelab.codec import Codec
 from voicelab.runs import RunError
+from voicelab.session import TRACE
 from voicelab.widgets import base
 from voicelab.widgets.ablation import RIGHT
 from voicelab.widgets.attention import Listening
@@ -770,11 +772,6 @@ def test_the_stop_button_stops_the_session_before_and_while_it_speaks(begun):
     assert worker.error is None and speech.stopped and len(heard) == begun
 
 
-def test_a_codec_of_one_codebook_has_no_delay():
-    codec = SimpleNamespace(n_codebooks=1, name="single")
-    with pytest.raises(ValueError, match="model: .* single"): DelayPattern(SimpleNamespace(codec=codec))
-
-
 def test_results_of_several_chunks_count_all_of_the_budget(model):
     budgets = [budget for _, budget in model.budgets("The garden is open today. " * 12, None)]
     assert len(budgets) > 1
@@ -804,7 +801,34 @@ def test_the_other_family_needs_no_other_widgets(vita):
     before = anatomy.prompt.text
     anatomy.form.value = "speaker_metadata"
     assert "Your Voice" in before and "Speaker Metadata" in anatomy.prompt.text
-    with pytest.raises(ValueError, match="several codebooks"): DelayPattern(vita)
+
+
+def test_steps_that_are_no_frames_are_shown_over_the_seconds_of_their_sound(vita):
+    "VITA-Audio writes some 14 tokens for 8 codes: a curve over tokens would be 1.75 times as long as the sound."
+    walk = DelayPattern(vita, "Hello there.")
+    finish(walk)
+    made = walk.generation
+    assert walk.columns.shape[0] == 1 and walk.columns.shape[1] == len(made.trace) > made.codes.shape[1]
+    assert ((walk.columns[0] < vita.codec.codebook_size).numpy() == (made.trace.kind == "audio")).all()
+    assert "nothing is delayed" in walk.counters.value and "Stopped" not in walk.status.text and "Steps" in walk.children[0].value
+    assert made.trace.seconds.is_monotonic_increasing and made.trace.seconds.max() <= made.codes.shape[1] / vita.codec.frame_rate
+    walk.at.value = int((made.trace.frame >= 0).idxmax())
+    walk.hear.click()
+    walk.worker.wait(60)
+    assert walk.clip.audio.seconds == pytest.approx(1 / vita.codec.frame_rate, abs=0.05)
+
+
+def test_both_families_have_codecs_batches_and_one_trace(model, vita):
+    "What stands above a family needs no more than this."
+    traces = []
+    for each in (model, vita):
+        assert isinstance(each.codec, Codec)
+        made = each.clone_batch(["Good evening.", "Good night."], seeds=[1, 2])
+        assert [one.text for one in made] == ["Good evening.", "Good night."] and [one.sampling.seed for one in made] == [1, 2]
+        assert torch.equal(made[0].codes, each.clone("Good evening.", seed=1).codes)
+        assert made[0].chunks[0].columns.shape == (each.codec.n_codebooks, len(made[0].trace))
+        traces.append(made[0].trace)
+    assert [list(trace.columns[:len(TRACE)]) for trace in traces] == [list(TRACE)] * 2
 
 
 def test_where_the_other_family_listens(vita, reference):
