@@ -215,7 +215,7 @@ class Prompt:
 
     @property
     def slot_ids(self) -> torch.Tensor:
-        "`ids` before expansion: one id a slot. (A slot is never beside another: its brackets are.)"
+        "`ids` before expansion: one id a slot. Slots are never adjacent; control tokens separate them."
         inside = self.audio_mask & self.audio_mask.roll(1)
         return self.ids[~inside]
 

@@ -123,7 +123,7 @@ def show_evaluate(result: dict):
 
 # %% ../nbs/14_cli.ipynb #41c1de02
 def become(*words: str):
-    "Go on as another program of this Python, which imports nothing from the folder that it is started in."
+    "Replace this process with another program of this Python, which imports nothing from the folder that it is started in."
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-P", "-W", "ignore::DeprecationWarning", *words])
 
@@ -159,7 +159,7 @@ def parser() -> argparse.ArgumentParser:
     say = command("clone", clone, show_clone)
     say.add_argument("--text", required=True, help="what to say")
     say.add_argument("--reference", metavar="WAV", action="append", default=[],
-                     help="recording of the voice, without it the model picks one; given again, of SPEAKER1 and so on")
+                     help="recording of the voice; without it the model picks one; repeat for SPEAKER1, SPEAKER2, ...")
     say.add_argument("--transcript", action="append", help="what is said in the reference; one for each")
     say.add_argument("--consent", default="not stated", help="who agreed to the use of the voice")
     say.add_argument("--model", default="tiny", help="name, folder or hub id (default: tiny)")
@@ -171,7 +171,7 @@ def parser() -> argparse.ArgumentParser:
                           "speaker_metadata (default: the first of the model's)")
     say.add_argument("--scene", metavar="WORDS", help="the surroundings in words, or a name: quiet_indoor, reading_blog; '' for none")
     say.add_argument("--voice", metavar="WORDS", action="append",
-                     help="instead of a reference: a description, or a name of voicelab.speakers.VOICES; given again, of SPEAKER1 and so on")
+                     help="instead of a reference: a description, or a name of voicelab.speakers.VOICES; repeat for SPEAKER1, SPEAKER2, ...")
     say.add_argument("--turns", type=int, metavar="N", help="earlier chunks that a long text's prompt shows again (default: as the model says)")
     say.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on a CPU, bfloat16 elsewhere)")
     say.add_argument("--device", help="cpu, cuda or mps (default: cuda where there is one)")

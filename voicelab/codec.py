@@ -109,7 +109,7 @@ class StreamDecoder:
         return self.keep(self.codec.decode(self._window(self.codes.shape[1]))) if self.emitted < self.codes.shape[1] else None
 
     def grow(self, frames: torch.Tensor) -> torch.LongTensor | None: # frames [n_codebooks, new]
-        "The first half of `push`: codes to be decoded, if a block of sound is final in them; its other half is `keep`."
+        "Add frames; return the next window to decode, if one is ready. `keep` takes its sound."
         self.codes = torch.cat([self.codes, frames.cpu().long()], 1)
         final = self.codes.shape[1] - self.codec.context_frames
         if final - self.emitted < self.block_frames: return None

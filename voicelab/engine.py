@@ -85,7 +85,7 @@ class CachedNetwork:
         prompts: list[Prompt],
         columns: int, # most columns that will be appended
         prefixes: PrefixStore, # of this network
-        heads: list[int], # positions of each prompt that other prompts begin with, too; 0 for none
+        heads: list[int], # length of the prefix that each prompt shares with other prompts; 0 for none
     ):
         self.network, self.device, self.prompts = network, network.device, prompts
         lengths = [len(prompt.ids) for prompt in prompts]
@@ -104,7 +104,7 @@ class CachedNetwork:
         self._take_over(prefixes, heads)
 
     @property
-    def _closed(self) -> float: return torch.finfo(self.network.dtype).min / 2      # half: scores come on top of it
+    def _closed(self) -> float: return torch.finfo(self.network.dtype).min / 2      # half of the minimum, so that adding scores cannot overflow
 
     @torch.inference_mode()
     def _take_over(self, prefixes, heads):
@@ -153,7 +153,7 @@ class CachedNetwork:
         for layer in self.cache.layers: layer.keys, layer.values = layer.keys[places], layer.values[places]
 
 # %% ../nbs/07_engine.ipynb #b9a6b10c
-NEVER = 2**20         # the end of a row that is not ending: beyond every context
+NEVER = 2**20         # sentinel: no end column yet
 
 
 class ColumnWriter:
@@ -251,7 +251,7 @@ def decode(network, # HiggsAudioV2ForConditionalGeneration
            generators: list[torch.Generator], # of each row, on the CPU
            *,
            prefixes: PrefixStore | None = None, # of this network; None: nothing is kept
-           heads: list[int] | None = None, # positions of each prompt that other prompts begin with, too
+           heads: list[int] | None = None, # length of the prefix that each prompt shares with other prompts
           ) -> Iterator[Step]:
     "Make columns until every row is done."
     n_codebooks, heads = network.config.num_codebooks, heads or [0] * len(prompts)

@@ -67,7 +67,7 @@ class Voices(Reference):
 
 
 def together(references: list[Reference]) -> Reference | None:
-    "What stands for the references beside a sample: none, the one there is, or all of them joined."
+    "None, the one reference, or all of them joined."
     return Voices(references) if len(references) > 1 else references[0] if references else None
 
 # %% ../nbs/11_lab.ipynb #2926b8df

@@ -229,7 +229,7 @@ _locks, _making, _hearing = weakref.WeakKeyDictionary(), threading.Lock(), threa
 
 @contextmanager
 def overheard() -> Iterator[list[warnings.WarningMessage]]:
-    "Warnings of the block as a list, instead of on the page; one thread at a time, for their filters belong to the process."
+    "Capture the block's warnings; locked, since filters are process-wide."
     with _hearing, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         yield said
