@@ -317,6 +317,7 @@ def test_studio(chromium, root, tmp_path):
     with browser.serving(command("studio", "--pages", "1", "--", "--no-browser", f"--port={port}"), url, home, tmp_path) as log:
         token = re.search(r"\?token=\w+", log.read_text())[0]
         page = browser.watched_page(chromium, height=1600)
+        page.set_default_timeout(3 * SECONDS)                                  # a page begins with a kernel and a model
         page.goto(f"{url}/{token}")
         press(page, "Generate")
         expect(status(page, "Done.")).to_be_visible()

@@ -63,7 +63,7 @@ class Neighbour:
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory):
     home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("folder")
-    for name in ("voila", "tornado", "traitlets", "transformers", "resemblyzer"): (folder / f"{name}.py").write_text(TRAP)
+    for name in ("voila", "tornado", "traitlets", "anywidget", "matplotlib"): (folder / f"{name}.py").write_text(TRAP)
     (home / "opener.py").write_text(OPENER)
     words = [f"--port={(port := browser.free_port())}", "--Kernels.patience=3", f"--Voila.browser={sys.executable} {home / 'opener.py'} %s",
              "--Voila.ip=0.0.0.0", "--Voila.tornado_settings={'ws_ping_interval': 0}"]       # the tests' sockets answer no ping
