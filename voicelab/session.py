@@ -522,6 +522,7 @@ def speak_chunks(speaking: list[Session]) -> Iterator[tuple[Session, Audio]]:
                 session.judge(tick, decoder)
                 if heard is not None: yield session, heard
                 if session.done: yield from end_chunk(session)
+            if all(session.done for session in speaking): return
     except KeyboardInterrupt:                           # the reason is in the chunks already
         for session in speaking: session.stop()
 

@@ -259,7 +259,6 @@ class Tokens:
 
     def end(self, row: int, reason: str, at_once: bool) -> bool:
         "An answer can end after every token."
-        self.loop.close()
         return True
 
 # %% ../nbs/07_vita_session.ipynb #aaa087b8
