@@ -17,8 +17,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import ClassVar
 
+from .registry import Registry
+
 # %% ../nbs/00_settings.ipynb #f4767f22
-BUDGET_RULES = ("words_per_minute", "reference_rate", "fixed")  # how voicelab.budget can estimate a cap
+BUDGET_RULES = Registry.fromkeys(("words_per_minute", "reference_rate", "fixed"))    # voicelab.budget has the records
 
 
 class SettingsError(ValueError):
