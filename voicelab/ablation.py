@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ARMS', 'RIGHT', 'MEASURES', 'BEST', 'AXES', 'HEADS', 'AblationError', 'reverse_words', 'noise_like', 'quietest',
-           'first_half', 'make_arm', 'Trial', 'content_distance', 'check_seeds', 'Ablation', 'ablate']
+           'first_half', 'make_arm', 'Trial', 'mean_measure', 'content_distance', 'check_seeds', 'Ablation', 'ablate']
 
 # %% ../nbs/12_ablation.ipynb #9f6dfbc0
 from collections.abc import Callable, Iterator
@@ -18,10 +18,10 @@ from fastcore.basics import patch
 from tqdm.auto import tqdm
 
 from .audio import Audio, Reference
-from .content import CEPSTRAL_RULE, cepstral_distance
+from .content import cepstral_distance
 from .errors import VoicelabError
 from .intervals import mean_interval
-from .metrics import Measure, similarity, similarity_model, unavailable
+from .metrics import METRICS, Measure, similarity
 from .session import Generation
 from .text import check_text, weigh
 
@@ -109,18 +109,23 @@ class Trial:
 MEASURES = ("similarity", "cepstral_distance")
 
 
+def mean_measure(measures: list[Measure], detail: str = "") -> Measure:
+    "The mean of measures of one metric that all have a value."
+    return replace(measures[0], value=float(np.mean([each.value for each in measures])), detail=detail)
+
+
 def content_distance(trial: Trial, # of any arm
                      trials: list[Trial], # all
                      truth: Audio | None, # a recording of the trial's text
                     ) -> Measure:
     "Distance to the true recording; without one, mean distance to what the right arm made of the text with other seeds."
-    lacks = partial(unavailable, "cepstral_distance", "dB", CEPSTRAL_RULE)
+    lacks = METRICS["cepstral_distance"].unavailable
     if trial.generation is None: return lacks(trial.error)
     if truth is not None: return cepstral_distance(trial.generation.audio, truth)
     others = [t.generation.audio for t in trials if (t.arm, t.text) == (RIGHT, trial.text) and t.seed != trial.seed and t.generation]
     found = [cepstral_distance(trial.generation.audio, other) for other in others]
-    values = [measure.value for measure in found if measure.status == "ok"]
-    if values: return Measure("cepstral_distance", float(np.mean(values)), "dB", CEPSTRAL_RULE, "ok", f"mean to {len(values)} of the right arm")
+    good = [measure for measure in found if measure.status == "ok"]
+    if good: return mean_measure(good, f"mean to {len(good)} of the right arm")
     return found[0] if found else lacks("the right arm has no sample of this text with another seed")
 
 # %% ../nbs/12_ablation.ipynb #986c0fed
@@ -192,7 +197,7 @@ def ablate(model, texts: str | list[str], reference: Reference, **options) -> Ab
 # %% ../nbs/12_ablation.ipynb #24d4a7a9
 def _row(ablation: Ablation, trial: Trial) -> dict:
     made, truth = trial.generation, ablation.truths[ablation.texts.index(trial.text)]
-    voice = similarity(made.audio, ablation.reference) if made else unavailable("similarity", "cosine", similarity_model(), trial.error)
+    voice = similarity(made.audio, ablation.reference) if made else METRICS["similarity"].unavailable(trial.error)
     found = voice, content_distance(trial, ablation.trials, truth)
     lacks = dict.fromkeys(m.detail for m in found if m.value is None)
     return {"arm": trial.arm, "text": trial.text, "seed": trial.seed, "stop_reason": made.stop_reason if made else "failed",
@@ -248,12 +253,12 @@ def anchors(self: Ablation) -> dict[str, Measure]:
     found = {BEST: similarity(codec.decode(codec.encode(reference.audio)), reference)}
     if self.other is not None: found["the other speaker's recording"] = similarity(self.other.audio, reference)
     wrong = [cepstral_distance(reference.audio, made.audio) for made in self.generations(RIGHT)]
-    wrong = [measure.value for measure in wrong if measure.value is not None]
-    if wrong: found["other words in the right voice"] = Measure("cepstral_distance", float(np.mean(wrong)), "dB", CEPSTRAL_RULE, "ok")
+    wrong = [measure for measure in wrong if measure.value is not None]
+    if wrong: found["other words in the right voice"] = mean_measure(wrong)
     return found
 
 
-AXES = {"similarity": "similarity to the right recording (cosine)", "cepstral_distance": "mel-cepstral distance to the same words (dB)"}
+AXES = {"similarity": "similarity to the right recording", "cepstral_distance": "mel-cepstral distance to the same words"}
 
 
 @patch
@@ -272,7 +277,7 @@ def plot(self: Ablation,
         ax.axvline(value, color="#2f9e57" if name == BEST else "#d1453b", linestyle="--", linewidth=1, label=name)
     if marks: ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
     ax.set_yticks(range(len(table)), [arm.replace("_", " ") for arm in table.index])
-    ax.set(ylim=(len(table) - 0.5, -0.5), xlabel=AXES[measure])
+    ax.set(ylim=(len(table) - 0.5, -0.5), xlabel=f"{AXES[measure]} ({METRICS[measure].unit})")
     ax.grid(axis="x", alpha=0.3)
     return ax
 

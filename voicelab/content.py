@@ -14,12 +14,12 @@ import torch
 import torchaudio
 
 from .audio import SILENT_DB, Audio
-from .metrics import Measure, unavailable
+from .metrics import METRICS, Measure, Metric, unavailable
 
 # %% ../nbs/09_content.ipynb #5636c28a
 CEPSTRAL_RATE, WINDOW, HOP, BANDS = 24_000, 1024, 240, 80
 CEPSTRA = np.arange(1, 14)          # coefficient 0 is the level
-FLOOR = 1e-3                        # least magnitude of a band: digital silence has a shape, a flat one
+FLOOR = 1e-3                        # least magnitude of a band, so that digital silence has a finite logarithm
 LEVEL_DB = -23                      # dBFS, RMS over the clip
 
 
@@ -27,8 +27,10 @@ def cepstra(audio: Audio) -> np.ndarray: # [13, columns]
     "Mel cepstra of `audio`, a column each 10 ms."
     wave = torch.from_numpy(audio.resample(CEPSTRAL_RATE).samples)
     if audio.peak: wave = wave * 10 ** ((LEVEL_DB - audio.rms_db) / 20)
-    power = torch.stft(wave, WINDOW, HOP, window=torch.hann_window(WINDOW), pad_mode="constant", return_complex=True).abs() ** 2
-    bank = torchaudio.functional.melscale_fbanks(WINDOW // 2 + 1, 0.0, CEPSTRAL_RATE / 2, BANDS, CEPSTRAL_RATE, "slaney", "slaney")
+    power = torch.stft(wave, WINDOW, HOP, window=torch.hann_window(WINDOW), pad_mode="constant",
+                       return_complex=True).abs() ** 2
+    bank = torchaudio.functional.melscale_fbanks(WINDOW // 2 + 1, 0.0, CEPSTRAL_RATE / 2, BANDS, CEPSTRAL_RATE,
+                                                 "slaney", "slaney")
     log_magnitude = 0.5 * np.log((bank.T @ power).numpy().clip(min=FLOOR**2))
     return np.cos(np.pi / BANDS * np.outer(CEPSTRA, np.arange(BANDS) + 0.5)) @ log_magnitude / BANDS
 
@@ -60,7 +62,13 @@ def cepstral_distance(audio: Audio,
     lacks = partial(unavailable, "cepstral_distance", "dB", CEPSTRAL_RULE)
     if same_words is None: return lacks("no recording of the same words to compare with")
     for side, sound in {"": audio, " of the same words": same_words}.items():
-        if sound.loudest_db <= SILENT_DB: return lacks(f"no speech in the audio{side}: its loudest 20 ms have {sound.loudest_db:.1f} dBFS")
+        if sound.loudest_db <= SILENT_DB:
+            return lacks(f"no speech in the audio{side}: its loudest 20 ms have {sound.loudest_db:.1f} dBFS")
     a, b = cepstra(audio), cepstra(same_words)
     cost, cells = warp(np.sqrt(((a[:, :, None] - b[:, None, :]) ** 2).sum(0)))
-    return Measure("cepstral_distance", DECIBELS * cost / cells, "dB", CEPSTRAL_RULE, "ok", "hears the voice, too, not the words alone")
+    return Measure("cepstral_distance", DECIBELS * cost / cells, "dB", CEPSTRAL_RULE, "ok",
+                   "hears the voice, too, not the words alone")
+
+
+METRICS.add(Metric("cepstral_distance", cepstral_distance, "dB", CEPSTRAL_RULE, False,
+                   "whether words or voice are wrong", needs=("same_words",), in_report=False))
