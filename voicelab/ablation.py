@@ -122,7 +122,8 @@ def content_distance(trial: Trial, # of any arm
     lacks = METRICS["cepstral_distance"].unavailable
     if trial.generation is None: return lacks(trial.error)
     if truth is not None: return cepstral_distance(trial.generation.audio, truth)
-    others = [t.generation.audio for t in trials if (t.arm, t.text) == (RIGHT, trial.text) and t.seed != trial.seed and t.generation]
+    others = [other.generation.audio for other in trials if (other.arm, other.text) == (RIGHT, trial.text)
+              and other.seed != trial.seed and other.generation]
     found = [cepstral_distance(trial.generation.audio, other) for other in others]
     good = [measure for measure in found if measure.status == "ok"]
     if good: return mean_measure(good, f"mean to {len(good)} of the right arm")
@@ -136,7 +137,7 @@ def check_seeds(seeds) -> list[int]:
         raise AblationError(f"seeds: need different whole numbers, at least one, got {seeds!r}")
     return seeds
 
-
+# %% ../nbs/12_ablation.ipynb #e7c4bc6f
 class Ablation:
     "The same texts and seeds said by every arm: samples, measures, differences to the right arm."
     def __init__(self,
@@ -144,7 +145,7 @@ class Ablation:
         texts: str | list[str], # to be said by every arm
         reference: Reference, # the right one
         *,
-        other: Reference | None = None, # of another person; without one the arm "other_speaker" is left out, unless asked for
+        other: Reference | None = None, # of another person; None: no arm "other_speaker", unless it is asked for
         arms: list[str] | None = None, # of ARMS; "right" is always there. None: all
         seeds: list[int] | int = (0, 1, 2),
         truth: Audio | list[Audio | None] | None = None, # recordings of the texts, one for each
@@ -153,11 +154,15 @@ class Ablation:
         if not isinstance(reference, Reference): raise AblationError(f"reference: must be a Reference, got {reference!r}")
         self.model, self.reference, self.other, self.options = model, reference, other, options
         self.texts = [check_text(text) for text in ([texts] if isinstance(texts, str) else texts)]
-        if not self.texts or len(set(self.texts)) < len(self.texts): raise AblationError(f"texts: need different texts, at least one, got {texts!r}")
-        self.truths = list(truth) if isinstance(truth, list | tuple) else [truth] * len(self.texts) if truth is None else [truth]
-        if len(self.truths) != len(self.texts): raise AblationError(f"truth: need one for each of {len(self.texts)} texts, got {len(self.truths)}")
+        if not self.texts or len(set(self.texts)) < len(self.texts):
+            raise AblationError(f"texts: need different texts, at least one, got {texts!r}")
+        if truth is None: truth = [None] * len(self.texts)
+        self.truths = list(truth) if isinstance(truth, list | tuple) else [truth]
+        if len(self.truths) != len(self.texts):
+            raise AblationError(f"truth: need one for each of {len(self.texts)} texts, got {len(self.truths)}")
         self.seeds = check_seeds(seeds)
-        if clash := sorted({"reference", "seed"} & set(options)): raise AblationError(f"{clash[0]}: is set by the ablation for each arm")
+        if clash := sorted({"reference", "seed"} & set(options)):
+            raise AblationError(f"{clash[0]}: is set by the ablation for each arm")
         wanted = [arm for arm in ARMS if arm != "other_speaker" or other is not None] if arms is None else list(arms)
         self.arms = {arm: make_arm(arm, reference, other) for arm in dict.fromkeys([*wanted, RIGHT])}
         self.arms = {arm: self.arms[arm] for arm in ARMS if arm in self.arms}
@@ -167,27 +172,33 @@ class Ablation:
     def __len__(self): return len(self.arms) * len(self.texts) * len(self.seeds)
     def __repr__(self): return f"Ablation({', '.join(self.arms)}: {len(self.trials)} of {len(self)} samples)"
 
-    def steps(self) -> Iterator[Trial]:
-        "Make the samples that are not there yet, one by one: all arms of a text and a seed before the next."
-        made = {(trial.arm, trial.text, trial.seed) for trial in self.trials}
-        todo = [(arm, text, seed) for text in self.texts for seed in self.seeds for arm in self.arms]
-        for arm, text, seed in todo:
-            if (arm, text, seed) in made: continue
-            try: trial = Trial(arm, text, seed, self.model.clone(text, reference=self.arms[arm], seed=seed, **self.options))
-            except VoicelabError as error: trial = Trial(arm, text, seed, None, " ".join(str(error).split()))
-            if trial.generation is not None and trial.generation.stop_reason == "interrupted": return
-            self.trials.append(trial)
-            yield trial
+# %% ../nbs/12_ablation.ipynb #83df92e7
+@patch
+def steps(self: Ablation) -> Iterator[Trial]:
+    "Make the samples that are not there yet, one by one: all arms of a text and a seed before the next."
+    made = {(trial.arm, trial.text, trial.seed) for trial in self.trials}
+    todo = [(arm, text, seed) for text in self.texts for seed in self.seeds for arm in self.arms]
+    for arm, text, seed in todo:
+        if (arm, text, seed) in made: continue
+        try: trial = Trial(arm, text, seed, self.model.clone(text, reference=self.arms[arm], seed=seed, **self.options))
+        except VoicelabError as error: trial = Trial(arm, text, seed, None, " ".join(str(error).split()))
+        if trial.generation is not None and trial.generation.stop_reason == "interrupted": return
+        self.trials.append(trial)
+        yield trial
 
-    def run(self) -> "Ablation":
-        "Make all samples, with a progress bar; Ctrl-C keeps what there is, another `run` goes on."
-        for _ in tqdm(self.steps(), total=len(self), initial=len(self.trials), desc="ablation", leave=False): pass
-        return self
 
-    def generations(self, arm: str) -> list[Generation]:
-        "What an arm made."
-        if arm not in self.arms: raise AblationError(f"arm: must be one of {', '.join(self.arms)}, got {arm!r}")
-        return [trial.generation for trial in self.trials if trial.arm == arm and trial.generation is not None]
+@patch
+def run(self: Ablation) -> Ablation:
+    "Make all samples, with a progress bar; Ctrl-C keeps what there is, another `run` goes on."
+    for _ in tqdm(self.steps(), total=len(self), initial=len(self.trials), desc="ablation", leave=False): pass
+    return self
+
+
+@patch
+def generations(self: Ablation, arm: str) -> list[Generation]:
+    "What an arm made."
+    if arm not in self.arms: raise AblationError(f"arm: must be one of {', '.join(self.arms)}, got {arm!r}")
+    return [trial.generation for trial in self.trials if trial.arm == arm and trial.generation is not None]
 
 
 def ablate(model, texts: str | list[str], reference: Reference, **options) -> Ablation:
@@ -200,9 +211,10 @@ def _row(ablation: Ablation, trial: Trial) -> dict:
     voice = similarity(made.audio, ablation.reference) if made else METRICS["similarity"].unavailable(trial.error)
     found = voice, content_distance(trial, ablation.trials, truth)
     lacks = dict.fromkeys(m.detail for m in found if m.value is None)
-    return {"arm": trial.arm, "text": trial.text, "seed": trial.seed, "stop_reason": made.stop_reason if made else "failed",
-            "seconds": made.audio.seconds if made else np.nan, **{m.name: np.nan if m.value is None else m.value for m in found},
-            "lacks": "; ".join(lacks)}
+    return {"arm": trial.arm, "text": trial.text, "seed": trial.seed,
+            "stop_reason": made.stop_reason if made else "failed",
+            "seconds": made.audio.seconds if made else np.nan,
+            **{m.name: np.nan if m.value is None else m.value for m in found}, "lacks": "; ".join(lacks)}
 
 
 @patch(as_prop=True)

@@ -15,10 +15,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-import voicelab.content  # adds the cepstral distance to METRICS
-
 from .audio import Audio, Mark, Reference
 from .codec import Codec, CodecError
+from .content import CEPSTRAL_DISTANCE
 from .metrics import Measure, measure, similarity
 from .session import mark_of
 
@@ -40,7 +39,7 @@ def table_of(rows: list[tuple], # each: the rest of the row as a dict, then its 
     return pd.DataFrame([row | {name: np.nan if m.value is None else m.value for name, m in found.items()} for row, found in rows])
 
 
-LADDER = ("similarity", "cepstral_distance")     # metrics of each number of codebooks
+LADDER = ("similarity", CEPSTRAL_DISTANCE.name)     # metrics of each number of codebooks
 
 
 @dataclass

@@ -41,7 +41,7 @@ def columns_picture(columns: torch.Tensor, # [n_codebooks, columns], as drawn
     return picture(draw, height=2.0)
 
 # %% ../../nbs/13_widgets_delay.ipynb #d5f831df
-COUNTERS = {"eos_probability": "probability of the end", "silent_frames": "silent frames in a row", "repeated_frames": "frames in a circle",
+COUNTERS = {"eos_probability": "probability of the end", "silent_frames": "silent frames in a row", "repeated_frames": "frames in a loop",
             "ramp": "end has begun", "rms_dbfs": "level of the frame completed / dBFS"}
 
 
