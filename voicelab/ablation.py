@@ -270,7 +270,8 @@ def anchors(self: Ablation) -> dict[str, Measure]:
     return found
 
 
-AXES = {"similarity": "similarity to the right recording", "cepstral_distance": "mel-cepstral distance to the same words"}
+AXES = {"similarity": "similarity to the right recording",
+        "cepstral_distance": "mel-cepstral distance to the same words"}
 
 
 @patch
