@@ -342,7 +342,7 @@ def test_random_plans():
     draw = random.Random(2)
     for _ in range(60):
         text = "".join(draw.choices(list(TEXTS.values()), k=5)) + "a"
-        rule, seconds = draw.choice(RULES), draw.uniform(0.5, 20)
+        rule, seconds = draw.choice(list(RULES)), draw.uniform(0.5, 20)
         pieces = plan(text, rule=rule, settings=Settings(), chunk_seconds=seconds)
         assert "".join("".join(piece for piece, _ in pieces).split()) == "".join(text.split())
         assert all(budget.seconds <= seconds + 1e-6 for _, budget in pieces)

@@ -251,18 +251,18 @@ def test_silence_within_a_block_of_sound_is_not_forgotten():
 
 
 @pytest.mark.parametrize("period", (1, 2, 3, 16))
-def test_circles_up_to_the_longest_are_found(period):
+def test_loops_up_to_the_longest_are_found(period):
     codes = [900, 901, *(list(range(period)) * 60)]
     assert seen(codes[:2 + period + 19], repetition_frames=20).reason is None
     assert seen(codes[:2 + period + 20], repetition_frames=20).reason == "repetition"
 
 
-def test_longer_circles_and_other_ids_are_no_circle():
+def test_longer_loops_and_other_ids_are_no_loop():
     assert seen(list(range(17)) * 8, repetition_frames=20).repeated_frames == 0
     assert seen(np.random.default_rng(0).integers(0, 1024, 500).tolist(), repetition_frames=20).reason is None
 
 
-def test_a_broken_circle_starts_again():
+def test_a_broken_loop_starts_again():
     assert seen([5] * 15 + [6] + [5] * 15, repetition_frames=20).reason is None
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ARMS', 'RIGHT', 'MEASURES', 'BEST', 'AXES', 'HEADS', 'AblationError', 'reverse_words', 'noise_like', 'quietest',
-           'first_half', 'make_arm', 'Trial', 'content_distance', 'check_seeds', 'Ablation', 'ablate']
+           'first_half', 'make_arm', 'Trial', 'mean_measure', 'content_distance', 'check_seeds', 'Ablation', 'ablate']
 
 # %% ../nbs/12_ablation.ipynb #9f6dfbc0
 from collections.abc import Callable, Iterator
@@ -18,10 +18,10 @@ from fastcore.basics import patch
 from tqdm.auto import tqdm
 
 from .audio import Audio, Reference
-from .content import CEPSTRAL_RULE, cepstral_distance
+from .content import cepstral_distance
 from .errors import VoicelabError
 from .intervals import mean_interval
-from .metrics import Measure, similarity, similarity_model, unavailable
+from .metrics import METRICS, Measure, similarity
 from .session import Generation
 from .text import check_text, weigh
 
@@ -109,18 +109,24 @@ class Trial:
 MEASURES = ("similarity", "cepstral_distance")
 
 
+def mean_measure(measures: list[Measure], detail: str = "") -> Measure:
+    "The mean of measures of one metric that all have a value."
+    return replace(measures[0], value=float(np.mean([each.value for each in measures])), detail=detail)
+
+
 def content_distance(trial: Trial, # of any arm
                      trials: list[Trial], # all
                      truth: Audio | None, # a recording of the trial's text
                     ) -> Measure:
     "Distance to the true recording; without one, mean distance to what the right arm made of the text with other seeds."
-    lacks = partial(unavailable, "cepstral_distance", "dB", CEPSTRAL_RULE)
+    lacks = METRICS["cepstral_distance"].unavailable
     if trial.generation is None: return lacks(trial.error)
     if truth is not None: return cepstral_distance(trial.generation.audio, truth)
-    others = [t.generation.audio for t in trials if (t.arm, t.text) == (RIGHT, trial.text) and t.seed != trial.seed and t.generation]
+    others = [other.generation.audio for other in trials if (other.arm, other.text) == (RIGHT, trial.text)
+              and other.seed != trial.seed and other.generation]
     found = [cepstral_distance(trial.generation.audio, other) for other in others]
-    values = [measure.value for measure in found if measure.status == "ok"]
-    if values: return Measure("cepstral_distance", float(np.mean(values)), "dB", CEPSTRAL_RULE, "ok", f"mean to {len(values)} of the right arm")
+    good = [measure for measure in found if measure.status == "ok"]
+    if good: return mean_measure(good, f"mean to {len(good)} of the right arm")
     return found[0] if found else lacks("the right arm has no sample of this text with another seed")
 
 # %% ../nbs/12_ablation.ipynb #986c0fed
@@ -131,7 +137,7 @@ def check_seeds(seeds) -> list[int]:
         raise AblationError(f"seeds: need different whole numbers, at least one, got {seeds!r}")
     return seeds
 
-
+# %% ../nbs/12_ablation.ipynb #e7c4bc6f
 class Ablation:
     "The same texts and seeds said by every arm: samples, measures, differences to the right arm."
     def __init__(self,
@@ -139,7 +145,7 @@ class Ablation:
         texts: str | list[str], # to be said by every arm
         reference: Reference, # the right one
         *,
-        other: Reference | None = None, # of another person; without one the arm "other_speaker" is left out, unless asked for
+        other: Reference | None = None, # of another person; None: no arm "other_speaker", unless it is asked for
         arms: list[str] | None = None, # of ARMS; "right" is always there. None: all
         seeds: list[int] | int = (0, 1, 2),
         truth: Audio | list[Audio | None] | None = None, # recordings of the texts, one for each
@@ -148,11 +154,15 @@ class Ablation:
         if not isinstance(reference, Reference): raise AblationError(f"reference: must be a Reference, got {reference!r}")
         self.model, self.reference, self.other, self.options = model, reference, other, options
         self.texts = [check_text(text) for text in ([texts] if isinstance(texts, str) else texts)]
-        if not self.texts or len(set(self.texts)) < len(self.texts): raise AblationError(f"texts: need different texts, at least one, got {texts!r}")
-        self.truths = list(truth) if isinstance(truth, list | tuple) else [truth] * len(self.texts) if truth is None else [truth]
-        if len(self.truths) != len(self.texts): raise AblationError(f"truth: need one for each of {len(self.texts)} texts, got {len(self.truths)}")
+        if not self.texts or len(set(self.texts)) < len(self.texts):
+            raise AblationError(f"texts: need different texts, at least one, got {texts!r}")
+        if truth is None: truth = [None] * len(self.texts)
+        self.truths = list(truth) if isinstance(truth, list | tuple) else [truth]
+        if len(self.truths) != len(self.texts):
+            raise AblationError(f"truth: need one for each of {len(self.texts)} texts, got {len(self.truths)}")
         self.seeds = check_seeds(seeds)
-        if clash := sorted({"reference", "seed"} & set(options)): raise AblationError(f"{clash[0]}: is set by the ablation for each arm")
+        if clash := sorted({"reference", "seed"} & set(options)):
+            raise AblationError(f"{clash[0]}: is set by the ablation for each arm")
         wanted = [arm for arm in ARMS if arm != "other_speaker" or other is not None] if arms is None else list(arms)
         self.arms = {arm: make_arm(arm, reference, other) for arm in dict.fromkeys([*wanted, RIGHT])}
         self.arms = {arm: self.arms[arm] for arm in ARMS if arm in self.arms}
@@ -162,27 +172,33 @@ class Ablation:
     def __len__(self): return len(self.arms) * len(self.texts) * len(self.seeds)
     def __repr__(self): return f"Ablation({', '.join(self.arms)}: {len(self.trials)} of {len(self)} samples)"
 
-    def steps(self) -> Iterator[Trial]:
-        "Make the samples that are not there yet, one by one: all arms of a text and a seed before the next."
-        made = {(trial.arm, trial.text, trial.seed) for trial in self.trials}
-        todo = [(arm, text, seed) for text in self.texts for seed in self.seeds for arm in self.arms]
-        for arm, text, seed in todo:
-            if (arm, text, seed) in made: continue
-            try: trial = Trial(arm, text, seed, self.model.clone(text, reference=self.arms[arm], seed=seed, **self.options))
-            except VoicelabError as error: trial = Trial(arm, text, seed, None, " ".join(str(error).split()))
-            if trial.generation is not None and trial.generation.stop_reason == "interrupted": return
-            self.trials.append(trial)
-            yield trial
+# %% ../nbs/12_ablation.ipynb #83df92e7
+@patch
+def steps(self: Ablation) -> Iterator[Trial]:
+    "Make the samples that are not there yet, one by one: all arms of a text and a seed before the next."
+    made = {(trial.arm, trial.text, trial.seed) for trial in self.trials}
+    todo = [(arm, text, seed) for text in self.texts for seed in self.seeds for arm in self.arms]
+    for arm, text, seed in todo:
+        if (arm, text, seed) in made: continue
+        try: trial = Trial(arm, text, seed, self.model.clone(text, reference=self.arms[arm], seed=seed, **self.options))
+        except VoicelabError as error: trial = Trial(arm, text, seed, None, " ".join(str(error).split()))
+        if trial.generation is not None and trial.generation.stop_reason == "interrupted": return
+        self.trials.append(trial)
+        yield trial
 
-    def run(self) -> "Ablation":
-        "Make all samples, with a progress bar; Ctrl-C keeps what there is, another `run` goes on."
-        for _ in tqdm(self.steps(), total=len(self), initial=len(self.trials), desc="ablation", leave=False): pass
-        return self
 
-    def generations(self, arm: str) -> list[Generation]:
-        "What an arm made."
-        if arm not in self.arms: raise AblationError(f"arm: must be one of {', '.join(self.arms)}, got {arm!r}")
-        return [trial.generation for trial in self.trials if trial.arm == arm and trial.generation is not None]
+@patch
+def run(self: Ablation) -> Ablation:
+    "Make all samples, with a progress bar; Ctrl-C keeps what there is, another `run` goes on."
+    for _ in tqdm(self.steps(), total=len(self), initial=len(self.trials), desc="ablation", leave=False): pass
+    return self
+
+
+@patch
+def generations(self: Ablation, arm: str) -> list[Generation]:
+    "What an arm made."
+    if arm not in self.arms: raise AblationError(f"arm: must be one of {', '.join(self.arms)}, got {arm!r}")
+    return [trial.generation for trial in self.trials if trial.arm == arm and trial.generation is not None]
 
 
 def ablate(model, texts: str | list[str], reference: Reference, **options) -> Ablation:
@@ -192,12 +208,13 @@ def ablate(model, texts: str | list[str], reference: Reference, **options) -> Ab
 # %% ../nbs/12_ablation.ipynb #24d4a7a9
 def _row(ablation: Ablation, trial: Trial) -> dict:
     made, truth = trial.generation, ablation.truths[ablation.texts.index(trial.text)]
-    voice = similarity(made.audio, ablation.reference) if made else unavailable("similarity", "cosine", similarity_model(), trial.error)
+    voice = similarity(made.audio, ablation.reference) if made else METRICS["similarity"].unavailable(trial.error)
     found = voice, content_distance(trial, ablation.trials, truth)
     lacks = dict.fromkeys(m.detail for m in found if m.value is None)
-    return {"arm": trial.arm, "text": trial.text, "seed": trial.seed, "stop_reason": made.stop_reason if made else "failed",
-            "seconds": made.audio.seconds if made else np.nan, **{m.name: np.nan if m.value is None else m.value for m in found},
-            "lacks": "; ".join(lacks)}
+    return {"arm": trial.arm, "text": trial.text, "seed": trial.seed,
+            "stop_reason": made.stop_reason if made else "failed",
+            "seconds": made.audio.seconds if made else np.nan,
+            **{m.name: np.nan if m.value is None else m.value for m in found}, "lacks": "; ".join(lacks)}
 
 
 @patch(as_prop=True)
@@ -248,12 +265,13 @@ def anchors(self: Ablation) -> dict[str, Measure]:
     found = {BEST: similarity(codec.decode(codec.encode(reference.audio)), reference)}
     if self.other is not None: found["the other speaker's recording"] = similarity(self.other.audio, reference)
     wrong = [cepstral_distance(reference.audio, made.audio) for made in self.generations(RIGHT)]
-    wrong = [measure.value for measure in wrong if measure.value is not None]
-    if wrong: found["other words in the right voice"] = Measure("cepstral_distance", float(np.mean(wrong)), "dB", CEPSTRAL_RULE, "ok")
+    wrong = [measure for measure in wrong if measure.value is not None]
+    if wrong: found["other words in the right voice"] = mean_measure(wrong)
     return found
 
 
-AXES = {"similarity": "similarity to the right recording (cosine)", "cepstral_distance": "mel-cepstral distance to the same words (dB)"}
+AXES = {"similarity": "similarity to the right recording",
+        "cepstral_distance": "mel-cepstral distance to the same words"}
 
 
 @patch
@@ -272,7 +290,7 @@ def plot(self: Ablation,
         ax.axvline(value, color="#2f9e57" if name == BEST else "#d1453b", linestyle="--", linewidth=1, label=name)
     if marks: ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
     ax.set_yticks(range(len(table)), [arm.replace("_", " ") for arm in table.index])
-    ax.set(ylim=(len(table) - 0.5, -0.5), xlabel=AXES[measure])
+    ax.set(ylim=(len(table) - 0.5, -0.5), xlabel=f"{AXES[measure]} ({METRICS[measure].unit})")
     ax.grid(axis="x", alpha=0.3)
     return ax
 

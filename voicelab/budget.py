@@ -4,16 +4,20 @@
 
 # %% auto #0
 __all__ = ['BEGIN_AND_END', 'DEFAULT_RATE', 'RATE_BAND', 'MIN_SPEECH_SECONDS', 'RULES', 'WORDS_PER_MINUTE', 'HARD_LIMITS',
-           'BudgetError', 'columns_for_frames', 'frames_for_columns', 'SpeakingRate', 'speaking_rate', 'choose_rule',
-           'rule_seconds', 'estimate_seconds', 'Budget', 'Wish', 'rule_wish', 'hold', 'Terms', 'make_budget',
+           'BudgetError', 'columns_for_frames', 'frames_for_columns', 'SpeakingRate', 'speaking_rate', 'Wish', 'Rule',
+           'word_seconds', 'word_detail', 'word_wish', 'letter_seconds', 'letter_detail', 'letter_wish', 'fixed_wish',
+           'choose_rule', 'rule_named', 'rule_seconds', 'estimate_seconds', 'Budget', 'hold', 'Terms', 'make_budget',
            'too_long_for', 'no_room', 'divide', 'warn_of_clips', 'plan']
 
 # %% ../nbs/05_budget.ipynb #625f4dce
 import html
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from fastcore.basics import patch
 
 from .audio import Reference
 from .errors import VoicelabError
@@ -62,21 +66,103 @@ def speaking_rate(reference: Reference | None = None) -> SpeakingRate:
     source = "measured on the reference" if held == measured else f"the reference's {measured:.1f} held in the band"
     return SpeakingRate(held, source, measured=True)
 
-# %% ../nbs/05_budget.ipynb #b421677d
-RULES = BUDGET_RULES
+# %% ../nbs/05_budget.ipynb #63344534
+class Wish(NamedTuple):
+    "Frames that a rule asks for, before its limits."
+    frames: int
+    least: int                       # it never asks for fewer
+    least_name: str                  # the setting behind `least`
+    most: float                      # it never asks for more
+    most_name: str                   # the setting behind `most`
+    margin: float | None             # what the estimate was multiplied by; None: there is no estimate
+
+
+@dataclass(frozen=True)
+class Rule:
+    "A way to find a budget."
+    name: str
+    seconds: Callable[[str, SpeakingRate], float]     # of speech that it expects for a text at a rate
+    detail: Callable[[str, SpeakingRate], str]        # how the estimate came about, in words
+    wish: Callable[[float, "Terms"], Wish]            # what it asks for where so many seconds are expected
+    settings: tuple[str, ...] = ()                    # keys of AUDIO_GENERATION_CONFIG that it depends on
+    whole_words: bool = False                         # counts words: cutting one gains no room
+    cap: str = ""                                     # the setting that is its whole budget; "": it makes an estimate
+
+
+RULES: dict[str, Rule] = BUDGET_RULES
+
+# %% ../nbs/05_budget.ipynb #5fea3032
 WORDS_PER_MINUTE = 150
 
 
+def word_seconds(text: str, rate: SpeakingRate) -> float:
+    "Seconds by the number of words, whoever speaks."
+    return (count_words(text) / WORDS_PER_MINUTE) * 60
+
+
+def word_detail(text: str, rate: SpeakingRate) -> str:
+    "What was counted."
+    return f"{count_words(text)} words at {WORDS_PER_MINUTE} a minute"
+
+
+def word_wish(seconds: float, terms: "Terms") -> Wish:
+    "The brief's tokens, within its two limits."
+    config, extra = terms.config, columns_for_frames(0, terms.n_codebooks)
+    tokens = int(seconds * config.duration_buffer_factor * config.base_tokens_per_second)
+    return Wish(tokens - extra, config.min_tokens - extra, "min_tokens", config.max_tokens - extra, "max_tokens",
+                config.duration_buffer_factor)
+
+
+RULES.add(Rule("words_per_minute", word_seconds, word_detail, word_wish, whole_words=True,
+               settings=("base_tokens_per_second", "duration_buffer_factor", "min_tokens", "max_tokens")))
+
+# %% ../nbs/05_budget.ipynb #aeb19e73
+def letter_seconds(text: str, rate: SpeakingRate) -> float:
+    "Seconds by script weights, at the speaker's rate."
+    return weigh(text) / rate.value
+
+
+def letter_detail(text: str, rate: SpeakingRate) -> str:
+    "What was weighed, and where the rate comes from."
+    return f"{weigh(text):.0f} letters at {rate.value:.1f} a second, {rate.source}"
+
+
+def letter_wish(seconds: float, terms: "Terms") -> Wish:
+    "The estimate times a margin, and a least that short texts need."
+    margin = terms.config.reference_margin
+    frames, least = (math.ceil(round(terms.frame_rate * wanted, 6))
+                     for wanted in (seconds * margin, terms.config.min_seconds))
+    return Wish(frames, least, "min_seconds", math.inf, "", margin)
+
+
+RULES.add(Rule("reference_rate", letter_seconds, letter_detail, letter_wish,
+               settings=("reference_margin", "min_seconds")))
+
+# %% ../nbs/05_budget.ipynb #a2b13564
+def fixed_wish(seconds: float, terms: "Terms") -> Wish:
+    "All tokens that the settings allow, whatever the text."
+    most = terms.config.max_tokens - columns_for_frames(0, terms.n_codebooks)
+    return Wish(most, most, "", math.inf, "", None)
+
+
+RULES.add(Rule("fixed", letter_seconds, letter_detail, fixed_wish, settings=("max_tokens",), cap="max_tokens"))
+
+# %% ../nbs/05_budget.ipynb #b421677d
 def choose_rule(rule: str | None, config: AudioGenerationConfig) -> str:
     "Return `rule`, or the one that `config` stands for where it is None."
     if rule is not None: return rule
     return config.rule if config.adaptive_max_tokens else "fixed"
 
 
+def rule_named(name: str) -> Rule:
+    "The record of a rule; a BudgetError where there is none."
+    if name not in RULES: raise BudgetError(f"rule: one of {', '.join(RULES)}, got {name!r}")
+    return RULES[name]
+
+
 def rule_seconds(text: str, rate: SpeakingRate, rule: str) -> float:
-    "Seconds of speech that `rule` expects for `text`; `fixed` has no opinion and takes that of `reference_rate`."
-    if rule not in RULES: raise BudgetError(f"rule: one of {', '.join(RULES)}, got {rule!r}")
-    return (count_words(text) / WORDS_PER_MINUTE) * 60 if rule == "words_per_minute" else weigh(text) / rate.value
+    "Seconds of speech that `rule` expects for `text`."
+    return rule_named(rule).seconds(text, rate)
 
 
 def estimate_seconds(
@@ -117,40 +203,21 @@ class Budget:
         "Whether the cap is shorter than the script weights' estimate."
         return self.cap_seconds < self.reading_seconds
 
-    def __str__(self):
-        held = f", set by {self.clamped}" if self.clamped else ""
-        cut = f"; the text needs about {self.reading_seconds:.1f} s and will be cut off" if self.clips else ""
-        return (f"{self.rule} expects {self.seconds:.1f} s of speech ({self.detail}), allows {self.cap_seconds:.1f} s: "
-                f"{self.frames} frames in {self.columns} columns{held}{cut}")
+# %% ../nbs/05_budget.ipynb #821a08b5
+@patch
+def __str__(self: Budget):
+    held = f", set by {self.clamped}" if self.clamped else ""
+    cut = f"; the text needs about {self.reading_seconds:.1f} s and will be cut off" if self.clips else ""
+    return (f"{self.rule} expects {self.seconds:.1f} s of speech ({self.detail}), allows {self.cap_seconds:.1f} s: "
+            f"{self.frames} frames in {self.columns} columns{held}{cut}")
 
-    def _repr_html_(self):
-        colour = "#b00020" if self.clips else "inherit"
-        return f"<p style='color: {colour}'><b>Budget.</b> {html.escape(str(self))}</p>"
+
+@patch
+def _repr_html_(self: Budget):
+    colour = "#b00020" if self.clips else "inherit"
+    return f"<p style='color: {colour}'><b>Budget.</b> {html.escape(str(self))}</p>"
 
 # %% ../nbs/05_budget.ipynb #b724dca5
-class Wish(NamedTuple):
-    "Frames that a rule asks for, before its limits."
-    frames: int
-    least: int
-    least_name: str
-    most: float
-    most_name: str
-    margin: float | None
-
-
-def rule_wish(seconds: float, rule: str, config: AudioGenerationConfig, frame_rate: float, n_codebooks: int) -> Wish:
-    "Say what `rule` asks for where `seconds` of speech are expected. The brief's tokens are columns."
-    extra = columns_for_frames(0, n_codebooks)
-    if rule == "reference_rate":
-        frames, least = (math.ceil(round(frame_rate * wanted, 6))
-                         for wanted in (seconds * config.reference_margin, config.min_seconds))
-        return Wish(frames, least, "min_seconds", math.inf, "", config.reference_margin)
-    least, most = config.min_tokens - extra, config.max_tokens - extra
-    if rule == "fixed": return Wish(most, most, "", math.inf, "", None)
-    tokens = int(seconds * config.duration_buffer_factor * config.base_tokens_per_second)
-    return Wish(tokens - extra, least, "min_tokens", most, "max_tokens", config.duration_buffer_factor)
-
-
 def hold(wish: Wish, max_frames: int | None) -> tuple[int, str]:
     "Bring `wish` within its limits and under `max_frames`; return the frames and the name of the limit that decided."
     if max_frames is not None and max_frames < 1: raise BudgetError(f"max_frames: at least 1, got {max_frames}")
@@ -172,21 +239,20 @@ class Terms:
 
     def wish(self, seconds: float) -> Wish:
         "What the rule asks for where `seconds` are expected."
-        return rule_wish(seconds, self.rule, self.config, self.frame_rate, self.n_codebooks)
+        return rule_named(self.rule).wish(seconds, self)
 
     def budget(self, text: str) -> Budget:
         "Make the budget of `text`, whatever is in it: a piece may be a row of per cent signs."
-        seconds, reading_seconds = (rule_seconds(text, self.rate, rule) for rule in (self.rule, "reference_rate"))
+        rule = rule_named(self.rule)
+        seconds, reading_seconds = rule.seconds(text, self.rate), letter_seconds(text, self.rate)
         wish = self.wish(seconds)
         frames, clamped = hold(wish, self.max_frames)
         columns = columns_for_frames(frames, self.n_codebooks)
         if frames < 1: raise BudgetError(f"tokens: {columns} columns hold no frame of {self.n_codebooks} codebooks")
-        detail = (f"{count_words(text)} words at {WORDS_PER_MINUTE} a minute" if self.rule == "words_per_minute" else
-                  f"{weigh(text):.0f} letters at {self.rate.value:.1f} a second, {self.rate.source}")
-        return Budget(self.rule, seconds, frames, columns, wish.margin, clamped, detail, reading_seconds,
-                      self.frame_rate)
+        return Budget(self.rule, seconds, frames, columns, wish.margin, clamped, rule.detail(text, self.rate),
+                      reading_seconds, self.frame_rate)
 
-
+# %% ../nbs/05_budget.ipynb #92ae0cae
 def make_budget(
     text: str,                            # what will be said
     reference: Reference | None = None,   # who will say it; None: the default rate
@@ -209,21 +275,27 @@ HARD_LIMITS = ("chunk_seconds", "max_tokens", "max_frames")     # to stay under 
 def too_long_for(made: Budget, chunk_seconds: float) -> str:
     "Name the limit or the rule that asks for a shorter piece than that of the budget `made`; empty if none does."
     if made.reading_seconds > chunk_seconds + 1e-6: return "chunk_seconds"
-    if made.rule == "fixed": return (made.clamped or "max_tokens") if made.clips else ""
+    if cap := RULES[made.rule].cap: return (made.clamped or cap) if made.clips else ""
     if made.clamped in HARD_LIMITS: return made.clamped
     return made.rule if made.clips or made.seconds > chunk_seconds + 1e-6 else ""
 
-
-def no_room(limit: str, piece: str, made: Budget, terms: Terms, chunk_seconds: float) -> BudgetError:
+# %% ../nbs/05_budget.ipynb #bff95144
+def no_room(
+    limit: str,              # one of `HARD_LIMITS`
+    piece: str,              # that is too long for it
+    made: Budget,            # of the piece
+    terms: Terms,            # of the budget
+    chunk_seconds: float,    # longest piece
+) -> BudgetError:
     "The error for a `piece` that cannot be cut and is still too long for `limit`: it says what would do."
-    fixed = made.rule == "fixed"
-    frames = math.ceil(made.reading_seconds * made.frame_rate) if fixed else terms.wish(made.seconds).frames
+    rule = RULES[made.rule]
+    frames = math.ceil(made.reading_seconds * made.frame_rate) if rule.cap else terms.wish(made.seconds).frames
     value, needed = {"chunk_seconds": (chunk_seconds, math.ceil(made.reading_seconds * 100) / 100),
                      "max_tokens": (terms.config.max_tokens, columns_for_frames(frames, terms.n_codebooks)),
                      "max_frames": (terms.max_frames, frames)}[limit]
     return BudgetError(f"{limit} = {value}: leaves no room for {piece[:40]!r}, needs to be at least {needed}")
 
-
+# %% ../nbs/05_budget.ipynb #9199e5e2
 def divide(
     piece: Piece,            # text to say
     terms: Terms,            # of its budget
@@ -234,7 +306,7 @@ def divide(
     limit = too_long_for(made, chunk_seconds)
     if not limit: return [(piece, made)]
     share = min(0.5, made.cap_seconds / made.reading_seconds)
-    by_words = limit != "chunk_seconds" and made.rule == "words_per_minute" or limit not in HARD_LIMITS
+    by_words = limit not in HARD_LIMITS or limit != "chunk_seconds" and RULES[made.rule].whole_words
     parts = split_text(piece, share * weigh(piece), whole_words=by_words)
     parts[-1].ends_sentence = piece.ends_sentence
     if len(parts) > 1: return [done for part in parts if weigh(part) for done in divide(part, terms, chunk_seconds)]

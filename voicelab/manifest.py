@@ -21,7 +21,7 @@ from math import isfinite
 
 import torch
 
-import voicelab.metrics  # gives `Generation` its `report`
+import voicelab.content  # every metric, and with them `Generation.report`
 
 from .audio import Reference
 from .errors import VoicelabError

@@ -17,11 +17,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import ClassVar
 
+from .errors import VoicelabError
+from .registry import Registry
+
 # %% ../nbs/00_settings.ipynb #f4767f22
-BUDGET_RULES = ("words_per_minute", "reference_rate", "fixed")  # how voicelab.budget can estimate a cap
+BUDGET_RULES = Registry.fromkeys(("words_per_minute", "reference_rate", "fixed"))    # voicelab.budget adds the records
 
 
-class SettingsError(ValueError):
+class SettingsError(VoicelabError):
     "A setting that is unknown, of the wrong type or out of range."
 
 # %% ../nbs/00_settings.ipynb #f5390074
