@@ -6,7 +6,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SUM = cat $$(git ls-files -co --exclude-standard -- $(1) | sort) | sha256sum
+SUM = cat $$(git ls-files -co --exclude-standard -- $(1) ':!voicelab/voices' | sort) | sha256sum
 
 # Chromium is installed where that is allowed; else the browser tests are skipped, or fail if VOICELAB_BROWSER=required.
 BROWSER = if command -v chromium; then :; elif [ "$$(id -u)" != 0 ]; then echo "no Chromium, and only root may install it"; \

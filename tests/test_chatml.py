@@ -1,14 +1,13 @@
 """Chat prompts: every form and special token, parity with the original's prompts, and transformers' own template."""
-import json
 import re
 
 import numpy as np
 import pytest
 import torch
-from conftest import PARITY, needs, random_codes
-from safetensors.torch import load_file
+from conftest import random_codes
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
+from vectors import PARITY, read_about, read_case
 
 from voicelab.audio import Audio, Reference
 from voicelab.chatml import (
@@ -29,7 +28,6 @@ from voicelab.codec import delay
 from voicelab.template import to_transformers
 from voicelab.text import SPECIAL_TOKENS, TextError
 
-needs_parity = needs("higgs.json")
 BRACKETS = {"<|AUDIO|>": ("<|audio_bos|>", "<|audio_eos|>"), "<|AUDIO_OUT|>": ("<|audio_out_bos|>", "<|audio_eos|>")}
 TAG = re.compile(r"^\[SPEAKER\d+\] ")
 # What transformers' conversion script writes into the converted checkpoint, in other words.
@@ -123,20 +121,14 @@ def golden_messages(form, text, codes):
     return clone_messages(spoken[-1], codes, said or None, form=form, system=system, scene=scene)
 
 
-def golden_forms():
-    if not (PARITY / "higgs.json").is_file(): return []
-    return list(json.loads((PARITY / "higgs.json").read_text(encoding="utf-8"))["forms"])
-
-
 @pytest.fixture(scope="module")
 def goldens():
-    case = json.loads((PARITY / "higgs.json").read_text(encoding="utf-8"))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(PARITY / "higgs_tokenizer.json"))
-    return case, load_file(PARITY / "higgs.safetensors"), tokenizer
+    tensors, case = read_case("higgs")
+    return case, tensors, PreTrainedTokenizerFast(tokenizer_file=str(PARITY / "higgs_tokenizer.json"))
 
 
-@needs_parity
-@pytest.mark.parametrize("form", golden_forms() or ["every form"])
+@pytest.mark.parity
+@pytest.mark.parametrize("form", read_about("higgs")["forms"])
 def test_prompt_is_the_original(form, goldens):
     case, tensors, tokenizer = goldens
     text, references = case["forms"][form]["prompt_text"], case["forms"][form]["references"]
@@ -152,7 +144,7 @@ def test_prompt_is_the_original(form, goldens):
     check_consistent(prompt, tokenizer)
 
 
-@needs_parity
+@pytest.mark.parity
 def test_every_golden_form_is_known(goldens):
     assert set(goldens[0]["forms"]) <= set(PROMPT_FORMS)
 

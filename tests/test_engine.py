@@ -1,6 +1,5 @@
 """The decode loop: transformers' `generate` and the original's numbers as oracles, ramps, batches, room."""
 import copy
-import json
 import math
 import sys
 from itertools import islice
@@ -9,9 +8,9 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-from conftest import EDGE, GREEDY, PARITY, endless, needs, prompt_of, saying, seeded
-from safetensors.torch import load_file
+from conftest import EDGE, GREEDY, endless, prompt_of, saying, seeded
 from transformers import HiggsAudioV2Config, HiggsAudioV2ForConditionalGeneration
+from vectors import read_about, read_case
 
 from voicelab import engine
 from voicelab.budget import columns_for_frames
@@ -32,7 +31,6 @@ from voicelab.engine import (
 )
 from voicelab.models.tiny import build_config
 
-needs_parity = needs("higgs.safetensors")
 FORMS = (*PROMPT_FORMS, None)
 
 
@@ -132,9 +130,9 @@ def test_networks_that_end_by_themselves_equal_generate(tiny_network, tiny_token
 @pytest.fixture(scope="module")
 def original():
     "Network, tensors and forms of the parity vectors."
-    tensors, about = load_file(PARITY / "higgs.safetensors"), json.loads((PARITY / "higgs.json").read_text())
+    tensors, about = read_case("higgs")
     names = about["config"]
-    ids = json.loads((PARITY / "higgs_tokenizer.json").read_text())["added_tokens"]
+    ids = read_about("higgs_tokenizer")["added_tokens"]
     ids = {token["content"]: token["id"] for token in ids}
     rename = {"audio_codebook_embeddings.": "model.embed_audio_tokens.embed_audio_tokens.", "audio_decoder_proj.": "",
               "embed_tokens.": "model.embed_tokens.", "layers.": "model.layers.", "norm.": "model.norm."}
@@ -171,13 +169,8 @@ def original_prompt(original, form) -> Prompt:
                   original.ids["<|AUDIO_OUT|>"])
 
 
-def original_forms():
-    file = PARITY / "higgs.json"
-    return list(json.loads(file.read_text())["forms"]) if file.is_file() else ["assistant_ref"]
-
-
-@needs_parity
-@pytest.mark.parametrize("form", original_forms())
+@pytest.mark.parity
+@pytest.mark.parametrize("form", read_about("higgs")["forms"])
 def test_logits_equal_the_originals(original, form):
     prompt = original_prompt(original, form)
     cached, columns = CachedNetwork(original.network, [prompt], 1, PrefixStore(), [0]), prompt.audio_columns.T[None]
@@ -185,23 +178,25 @@ def test_logits_equal_the_originals(original, form):
         hidden = original.network.model(input_ids=prompt.network_ids[None], audio_input_ids=columns,
                                         audio_input_ids_mask=torch.ones(columns.shape[:2], dtype=torch.bool)).last_hidden_state
         text, audio = original.network.text_lm_head(hidden), original.network.audio_lm_head(hidden)[0]
-    assert torch.allclose(text, original.tensors[f"{form}.text_logits"], atol=1e-4, rtol=0)
+    at = original.tensors.get(f"{form}.text_positions", slice(None))
+    assert torch.allclose(text[:, at], original.tensors[f"{form}.text_logits"], atol=1e-4, rtol=0)
     audio = audio.view(len(prompt.ids), original.network.config.num_codebooks, -1)
     if f"{form}.audio_logits" in original.tensors:                      # at the assistant's columns
         wanted = original.tensors[f"{form}.audio_logits"]
-        assert torch.allclose(audio[prompt.ids == original.ids["<|AUDIO_OUT|>"]], wanted, atol=1e-4, rtol=0)
+        at = original.tensors.get(f"{form}.audio_positions", slice(None))
+        assert torch.allclose(audio[prompt.ids == original.ids["<|AUDIO_OUT|>"]][at], wanted, atol=1e-4, rtol=0)
     assert torch.allclose(cached.prefill()[0], audio[-1], atol=1e-4, rtol=0)
 
 
-@needs_parity
-@pytest.mark.parametrize("form", original_forms())
+@pytest.mark.parity
+@pytest.mark.parametrize("form", read_about("higgs")["forms"])
 def test_greedy_codes_equal_the_originals(original, form):
     wanted = original.tensors[f"{form}.greedy_codes"]
     mine, _ = columns_of(original.network, [original_prompt(original, form)], wanted.shape[1])
     assert torch.equal(mine[0][:, :wanted.shape[1]], wanted)
 
 
-@needs_parity
+@pytest.mark.parity
 def test_a_batch_of_all_forms_equals_the_originals(original):
     wanted = [original.tensors[f"{form}.greedy_codes"] for form in original.forms]
     mine, _ = columns_of(original.network, [original_prompt(original, form) for form in original.forms],

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import PARITY, joined, needs, untouched
+from conftest import joined, untouched
 from safetensors.torch import load_file, save_file
+from vectors import full_size_names, read_case
 
 from voicelab.audio import Audio, load_audio
 from voicelab.codec import CodecError
@@ -44,9 +45,6 @@ from voicelab.models.whispervq import (
 )
 from voicelab.vita_session import PublishedStream
 
-def golden(name): return load_file(PARITY / f"{name}.safetensors"), json.loads((PARITY / f"{name}.json").read_text())
-
-
 def state(tensors, head): return {name.removeprefix(head): tensor for name, tensor in tensors.items() if name.startswith(head)}
 
 
@@ -71,9 +69,9 @@ def codec(): return tiny_glm4voice()
 
 # ---- the tokenizer
 
-@needs("vita_whispervq.safetensors")
+@pytest.mark.parity
 def test_tokenizer_is_the_references():
-    tensors, about = golden("vita_whispervq")
+    tensors, about = read_case("vita_whispervq")
     net = WhisperVQ(tokenizer_config(about["config"], "golden")).eval()
     rename = tokenizer_names(net.config.layers)
     weights = state(tensors, "state_dict.")
@@ -167,9 +165,9 @@ def published(config, folder):
     return flow_shape, hift_shape
 
 
-@needs("vita_flow_hift.safetensors")
+@pytest.mark.parity
 def test_flow_is_the_references(tmp_path):
-    tensors, about = golden("vita_flow_hift")
+    tensors, about = read_case("vita_flow_hift")
     flow = FlowNet(published(about["config"], tmp_path)[0]).eval().requires_grad_(False)
     flow.load_state_dict(state(tensors, "flow."), strict=True)
     codes, prompt = tensors["token"], tensors["prompt_token"]
@@ -188,9 +186,9 @@ def test_flow_is_the_references(tmp_path):
     assert far(made, tensors["mel_prompted"]) < 1e-3 and far(made[..., :30], tensors["mel_steps10"][..., :30]) > 1e-2
 
 
-@needs("vita_flow_hift.safetensors")
+@pytest.mark.parity
 def test_vocoder_is_the_references(tmp_path):
-    tensors, about = golden("vita_flow_hift")
+    tensors, about = read_case("vita_flow_hift")
     hift = HiftNet(published(about["config"], tmp_path)[1]).eval().requires_grad_(False)
     hift.load_state_dict(state(tensors, "hift."), strict=True)
     pitch = hift.f0_predictor(tensors["hift_mel"])
@@ -203,11 +201,11 @@ def test_vocoder_is_the_references(tmp_path):
     assert far(hift.m_source(pitch[0], phases, noise)[0], tensors["hift_source"][0, 0]) < 1e-3
 
 
-@needs("vita_decoder_keys.txt")
+@pytest.mark.parity
 def test_full_size_decoder_has_the_released_names_and_shapes():
     with torch.device("meta"): nets = {"flow.pt": FlowNet(), "hift.pt": HiftNet()}
     found = {(file, name, str(tuple(tensor.shape))) for file, net in nets.items() for name, tensor in net.state_dict().items()}
-    assert found == {tuple(line.split("\t")) for line in (PARITY / "vita_decoder_keys.txt").read_text().splitlines()}
+    assert found == set(map(tuple, full_size_names("vita_decoder_keys")))
 
 
 def test_full_size_decoder_counts():

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 import torch
-from conftest import PARITY, needs
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
+from vectors import PARITY, read_about, read_case
 
 from voicelab.models.checkpoint import CheckpointError
 from voicelab.models.higgs import load_folder, load_network
@@ -15,7 +15,6 @@ from voicelab.models.original import rename_original
 from voicelab.models.tiny import build_tokenizer, save_checkpoint
 from voicelab.models.tinycodec import TinyCodecConfig, TinyCodecNet
 
-needs_parity = needs("higgs.safetensors")
 ROPE = dict(rope_type="llama3", factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
 SIZES = "num_hidden_layers hidden_size intermediate_size num_attention_heads num_key_value_heads head_dim".split()
 
@@ -164,7 +163,7 @@ def test_the_original_codec_is_a_pickle(original):
 
 def parity_folder(folder):
     "The parity vectors as a checkpoint of the original format."
-    tensors, about = load_file(PARITY / "higgs.safetensors"), json.loads((PARITY / "higgs.json").read_text())
+    tensors, about = read_case("higgs")
     config = about["config"]
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(PARITY / "higgs_tokenizer.json"))
     tokenizer.save_pretrained(folder)
@@ -184,12 +183,7 @@ def parity(tmp_path_factory):
     return load_network(folder, tokenizer, torch.float32, "cpu"), tensors, forms, tokenizer
 
 
-def parity_forms():
-    file = PARITY / "higgs.json"
-    return list(json.loads(file.read_text())["forms"]) if file.is_file() else ["every form"]
-
-
-@needs_parity
+@pytest.mark.parity
 def test_every_tensor_of_the_vectors_has_its_place(parity):
     network, tensors, _, _ = parity
     stored = {name.removeprefix("state_dict."): tensor for name, tensor in tensors.items() if name.startswith("state_dict.")}
@@ -198,8 +192,8 @@ def test_every_tensor_of_the_vectors_has_its_place(parity):
     assert set(named) - {None} == set(state) and all(torch.equal(state[name], named[name]) for name in state)
 
 
-@needs_parity
-@pytest.mark.parametrize("form", parity_forms())
+@pytest.mark.parity
+@pytest.mark.parametrize("form", read_about("higgs")["forms"])
 def test_a_loaded_original_gives_the_originals_logits(parity, form):
     network, tensors, forms, tokenizer = parity
     ids, mask = (tensors[f"{form}.{name}"] for name in ("expanded_input_ids", "audio_mask"))
@@ -214,10 +208,11 @@ def test_a_loaded_original_gives_the_originals_logits(parity, form):
                                audio_input_ids_mask=torch.ones(1, prompt.audio_columns.shape[1], dtype=torch.bool)).last_hidden_state[0]
     wanted = tensors[f"{form}.text_logits"].squeeze(0)
     text = hidden @ tensors["state_dict.audio_decoder_proj.text_lm_head.weight"].T
+    text = text[tensors.get(f"{form}.text_positions", slice(None))]
     assert (text - wanted).abs().max() < 1e-4
     if (heard := tensors.get(f"{form}.audio_logits")) is not None:      # where an assistant speaks in the prompt
         out = tokenizer.convert_tokens_to_ids("<|AUDIO_OUT|>")
-        audio = network.audio_lm_head(hidden[mask[0] & (ids[0] == out)])
+        audio = network.audio_lm_head(hidden[mask[0] & (ids[0] == out)])[tensors.get(f"{form}.audio_positions", slice(None))]
         assert (audio.view(-1) - heard.reshape(-1)).abs().max() < 1e-4
 
 

@@ -1,12 +1,10 @@
 """VITA-Audio's network, ear and prompts against the published code's numbers and strings, and what must be refused."""
-import json
 import re
 
 import pytest
 import torch
-from conftest import PARITY, needs
-from safetensors.torch import load_file
 from transformers import DynamicCache
+from vectors import full_size_names, read_about, read_case
 
 from voicelab.models.sensevoice import SenseVoiceConfig, positions
 from voicelab.models.vita import VitaConfig, VitaNetwork, vita_config
@@ -25,12 +23,12 @@ from voicelab.vita_prompt import (
 
 def golden(name):
     "Configuration, state dict and tensors of a case."
-    tensors = load_file(PARITY / f"{name}.safetensors")
+    tensors, about = read_case(name)
     state = {key.removeprefix("state_dict."): value for key, value in tensors.items() if key.startswith("state_dict.")}
-    return json.loads((PARITY / f"{name}.json").read_text()), state, tensors
+    return about, state, tensors
 
 
-def strings(): return json.loads((PARITY / "vita_prompts.json").read_text())
+def strings(): return read_about("vita_prompts")
 
 
 def bare_prompt(ids, heard=(), places=()):
@@ -61,7 +59,7 @@ def mtp():
     return network, tensors
 
 
-@needs("vita_mtp.safetensors")
+@pytest.mark.parity
 @torch.inference_mode()
 def test_main_model(mtp):
     network, want = mtp
@@ -70,7 +68,7 @@ def test_main_model(mtp):
     torch.testing.assert_close(network.logits(hidden), want["main_logits"], atol=1e-3, rtol=1e-4)
 
 
-@needs("vita_mtp.safetensors")
+@pytest.mark.parity
 @torch.inference_mode()
 def test_every_head(mtp):
     network, want = mtp
@@ -81,7 +79,7 @@ def test_every_head(mtp):
         torch.testing.assert_close(network.logits(hidden), want[f"cascade_logits.{number}"], atol=1e-3, rtol=1e-4)
 
 
-@needs("vita_mtp.safetensors")
+@pytest.mark.parity
 @pytest.mark.parametrize("mode", MODES)
 def test_modes(mtp, mode):
     network, want = mtp
@@ -102,7 +100,7 @@ def plus_network(position_dtype=torch.float32):
     return network, want
 
 
-@needs("vita_sensevoice.safetensors")
+@pytest.mark.parity
 @torch.inference_mode()
 def test_encoder_and_projector():
     network, want = plus_network()
@@ -115,7 +113,7 @@ def test_encoder_and_projector():
                                    atol=1e-3 * float(want["proj"].std()))
 
 
-@needs("vita_sensevoice.safetensors")
+@pytest.mark.parity
 def test_positions_in_bfloat16():
     _, _, want = golden("vita_sensevoice")
     made = want["pe_bf16"][0]
@@ -123,7 +121,7 @@ def test_positions_in_bfloat16():
     assert positions(*made.shape, torch.float32).dtype == torch.float32
 
 
-@needs("vita_sensevoice.safetensors")
+@pytest.mark.parity
 @pytest.mark.parametrize("name, mode", [("vanilla", (8192, 0)), ("mtp3", (1, 3))])
 def test_plus_path(name, mode):
     network, want = plus_network()
@@ -134,13 +132,12 @@ def test_plus_path(name, mode):
     torch.testing.assert_close(logits, want[f"gen_{name}_logits"], atol=1e-3, rtol=1e-4)
 
 
-@needs("vita_lm_keys.txt")
+@pytest.mark.parity
 @pytest.mark.parametrize("title, kind, layers, heads", [
     ("Boost/Balance (qwen2_mtp)", "qwen2_mtp", 38, 10), ("Plus-Vanilla (qwen2_mtp_sensevoice)", "qwen2_mtp_sensevoice", 28, 0),
     ("Plus-Boost (qwen2_mtp_sensevoice)", "qwen2_mtp_sensevoice", 38, 10)])
 def test_full_size_names(title, kind, layers, heads):
-    lines = [line.split("\t") for line in (PARITY / "vita_lm_keys.txt").read_text().splitlines()]
-    wanted = {name: tuple(map(int, re.findall(r"\d+", shape))) for family, name, shape in lines if family == title}
+    wanted = {name: tuple(map(int, re.findall(r"\d+", shape))) for family, name, shape in full_size_names("vita_lm_keys") if family == title}
     config = vita_config(dict(model_type=kind, vocab_size=168_072, hidden_size=3584, intermediate_size=18_944, num_hidden_layers=layers,
                               num_attention_heads=28, num_key_value_heads=4, max_position_embeddings=8192, rms_norm_eps=1e-6,
                               rope_theta=1e6, num_nextn_predict_layers=heads))
@@ -168,7 +165,7 @@ GOLDEN_TASKS = {
 }
 
 
-@needs("vita_prompts.json")
+@pytest.mark.parity
 @pytest.mark.parametrize("start", GOLDEN_TASKS)
 def test_prompt_strings(start, tokenizers):
     wanted = [text for name, text in strings()["prompts"].items() if name == start or name.startswith((f"{start} ", f"{start},"))]
@@ -177,13 +174,13 @@ def test_prompt_strings(start, tokenizers):
     assert wanted == [made.text]
 
 
-@needs("vita_prompts.json")
+@pytest.mark.parity
 def test_every_golden_prompt_is_known():
     left = [name for name in strings()["prompts"] if not any(name == s or name.startswith((f"{s} ", f"{s},")) for s in GOLDEN_TASKS)]
     assert not left
 
 
-@needs("vita_prompts.json")
+@pytest.mark.parity
 def test_truth_table():
     classes = dict(GLM4VoiceTokenizer="glm4voice", CosyVoice2Tokenizer="cosyvoice2", SNACTokenizer="snac24khz",
                    SenseVoiceSparkTTSTokenizer="sensevoice_sparktts", SenseVoiceGLM4VoiceTokenizer="sensevoice_glm4voice")
@@ -192,7 +189,7 @@ def test_truth_table():
             assert list(applies(classes[name], role)) == roles[role], (name, role)
 
 
-@needs("vita_prompts.json")
+@pytest.mark.parity
 @pytest.mark.parametrize("family, key", [(DISCRETE, "ids_boost"), (CONTIGUOUS, "ids_plus")])
 def test_ids_by_name(family, key):
     wanted = strings()[key]

@@ -8,6 +8,7 @@ __all__ = ['SHIPPED', 'VOICE_FOLDER', 'NONE', 'UPLOAD', 'shipped_voices', 'text_
 # %% ../../nbs/13_widgets_voice.ipynb #7b0c1e03
 import tempfile
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import ipywidgets as W
@@ -19,13 +20,12 @@ from .base import LABEL, WIDE, Clip, Status, Unit, WidgetError
 
 # %% ../../nbs/13_widgets_voice.ipynb #86c89da3
 SHIPPED = "synthetic voice, made with espeak-ng for voicelab"
-VOICE_FOLDER = (Path(__file__).resolve().parents[2] if "__file__" in globals() else Path("..").resolve()) / "data/voices"
+VOICE_FOLDER = Path(str(files("voicelab") / "voices")).resolve()        # in a checkout data/voices
 
 
 def shipped_voices() -> dict[str, Reference]:
-    "The reference voices in data/voices, by name; none where the package is installed without them."
-    table = VOICE_FOLDER / "transcripts.tsv"
-    lines = table.read_text(encoding="utf-8").splitlines() if table.exists() else []
+    "The reference voices that come with the package, by name."
+    lines = (VOICE_FOLDER / "transcripts.tsv").read_text(encoding="utf-8").splitlines()
     return {name: Reference(VOICE_FOLDER / f"{name}.wav", transcript=said, consent=SHIPPED)
             for name, said in (line.split("\t") for line in lines if line)}
 
