@@ -29,6 +29,7 @@ def __getattr__(name):
     if name == "widgets": return import_module("voicelab.widgets")
     if name not in HOMES: raise AttributeError(f"module 'voicelab' has no attribute {name!r}")
     globals()[name] = found = getattr(import_module(f"voicelab.{HOMES[name]}"), name)
+    if name in ("Generation", "load"): import_module("voicelab.content")     # gives it `report`, with all metrics
     return found
 
 
