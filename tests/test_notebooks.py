@@ -2,6 +2,7 @@
 import base64
 import io
 import json
+import re
 import sys
 
 import numpy as np
@@ -27,6 +28,13 @@ def test_no_notebook_is_large(root):
     assert sizes
     large = {str(path): size for path, size in sizes.items() if size > LIMIT}
     assert not large, f"over {LIMIT // 1000} KB; `make export` makes what they store small: {large}"
+
+
+def test_the_map_leads_to_every_notebook(root):
+    links = {page: re.findall(r"\]\((?!https:)([^)#]+)", (root / page).read_text("utf-8")) for page in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")}
+    broken = [(page, link) for page, found in links.items() for link in found if not (root / link).exists()]
+    notebooks = {str(path.relative_to(root)) for path in (root / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
+    assert not broken and not notebooks - set(links["README.md"])
 
 
 def stored(path, *outputs):
