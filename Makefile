@@ -2,6 +2,10 @@
 # make test    set up, then all gates and tests
 # make lab     set up, then JupyterLab at the lessons
 # make wheel   set up, then dist/*.whl
+# make export  set up, then modules from the notebooks, which are cleaned and made small
+# make docs    set up, then README and notebooks as pages that open from disk: _docs/README.html
+# make wheel-check PYTHON=3.12 TORCH=2.6.0 TORCHAUDIO=2.6.0 TRANSFORMERS=5.4.0
+#              set up, then the wheel clones a voice beside these versions, each of them optional
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,10 +17,16 @@ BROWSER = if command -v chromium; then :; elif [ "$$(id -u)" != 0 ]; then echo "
 	elif ! command -v apt-get >/dev/null; then echo "no Chromium, and no apt-get to install it"; \
 	else apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null || echo "Chromium could not be installed"; fi
 
+# Git compares and joins notebooks cell by cell, in this checkout alone. (nbdev-install-hooks would write in the home folder, too.)
+HOOKS = if [ -e .git ]; then \
+	git config --local diff.jupyternotebook.command '"$(CURDIR)/$(BIN)/nbdev-diff-driver"' && \
+	git config --local merge.jupyternotebook.name "join notebooks cell by cell" && \
+	git config --local merge.jupyternotebook.driver '"$(CURDIR)/$(BIN)/nbdev-merge" %O %A %B %P'; fi
+
 export HF_HUB_OFFLINE = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo test lab wheel export clean
+.PHONY: setup demo test lab wheel wheel-check export docs clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -27,6 +37,7 @@ $(READY): pyproject.toml constraints.txt packages/webrtcvad/pyproject.toml
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
 		./packages/webrtcvad --editable '.[dev,similarity]'
+	@$(HOOKS)
 	@touch $@
 
 demo: $(READY)
@@ -41,9 +52,20 @@ wheel: $(READY)
 	rm -rf build dist
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 
+wheel-check: $(READY)
+	$(BIN)/python tests/wheel_check.py $(if $(PYTHON),--python $(PYTHON)) $(if $(TORCH),--torch $(TORCH)) \
+		$(if $(TORCHAUDIO),--torchaudio $(TORCHAUDIO)) $(if $(TRANSFORMERS),--transformers $(TRANSFORMERS))
+
+docs: $(READY)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[docs]'
+	rm -rf _docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --builder html --conf-dir docs . _docs
+	@echo "open _docs/README.html"
+
 export: $(READY)
 	$(BIN)/nbdev-export
 	$(BIN)/nbdev-clean
+	$(BIN)/python nbs/recipes/shrink_outputs.py nbs
 
 # Each gate runs what a developer would run, and fails if that changes a file.
 test: $(READY)
@@ -63,4 +85,4 @@ test: $(READY)
 	@$(BIN)/python -m pytest
 
 clean:
-	rm -rf $(VENV) build dist demo packages/*/build
+	rm -rf $(VENV) build dist demo _docs packages/*/build
