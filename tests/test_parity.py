@@ -43,10 +43,11 @@ def test_torch_draws_the_weights_that_the_reference_drew(name):
 
 def test_a_skipped_parity_test_has_failed(root, tmp_path):
     (tmp_path / "test_skipping.py").write_text(SKIPPING)
-    command = [sys.executable, "-m", "pytest", "-p", "conftest", "-c", root / "pyproject.toml", "--rootdir", tmp_path, tmp_path]
+    settings = ["-p", "conftest", "-c", root / "pyproject.toml", "--rootdir", tmp_path]
+    command = [sys.executable, "-m", "pytest", *settings, tmp_path]
     paths = os.environ | {"PYTHONPATH": f"{root / 'tests'}{os.pathsep}{root}"}
     done = subprocess.run(command, cwd=tmp_path, env=paths, capture_output=True, text=True)
-    assert "1 failed, 1 skipped, 2 errors" in done.stdout, done.stdout + done.stderr    # two are skipped before they begin
+    assert "1 failed, 1 skipped, 2 errors" in done.stdout, done.stdout + done.stderr    # two before they begin
     assert done.returncode == 1
     for name in ("marked_as_skipped", "skips_itself", "without_a_case[NOTSET]"):
         assert f"test_{name}: a parity test was skipped" in done.stdout

@@ -3,8 +3,8 @@
     python cut_parity.py FOLDER ../../tests/parity        # FOLDER holds the full vectors
 
 Most of the full vectors are random weights. The reference's scripts drew them from torch's generator under seed 0, so a
-tensor is found again in the generator's stream: its place there and its law are written in its stead, and the tests draw
-it anew.
+tensor is found again in the generator's stream: its place there and its law are written in its stead, and the tests
+draw it anew.
 """
 import json
 import math
@@ -22,7 +22,7 @@ SEED, STREAM = 0, 8_000_000
 WHOLE = ("higgs_tokenizer.json", "vita_prompts.json", "vita_whispervq.json", "vita_whispervq.safetensors")
 SMALL = 256                                      # fewer numbers than this are stored as they are
 UNUSED = re.compile(r"noise\.|hift_wav$|drawn")  # no test reads them
-CASCADE, POSITIONS, TEXT_EVERY = 20, 100, 8      # ids for the prediction heads, rows of positions, columns of text logits
+CASCADE, POSITIONS, TEXT_EVERY = 20, 100, 8      # ids for the heads, rows of positions, columns of text logits
 
 
 def laws(tensor):
@@ -112,7 +112,8 @@ def fold(lines):
     for (head, tail), group in groupby(parts, lambda part: part[:2]):
         numbers = [number for *_, found in group for number in found]
         if not tail: yield head
-        elif numbers == list(range(numbers[0], numbers[-1] + 1)): yield f"{head}.{{{numbers[0]}-{numbers[-1]}}}.{tail[0]}"
+        elif numbers == list(range(numbers[0], numbers[-1] + 1)):
+            yield f"{head}.{{{numbers[0]}-{numbers[-1]}}}.{tail[0]}"
         else: yield from (f"{head}.{number}.{tail[0]}" for number in numbers)
 
 
