@@ -124,7 +124,7 @@ def test_files_that_hold_something_else_are_left_alone(run, tmp_path, content, s
 
 def test_places_that_cannot_be_written(run, tmp_path):
     with pytest.raises(ListeningError, match="can't be written: No such file"): ListeningTest(run, file=tmp_path / "no" / "where.jsonl")
-    with pytest.raises(ListeningError, match="can't be read: Is a directory"): ListeningTest(run, file=tmp_path)
+    with pytest.raises(ListeningError, match="can't be read: is a folder"): ListeningTest(run, file=tmp_path)
 
 
 def test_results_count_what_was_chosen_whichever_side_it_was_on(run):

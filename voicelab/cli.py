@@ -16,7 +16,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from .errors import VoicelabError, bug_report, is_refusal
+from .errors import VoicelabError, bug_report, is_refusal, level_outside
 
 # %% ../nbs/14_cli.ipynb #d13c7bf8
 class CommandError(VoicelabError): "Words on the command line that don't fit together."
@@ -54,7 +54,7 @@ def clone(args) -> dict:
     session = model.stream(args.text, reference=reference, seed=args.seed, budget=args.budget, sampling=args.sampling, **chat)
     run = vl.Run(args.out)                              # only now: bad input leaves no folder behind
     run.check_room()
-    for notice in filter(None, dict.fromkeys(each.notice for each in references)): warnings.warn(notice, stacklevel=2)
+    for notice in filter(None, dict.fromkeys(each.notice for each in references)): warnings.warn(notice, stacklevel=level_outside())
     made = session.run()
     pair, similarity = run.save(made, speaker=args.speaker), made.report()["similarity"]
     path = lambda kind: pair.path(kind) and str(pair.path(kind))
