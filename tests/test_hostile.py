@@ -68,6 +68,11 @@ def staged(run, **changes):
     return row
 
 
+def add_line(run, row):
+    "Add a line as another program would."
+    with open(run.manifest, "ab") as file: file.write(row if isinstance(row, bytes) else json.dumps(row).encode() + b"\n")
+
+
 # Opening
 
 @pytest.mark.parametrize("name", ["{outside}", "../outside/profile", "../outside/new", "manifest.jsonl", ".lock", "english_generated_000_Anna.wav",
@@ -157,6 +162,14 @@ def test_evaluating_hostile_lines(theirs, outside, capsys):
     assert SECRET not in shown and "sample" in shown
 
 
+def test_evaluate_shows_a_terminal_nothing_that_it_obeys(theirs, capsys):
+    add_line(theirs, theirs.rows[0] | {"id": 1, "status": "failed", "error": "\x1b]0;pwn\x07\x1b[2Jline\n99 ok similarity 0.99 \u202e" + "x" * 10_000})
+    add_line(theirs, theirs.rows[0] | {"id": 2, "generated": "a\nb\x1b[31m.wav"})
+    main(["evaluate", str(theirs.folder)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and all(line.isprintable() for line in lines) and lines[1].startswith("1 failed ]0;pwn [2Jline 99 ok") and len(lines[1]) < 220
+
+
 def test_sounds_are_regular_files_of_a_sane_size(theirs, outside):
     path = theirs.folder / "english_generated_000_Anna.wav"
     for replace, said in ((lambda: path.symlink_to(outside), "is a link"), (lambda: os.mkfifo(path), "is a device or a pipe"), (path.mkdir, "is a folder"),
@@ -182,11 +195,6 @@ def test_an_endless_line_does_not_hide_the_others(theirs):
 
 
 # Saving
-
-def add_line(run, row):
-    "Add a line as another program would."
-    with open(run.manifest, "ab") as file: file.write(row if isinstance(row, bytes) else json.dumps(row).encode() + b"\n")
-
 
 @pytest.mark.parametrize("key", ["id", "seconds"])
 @pytest.mark.parametrize("value", [10**400, -10**400, -1, 1e300])
