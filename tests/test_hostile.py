@@ -1,4 +1,5 @@
 "Runs and answers that somebody else has made: nothing outside is read or written, nothing hangs, nothing is lost."
+import gc
 import json
 import os
 import time
@@ -6,16 +7,18 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from test_runs import sample, tone
 
+from voicelab import runs
 from voicelab.audio import Audio
 from voicelab.cli import main
 from voicelab.listening import ListeningError, ListeningTest, read_results
 from voicelab.runs import Run, RunError
-from voicelab.store import MOST_LINE_BYTES, Lines, hold, inside, open_own
+from voicelab.store import MOST_LINE_BYTES, Lines, hold, open_own, sound_path
 
 HOSTILE = Path(__file__).with_name("hostile")
 SECRET = "the secret of the machine"
@@ -63,6 +66,11 @@ def staged(run, **changes):
     (run.folder / ".stage" / "line.json").write_text(json.dumps(row))
     for kind in ("generated", "reference"): (run.folder / ".stage" / f"{kind}.wav").write_bytes(tone().wav_bytes())
     return row
+
+
+def add_line(run, row):
+    "Add a line as another program would."
+    with open(run.manifest, "ab") as file: file.write(row if isinstance(row, bytes) else json.dumps(row).encode() + b"\n")
 
 
 # Opening
@@ -154,9 +162,17 @@ def test_evaluating_hostile_lines(theirs, outside, capsys):
     assert SECRET not in shown and "sample" in shown
 
 
+def test_evaluate_shows_a_terminal_nothing_that_it_obeys(theirs, capsys):
+    add_line(theirs, theirs.rows[0] | {"id": 1, "status": "failed", "error": "\x1b]0;pwn\x07\x1b[2Jline\n99 ok similarity 0.99 \u202e" + "x" * 10_000})
+    add_line(theirs, theirs.rows[0] | {"id": 2, "generated": "a\nb\x1b[31m.wav"})
+    main(["evaluate", str(theirs.folder)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and all(line.isprintable() for line in lines) and lines[1].startswith("1 failed ]0;pwn [2Jline 99 ok") and len(lines[1]) < 220
+
+
 def test_sounds_are_regular_files_of_a_sane_size(theirs, outside):
     path = theirs.folder / "english_generated_000_Anna.wav"
-    for replace, said in ((lambda: path.symlink_to(outside), "is a link"), (lambda: os.mkfifo(path), "is a device or a pipe"), (path.mkdir, "Is a directory"),
+    for replace, said in ((lambda: path.symlink_to(outside), "is a link"), (lambda: os.mkfifo(path), "is a device or a pipe"), (path.mkdir, "is a folder"),
                           (lambda: open(path, "wb").truncate(2**40), "has 1099511627776 bytes; at most")):
         path.rmdir() if path.is_dir() else path.unlink()
         replace()
@@ -164,7 +180,7 @@ def test_sounds_are_regular_files_of_a_sane_size(theirs, outside):
         with pytest.raises(RunError, match=said): theirs[0].generated
     path.unlink()
     with pytest.raises(ValueError, match="No such file"): theirs[0].generated
-    assert "the file is missing" in theirs._repr_html_()
+    assert "No such file" in theirs._repr_html_()
 
 
 def test_a_long_sound_is_not_put_into_a_page(theirs):
@@ -178,22 +194,204 @@ def test_an_endless_line_does_not_hide_the_others(theirs):
     assert theirs.save(sample()).row["id"] == 1 and [row["status"] for row in theirs.rows] == ["ok", "unreadable", "ok"]
 
 
+# Saving
+
+@pytest.mark.parametrize("key", ["id", "seconds"])
+@pytest.mark.parametrize("value", [10**400, -10**400, -1, 1e300])
+def test_a_number_beyond_any_float_is_one_bad_line(theirs, key, value):
+    add_line(theirs, theirs.rows[0] | {"id": 1} | {key: value})
+    assert [row["status"] for row in theirs.rows] == ["ok", "unreadable"] and f"its {key} " in theirs.rows[1]["error"]
+    assert len(theirs.rows[1]["error"]) < 200 and "unreadable" in theirs.table.to_html() and theirs[0].row["id"] == 0
+    assert theirs.save_failure("x", "y").row["id"] in (1, 2)
+
+
+@pytest.mark.parametrize("ending", ["", "\n", " \n\n"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_staged_row_becomes_one_line(theirs, ending, indent):
+    line = theirs.folder / ".stage" / "line.json"
+    staged(theirs)
+    line.write_text(json.dumps(json.loads(line.read_text()), indent=indent) + ending)
+    assert theirs.save(sample()).row["id"] == 2
+    assert [(row["id"], row["status"]) for row in theirs.rows] == [(0, "ok"), (1, "ok"), (2, "ok")] and theirs.manifest.read_bytes().count(b"\n") == 3
+
+
+def test_a_staged_line_without_end_is_set_aside(theirs):
+    row = staged(theirs)
+    with open(theirs.folder / ".stage" / "line.json", "wb") as file:
+        file.write(json.dumps(row).encode() + b" " * MOST_LINE_BYTES)
+        file.truncate(2**42)
+    with pytest.warns(UserWarning, match="set aside") as caught: assert theirs.save(sample()).row["id"] == 1
+    assert caught[0].filename == __file__
+    assert len(theirs) == 2
+
+
+def test_a_staged_row_with_the_id_of_another_is_set_aside(theirs):
+    add_line(theirs, b'{"id": 1, "status": "ok", "generated": null, "reference": null, garbage\n')
+    staged(theirs)
+    with pytest.warns(UserWarning, match="set aside"): theirs.check_room()
+    assert [row["status"] for row in theirs.rows] == ["ok", "unreadable"] and not list(theirs.folder.glob("*_001_*"))
+
+
+def lie(run, id):
+    "Leave a note in the lock that another id is the next."
+    with open(run.folder / ".lock", "r+b") as lock: lock.write(json.dumps([id, *run._look()]).encode().ljust(200))
+
+
+def test_a_note_that_lies_overwrites_nothing(theirs, monkeypatch):
+    before = theirs[0].path("generated").read_bytes()
+    lie(theirs, 0)
+    assert theirs.save(sample("Other words.", audio=tone(300))).row["id"] == 1
+    lie(theirs, 0)
+
+    def full(*_): raise OSError(28, "No space left on device")
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "write_whole", full)
+        with pytest.raises(RunError): theirs.save(sample())
+    assert theirs[0].path("generated").read_bytes() == before and theirs[1].generated.seconds == 0.6
+
+
+def test_a_sound_that_comes_between_counting_and_publishing_is_left_alone(theirs, monkeypatch):
+    target, put = theirs.folder / "english_generated_001_Anna.wav", Run._put_on_stage
+
+    def put_and_meet(self, row, sounds):
+        target.write_bytes(b"mine")
+        return put(self, row, sounds)
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "_put_on_stage", put_and_meet)
+        with pytest.raises(RunError, match="is there already; nothing was saved"): theirs.save(sample())
+    assert target.read_bytes() == b"mine" and not list(theirs.folder.glob("*_001_*_ref.wav")) and len(theirs) == 1
+    assert theirs.save(sample()).row["id"] == 2
+
+
+@pytest.mark.parametrize("size", [MOST_LINE_BYTES - 1, MOST_LINE_BYTES, 5 * MOST_LINE_BYTES // 2])
+def test_an_endless_last_line_takes_no_sample_with_it(theirs, size):
+    add_line(theirs, b"x" * size)
+    saved = theirs.save_failure("x", "y").row["id"]
+    assert [row["id"] for row in Run(theirs.folder).rows if row["id"] is not None] == [0, saved] == [0, 1]
+    assert [row["id"] for row in theirs.rows if row["id"] is not None] == [0, 1]
+
+
+# Reading
+
+def test_a_file_that_was_changed_in_the_middle_and_grew_by_that(theirs):
+    theirs.save(sample("Second."))
+    assert len(theirs) == 2
+    first, second, _ = theirs.manifest.read_bytes().split(b"\n")
+    with open(theirs.manifest, "r+b") as file: file.write(first.replace(b"Seven", b"Seventeen") + b"\n" + second + b"\n")
+    assert [row["text"] for row in theirs.rows] == ["Seventeen grey geese fly.", "Second."] and theirs[1].row["text"] == "Second."
+
+
+def test_a_line_whose_beginning_promises_more_than_it_holds(theirs):
+    add_line(theirs, b'{"id": 7, "status": "ok", "generated": null, "reference": null, garbage\n')
+    with pytest.raises(RunError, match="id: 7 can't be read: line 2 of manifest.jsonl is not JSON"): theirs[7]
+    row = json.dumps({key: theirs.rows[0][key] for key in ("id", "status", "generated", "reference")} | theirs.rows[0] | {"id": 8})
+    add_line(theirs, row[:-1].encode() + b', "id": 0}\n')
+    with pytest.raises(RunError, match="id: 8 can't be read: line 3 .* a key stands twice"): theirs[8]
+    assert theirs[0].row["id"] == 0
+
+
+def test_an_id_of_two_samples_leads_to_neither(theirs):
+    add_line(theirs, theirs.rows[0] | {"text": "Somebody else's"})
+    with pytest.raises(RunError, match="id: 0 is the id of 2 samples"): theirs[0]
+    with pytest.raises(ListeningError, match="0 is the id of 2 samples"): ListeningTest(theirs, "similarity")
+    assert len(theirs) == len(theirs.table) == 2
+
+
+def test_looking_up_an_id_takes_no_longer_in_a_long_run(theirs):
+    for id in range(1, 3000): add_line(theirs, theirs.rows[0] | {"id": id} if id == 1 else b'{"id": %d}\n' % id)
+    theirs[0]
+    places = theirs._lines.places
+    assert theirs[1].row["id"] == 1 and theirs._lines.places is places
+
+
+def test_opening_leaves_a_folder_with_a_dangling_manifest_alone(theirs, outside, capsys):
+    theirs.manifest.unlink()
+    theirs.manifest.symlink_to(outside.with_name("new"))
+    before, empty = theirs.folder.stat().st_mtime_ns, theirs.folder.with_name("empty")
+    with pytest.raises(RunError, match="is a link"): len(Run(theirs.folder))
+    with pytest.raises(SystemExit): main(["evaluate", str(theirs.folder)])
+    assert theirs.folder.stat().st_mtime_ns == before and "is a link" in capsys.readouterr().err
+    empty.mkdir()
+    before = empty.stat().st_mtime_ns
+    with pytest.raises(SystemExit): main(["evaluate", str(empty)])
+    assert empty.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("name", ["manifest.jsonl", ".lock", "manifest.torn"])
+def test_a_folder_in_the_place_of_a_file_is_named(theirs, name):
+    if name == "manifest.torn": add_line(theirs, b"torn")
+    (theirs.folder / name).unlink(missing_ok=True)
+    (theirs.folder / name).mkdir()
+    with pytest.raises(RunError, match=f"{name}' is a folder, not a file"): theirs.save(sample())
+
+
+@pytest.mark.filterwarnings("error::ResourceWarning", "error::pytest.PytestUnraisableExceptionWarning")
+def test_reading_leaves_no_file_open(theirs):
+    theirs.save_failure("x", "y")
+    next(iter(theirs))
+    assert len(theirs.rows) == 2 and theirs[1].row["id"] == 1
+    gc.collect()
+
+
+def test_a_page_has_an_end_whatever_the_rows_hold(theirs, monkeypatch):
+    row = theirs.rows[0] | {"reference": None}
+    for id, changes in enumerate((dict(notice="N" * 10**6), dict(generated="N" * 10**6 + ".wav"), dict(speaker="S" * 10**6),
+                                  dict(status="failed", error="E" * 10**6)), 1):
+        add_line(theirs, row | {"id": id} | changes)
+    assert len(theirs._repr_html_()) < 2e5
+    add_line(theirs, row | {"id": 9, "measures": {f"m{number}": {"value": number} for number in range(10_000)}})
+    assert theirs.table.shape[1] < 200
+    Audio(np.zeros(16_000 * 30, np.float32), 16_000).save(theirs[0].path("generated"))
+    for id in range(10, 14): add_line(theirs, row | {"id": id})
+    monkeypatch.setattr(runs, "MOST_PAGE", 2_600_000)
+    assert theirs._repr_html_().count("<audio") == 2 and len(theirs._repr_html_()) < 2_700_000
+
+
+def test_a_sound_of_a_run_is_minutes(theirs, monkeypatch):
+    monkeypatch.setattr(runs, "MOST_SOUND_SECONDS", 0.25)
+    with pytest.warns(UserWarning, match="longer than the limit of 0.25 s"): assert theirs[0].generated.seconds <= 0.25
+
+
+# Privacy
+
+def modes(folder): return {path.name: path.stat().st_mode & 0o077 for path in folder.rglob("*")}
+
+
+def test_a_private_run_shows_nothing_while_it_saves(tmp_path, monkeypatch):
+    folder, seen, write = tmp_path / "mine", [], runs.write_whole
+    folder.mkdir(mode=0o755)
+    (folder / ".stage").mkdir(mode=0o755)
+    monkeypatch.setattr(runs, "write_whole", lambda path, content: seen.append(path.parent.stat().st_mode & 0o077) or write(path, content))
+    run = Run(folder, private=True)
+    assert Run(folder).private                              # before its first sample, too
+    run.save(sample())
+    run.write("history.csv", b"a,b\n")
+    ListeningTest(run, "similarity").answer(0, 3)
+    assert seen == [0, 0] and set(modes(folder).values()) == {0} and (folder / "history.csv").read_bytes() == b"a,b\n"
+    assert {"listening-similarity.jsonl", "history.csv", "manifest.jsonl"} <= set(modes(folder))
+
+
+def test_a_run_that_others_may_read_is_not_called_private(theirs):
+    with pytest.raises(RunError, match="private: .* is a run that others may read"): Run(theirs.folder, private=True)
+    assert not Run(theirs.folder).private
+
+
 # Where names lead
 
 def test_names_stay_inside(tmp_path, outside):
     for name in ("../outside/outside.wav", str(outside), "..", ".wav", "a/b.wav", "a\\b.wav", 7, None, b"x.wav"):
-        with pytest.raises(ValueError, match="is not the bare name"): inside(tmp_path, name)
+        with pytest.raises(ValueError, match="is not the bare name"): sound_path(tmp_path, name)
     for make in (lambda path: path.symlink_to(outside), os.mkfifo, os.mkdir):
         make(tmp_path / "x.wav")
-        with pytest.raises(OSError): inside(tmp_path, "x.wav")
+        with pytest.raises(OSError): sound_path(tmp_path, "x.wav")
         with pytest.raises(OSError): open_own(tmp_path / "x.wav", "ab")
         (tmp_path / "x.wav").rmdir() if (tmp_path / "x.wav").is_dir() else (tmp_path / "x.wav").unlink()
 
 
 def test_lines_of_a_file_that_was_replaced_shrunk_or_changed_in_place(tmp_path):
     path = tmp_path / "lines"
-    lines = Lines(path, note=bytes.strip)
-    notes = lambda: [note for *_, note in lines.refresh()]
+    lines = Lines(path, note=lambda line: SimpleNamespace(id=line.strip()), is_whole=lambda line: False)
+    notes = lambda: [line.note.id for line in lines.refresh()]
     assert notes() == []
     for content in (b"a\nb\n", b"a\nb\nc\n", b"a\n", b"z\n", b"", b"\n\nq\n"):
         os.utime(path.parent)

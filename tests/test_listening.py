@@ -1,5 +1,6 @@
 "Blind tests over a run: order, secrecy, answers on disk, interruption, results."
 import json
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from voicelab.engine import ModelInfo
 from voicelab.files import read_info
 from voicelab.listening import ListeningError, ListeningTest, make_trials, one_level, read_results
 from voicelab.runs import Run
+from voicelab.widgets.listening import ListeningTest as Page
 
 def tone(pitch, level=0.1, rate=16_000): return Audio((level * np.sin(2 * np.pi * pitch * np.arange(rate) / rate)).astype(np.float32), rate)
 
@@ -113,7 +115,7 @@ def test_old_answers_are_not_mixed_with_a_changed_run(run):
     with pytest.raises(ListeningError, match="to another plan"): ListeningTest(run, seed=1)
 
 
-@pytest.mark.parametrize("content, said", [(b"{}\n", "is no file of answers"), (b"[1]\n", "is no file of answers"), (b"\xff\n", "line 1 of .* is not JSON"),
+@pytest.mark.parametrize("content, said", [(b"{}\n", "line 1 of .* names no listener; remove that line"), (b"[1]\n", "names no listener"), (b"\xff\n", "line 1 of .* is not JSON"),
                                            (b"x\n{}\n", "line 1 of .* is not JSON")])
 def test_files_that_hold_something_else_are_left_alone(run, tmp_path, content, said):
     file = tmp_path / "else.jsonl"
@@ -124,7 +126,7 @@ def test_files_that_hold_something_else_are_left_alone(run, tmp_path, content, s
 
 def test_places_that_cannot_be_written(run, tmp_path):
     with pytest.raises(ListeningError, match="can't be written: No such file"): ListeningTest(run, file=tmp_path / "no" / "where.jsonl")
-    with pytest.raises(ListeningError, match="can't be read: Is a directory"): ListeningTest(run, file=tmp_path)
+    with pytest.raises(ListeningError, match="can't be read: is a folder"): ListeningTest(run, file=tmp_path)
 
 
 def test_results_count_what_was_chosen_whichever_side_it_was_on(run):
@@ -156,3 +158,79 @@ def test_levels_of_silence():
     made = one_level([loud, silent, quiet])
     assert made[0].rms_db == pytest.approx(quiet.rms_db, abs=0.01) and made[1] is silent
     assert one_level([silent]) == [silent]
+
+
+# Answers that somebody else has written
+
+def plan(kind, *conditions, **changes):
+    return {"kind": kind, "listener": "a", "trials": [{"ids": list(range(len(conditions))), "conditions": list(conditions)}]} | changes
+
+
+def given(answer, trial=0): return {"listener": "a", "trial": trial, "answer": answer}
+
+
+@pytest.mark.parametrize("lines, said", [
+    ([plan("preference", "x", "y"), given(1)], "line 2 of .* is no answer to 'preference': '1'"), ([plan("similarity", "x"), given("A")], "is no answer"),
+    ([plan("similarity", "x"), given(True)], "is no answer"), ([plan("similarity", "x"), given(1.0)], "is no answer"),
+    ([plan("similarity", "x"), given([1])], "is no answer"), ([plan("similarity", "x"), given(10**400)], "is no answer"),
+    ([plan("preference", "x"), given("B")], "line 1 of .* trials are none of 'preference'"), ([plan("preference", "x", "y", "z")], "trials are none"),
+    ([plan("preference", "x", 1), given("B")], "trials are none"), ([plan("similarity", "x", "y")], "trials are none"),
+    ([plan("similarity", "x", trials=[{"ids": [True], "conditions": ["x"]}])], "trials are none"),
+    ([plan("similarity", "x", answer=3)], "neither a plan nor an answer, or both"), ([plan("similarity", "x", answer=3, trial=0)], "or both"),
+    ([plan("similarity", "x") | {"kind": {}}], "of no kind"), ([plan("similarity", "x"), plan("similarity", "y")], "line 2 of .* second plan"),
+    ([plan("similarity", "x"), given(1, True)], "answers no trial"), ([plan("similarity", "x"), given(1, 10**400)], "answers no trial"),
+    ([given(1), plan("similarity", "x")], "line 1 of .* answers no trial")], ids=range(18))
+def test_lines_that_no_test_has_written_are_refused(tmp_path, lines, said):
+    file = tmp_path / "answers.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(ListeningError, match=said) as caught: read_results(file)
+    assert str(caught.value).endswith("remove that line to use the others") and len(str(caught.value)) < 400
+
+
+def test_the_first_answer_counts(tmp_path):
+    file = tmp_path / "answers.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in (plan("similarity", "x"), plan("similarity", "x"), given(1), given(5))))
+    assert read_results(file).to_dict("records")[0] | {"low": 0, "high": 0} == {
+        "condition": "x", "rating": 1, "low": 0, "high": 0, "answers": 1, "listeners": 1}
+
+
+def test_a_file_of_answers_has_an_end(tmp_path):
+    file = tmp_path / "answers.jsonl"
+    with open(file, "wb") as sparse: sparse.truncate(2**42)
+    with pytest.raises(ListeningError, match="has more than 67108864 bytes"): read_results(file)
+
+
+@pytest.mark.parametrize("answer", [True, 1.0, "1", None, [1]])
+def test_an_answer_is_of_the_kind_that_was_asked_for(run, answer):
+    test = ListeningTest(run, "similarity")
+    with pytest.raises(ListeningError, match="answer: must be one of"): test.answer(0, answer)
+    with pytest.raises(ListeningError, match="trial: must be"): test.answer(False, 1)
+    assert ListeningTest(run, "similarity").answers == {}
+
+
+def test_names_and_conditions_without_utf_8(run):
+    test = ListeningTest(run, listener="\ud800", by=lambda row: f"{row['prompt_form']} \udfff")
+    test.answer(0, "A")
+    assert ListeningTest(run, listener="\ud800", by=lambda row: f"{row['prompt_form']} \udfff").answers == {0: "A"}
+    assert test.results.answers.tolist() == [1]
+
+
+def test_pairs_come_in_the_order_of_the_run_and_in_no_time(tmp_path, monkeypatch):
+    row = {"status": "ok", "generated": "x.wav", "reference": "y.wav", "hashes": {"voice": ["of", "anybody"]}}
+    rows = [row | {"id": id, "text": f"Text {id % 5000}.", "prompt_form": "left" if id < 5000 else "right"} for id in range(10_000)]
+    begun = time.monotonic()
+    trials = make_trials(SimpleNamespace(rows=rows, folder=tmp_path), "preference", "prompt_form")
+    assert [trial.ids for trial in trials] == [(id, id + 5000) for id in range(5000)] and time.monotonic() - begun < 3
+
+
+def test_a_question_that_cannot_be_heard_takes_no_answer(run):
+    page = Page(run, "similarity")
+    following = page.test.trials[1].ids[0]
+    run[following].path("generated").unlink()
+    page.answer(3)
+    assert page.status.failed and page.asking.layout.display == "none" and all(player.sound.audio is None for player in page.players.values())
+    page.answer(5)
+    assert page.test.answers == {0: 3}
+    page.test.file.write_text("{}\n")
+    page.show_results.click()
+    assert page.status.failed and "names no listener" in page.status.text

@@ -302,7 +302,7 @@ def test_html_escapes_and_a_missing_file_is_said(run):
     pair = run.save(sample("<script>alert(1)</script>"), speaker="<b>")
     assert "<script>" not in pair._repr_html_() and "<b>&lt;" not in pair._repr_html_()
     pair.path("generated").unlink()
-    assert "the file is missing" in run._repr_html_()
+    assert "No such file" in run._repr_html_()
 
 
 def test_orphans_are_reported_kept_and_never_overwritten(run):
@@ -665,7 +665,7 @@ def test_a_child_forked_during_a_save_does_not_keep_the_lock(run, measured):
 
     def fork_then_put(self, row, sounds):
         children.append(forked(lambda: time.sleep(20)))
-        put(self, row, sounds)
+        return put(self, row, sounds)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Run, "_put_on_stage", fork_then_put)
         run.save(measured)

@@ -6,15 +6,13 @@
 __all__ = ['GENERATED', 'MARKS', 'LONGEST_TEXT', 'FRAME_SECONDS', 'SPECTROGRAM_DB', 'QUIETEST_TOP_DB', 'SPECTROGRAM_KHZ',
            'FIGURE_SIZE', 'MIN_REFERENCE_SECONDS', 'MAX_REFERENCE_SECONDS', 'SILENT_DB', 'NOT_STATED', 'shortened',
            'join_texts', 'Mark', 'check_samples', 'Audio', 'decibels', 'resampling_ratio', 'pause_before_end',
-           'cut_long', 'load_audio', 'data_url', 'to_audio', 'check_reference', 'level_outside', 'Reference',
-           'AudioError', 'read_info']
+           'cut_long', 'load_audio', 'data_url', 'to_audio', 'check_reference', 'Reference', 'AudioError', 'read_info']
 
 # %% ../nbs/01_audio.ipynb #9643f181
 import base64
 import hashlib
 import html
 import io
-import sys
 import warnings
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -25,6 +23,7 @@ import torch
 import torchaudio.functional
 from fastcore.basics import patch
 
+from .errors import level_outside
 from .files import AudioError, check_rate, kind_of, read_info, read_sound, sound_file, write_whole
 from .settings import Settings, read_settings
 
@@ -283,7 +282,7 @@ def cut_long(
     where = "in a pause" if pause is not None else "in mid-sound, for there is no pause in its last third"
     whole = f"{length:.1f} s long, longer" if length else "longer"
     warnings.warn(f"{str(path)!r} is {whole} than the limit of {audio.seconds:g} s: cut at {kept.seconds:.2f} s, "
-                  f"{where}; a transcript must end there too", stacklevel=3)
+                  f"{where}; a transcript must end there too", stacklevel=level_outside())
     return kept
 
 # %% ../nbs/01_audio.ipynb #f5de8044
@@ -424,14 +423,6 @@ def check_reference(audio: Audio, name: str) -> None:
     if audio.seconds > most: raise AudioError(f"{about} {audio.seconds:.2f} s long, but at most {most:g} s are allowed")
     if audio.loudest_db <= SILENT_DB:
         raise AudioError(f"{about} silent: its loudest 20 ms have {audio.loudest_db:.1f} dBFS, not over {SILENT_DB:g}")
-
-# %% ../nbs/01_audio.ipynb #3bcb96b6
-def level_outside() -> int:
-    "The `stacklevel` with which `warnings.warn`, called where this is, names the first line outside of voicelab."
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("voicelab."):
-        level, frame = level + 1, frame.f_back
-    return level
 
 # %% ../nbs/01_audio.ipynb #a07de5de
 @dataclass(frozen=True, eq=False, repr=False)

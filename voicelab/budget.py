@@ -20,7 +20,7 @@ from typing import NamedTuple
 from fastcore.basics import patch
 
 from .audio import Reference
-from .errors import VoicelabError
+from .errors import VoicelabError, level_outside
 from .settings import BUDGET_RULES, AudioGenerationConfig, Settings, read_settings
 from .text import Piece, check_text, count_words, split_text, weigh
 
@@ -321,7 +321,7 @@ def warn_of_clips(pieces: list[tuple[Piece, Budget]]):
     piece, made = clipped[0]
     more = f" (and {len(clipped) - 1} more like it)" if len(clipped) > 1 else ""
     warnings.warn(f"{made.rule}: {piece[:40]!r} needs about {made.reading_seconds:.1f} s and is allowed "
-                  f"{made.cap_seconds:.1f} s{more}: it will be cut off", stacklevel=3)
+                  f"{made.cap_seconds:.1f} s{more}: it will be cut off", stacklevel=level_outside())
 
 # %% ../nbs/05_budget.ipynb #3691c626
 def plan(

@@ -25,6 +25,7 @@ from .budget import DEFAULT_RATE, MIN_SPEECH_SECONDS, RATE_BAND, RULES, Budget, 
 from .chatml import PROMPT_FORMS, SCENE_TEXT, AudioContent, FormError, Message, Prompt, clone_messages, render
 from .control import Control, ControlError, Sampling, choose_sampling
 from .engine import HiggsEngine, PrefixStore
+from .errors import level_outside
 from .family import FAMILIES, Family, Speaker, family_of, register
 from .models.checkpoint import missing_files, read_json
 from .models.higgs import HiggsParts, load_folder
@@ -53,7 +54,7 @@ def warn_of_pace(reference: Reference):
     pace, (low, high) = weigh(reference.transcript) / reference.speech_seconds, (DEFAULT_RATE * bound for bound in RATE_BAND)
     if not low <= pace <= high:
         warnings.warn(f"reference: {reference.name!r} speaks {pace:.1f} letters a second, people speak {low:g} to {high:g}: is its "
-                      f"sample rate ({reference.audio.rate} Hz) true, and the transcript what is said in it?", stacklevel=4)
+                      f"sample rate ({reference.audio.rate} Hz) true, and the transcript what is said in it?", stacklevel=level_outside())
 
 
 class Voices(Reference):
@@ -255,7 +256,7 @@ def fetch(hub_id: str) -> Path:
     family, known = next(((family, known) for family in FAMILIES.values() for known in family.known.values() if known.get("hub") == hub_id),
                          (None, {}))
     wanted = _request(hub_id)
-    if known.get("says_first"): warnings.warn(f"{hub_id}: before the download, its licence. {known['license']}", stacklevel=4)
+    if known.get("says_first"): warnings.warn(f"{hub_id}: before the download, its licence. {known['license']}", stacklevel=level_outside())
     try:
         HfApi().repo_info(wanted["repo_id"], revision=wanted["revision"], timeout=HUB_SECONDS)   # snapshot_download would wait for ever
         return Path(snapshot_download(**wanted))

@@ -12,7 +12,7 @@ import re
 import warnings
 from dataclasses import dataclass
 
-from .errors import VoicelabError
+from .errors import VoicelabError, level_outside
 from .text import check_text, normalise
 
 # %% ../nbs/03_speakers.ipynb #d2bfb784
@@ -126,7 +126,7 @@ def warn_of_held_sounds(text: str, ras_window: int):
     held = [found[0] for found in EVENT_TAG.finditer(text) if found[1].split()[0] in HELD]
     if held and ras_window:
         warnings.warn(f"text: {held[0]} is a held sound, which repetition-aware sampling breaks up; switch it off with ras_window=0, "
-                      f"it is {ras_window}", stacklevel=3)
+                      f"it is {ras_window}", stacklevel=level_outside())
 
 # %% ../nbs/03_speakers.ipynb #60f9ec09
 def normalise_turns(text: str, # a text, or a piece of one

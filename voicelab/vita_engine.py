@@ -18,6 +18,7 @@ from transformers import DynamicCache
 
 from .control import ControlError, Sampling, draw_chances, draw_ids, entropy_bits, filter_logits
 from .engine import EngineError, check_room
+from .errors import level_outside
 from .vita_prompt import VitaPrompt, VitaTokens
 
 # %% ../nbs/07_vita_engine.ipynb #4cfffc8a
@@ -46,7 +47,7 @@ def plan_turns(mode: str | tuple[int, ...]) -> Iterator[bool]: # for ever: is it
 def usable_mode(mode: str | tuple[int, ...], heads: int) -> str | tuple[int, ...]:
     "The mode; `vanilla`, with a warning that says why, where the checkpoint has no heads for it."
     if heads or not any(mode_turns(mode)[1::2]): return mode
-    warnings.warn(f"mode: {mode!r} falls back to 'vanilla', one token at a time: this checkpoint has no prediction heads", stacklevel=3)
+    warnings.warn(f"mode: {mode!r} falls back to 'vanilla', one token at a time: this checkpoint has no prediction heads", stacklevel=level_outside())
     return "vanilla"
 
 # %% ../nbs/07_vita_engine.ipynb #5328e33a

@@ -21,6 +21,8 @@ def lines(seed=0):
     yield from RAW
     for kind in ("generated", "reference"): yield from (json.dumps(GOOD | {kind: place}) for place in PLACES)
     for key in GOOD: yield from (json.dumps(GOOD | {key: value}) for value in chance.sample(VALUES, 6))
+    for key in ("id", "seconds", "frames", "rtf", "seed"): yield json.dumps(GOOD | {key: 10**400})
+    yield json.dumps(GOOD | {"measures": {"length": {"value": 10**400, "unit": "s"}}})
     for key in GOOD: yield json.dumps({name: value for name, value in GOOD.items() if name != key})
     for _ in range(60): yield json.dumps(GOOD | {key: chance.choice(VALUES) for key in chance.sample(sorted(GOOD), 3)})
     for _ in range(60):

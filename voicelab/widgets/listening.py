@@ -67,11 +67,18 @@ class ListeningTest(Panel):
             self.asking.layout.display, self.show_results.layout.display = "none", ""
             return self.status.say("That was the last question. Thank you.")
         try: sounds = self.test.sounds(self.number)
-        except VoicelabError as error: return self.status.fail(error)
+        except VoicelabError as error: return self._stop(error)
         for name, audio in sounds.items(): self.players[name].sound.show(audio, name)
         self.status.say(f"Question {self.number + 1} of {len(self.test)}")
 
+    def _stop(self, error: VoicelabError):
+        "Take no answer to a question that can't be heard, and leave no sound of the one before."
+        for player in self.players.values(): player.sound.clear()
+        self.number, self.asking.layout.display = None, "none"
+        self.status.fail(error)
+
     def _results(self):
-        table = self.test.results
+        try: table = self.test.results
+        except VoicelabError as error: return self.status.fail(error)
         self.results.value = card(table.to_html(index=False, float_format="{:.2f}".format, na_rep="–", border=0) +
                                   "<span class='quiet'>95 % intervals over the answers in the file, of all listeners.</span>")
