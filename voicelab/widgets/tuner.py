@@ -130,6 +130,7 @@ def path_within(folder: str | Path, # as someone wrote it; relative to `within`
                 within: str | Path,
                ) -> Path: # absolute, without links
     "`folder`, if it is `within` or lies below; a RunError if it does not."
+    if "\0" in str(folder): raise RunError(f"folder: must not contain a null byte, got {str(folder)!r}")
     home = Path(os.path.realpath(within))
     path = Path(os.path.realpath(home / folder))
     if not path.is_relative_to(home): raise RunError(f"folder: must be in {str(home)!r} or below, got {str(folder)!r}")
