@@ -19,6 +19,7 @@ from voicelab.cli import main
 from voicelab.listening import ListeningError, ListeningTest, read_results
 from voicelab.runs import Run, RunError
 from voicelab.store import MOST_LINE_BYTES, Lines, hold, open_own, sound_path
+from voicelab.widgets.tuner import path_within
 
 HOSTILE = Path(__file__).with_name("hostile")
 SECRET = "the secret of the machine"
@@ -386,6 +387,19 @@ def test_names_stay_inside(tmp_path, outside):
         with pytest.raises(OSError): sound_path(tmp_path, "x.wav")
         with pytest.raises(OSError): open_own(tmp_path / "x.wav", "ab")
         (tmp_path / "x.wav").rmdir() if (tmp_path / "x.wav").is_dir() else (tmp_path / "x.wav").unlink()
+
+
+def test_a_folder_with_a_null_byte_is_refused_in_one_line(tmp_path):
+    with pytest.raises(RunError, match="folder: must not contain a null byte"): path_within("a\0b", tmp_path)
+
+
+def test_a_last_line_that_becomes_another_is_found_by_its_new_id(theirs):
+    row = theirs.rows[0]
+    add_line(theirs, json.dumps(row | {"id": 1}).encode())
+    assert theirs[1].row["id"] == 1 and theirs.rows[1]["status"] == "ok"
+    add_line(theirs, b"garbage\n")
+    assert theirs.rows[1]["status"] == "unreadable" and len(theirs) == 2
+    with pytest.raises(RunError, match="can't be read"): theirs[1]
 
 
 def test_lines_of_a_file_that_was_replaced_shrunk_or_changed_in_place(tmp_path):

@@ -153,7 +153,7 @@ class Line(NamedTuple):
     length: int             # bytes, its line end included
     note: object            # what is remembered of it; it has an `id`
 
-
+# %% ../nbs/00_store.ipynb #0b6e3e26
 KEPT_BYTES = 2**16          # of the end of what was read
 
 
