@@ -23,6 +23,7 @@ import torch
 from .audio import NOT_STATED, Audio, Reference
 from .budget import DEFAULT_RATE, MIN_SPEECH_SECONDS, RATE_BAND, RULES, Budget, BudgetError, columns_for_frames, plan
 from .chatml import PROMPT_FORMS, SCENE_TEXT, AudioContent, FormError, Message, Prompt, clone_messages, render
+from .codec import Codec
 from .control import Control, ControlError, Sampling, choose_sampling
 from .engine import HiggsEngine, PrefixStore
 from .errors import level_outside
@@ -30,7 +31,7 @@ from .family import FAMILIES, Family, Speaker, family_of, register
 from .models.checkpoint import missing_files, read_json
 from .models.higgs import HiggsParts, load_folder
 from .models.vita_checkpoint import VITA_LICENSE
-from .session import Chunk, EngineError, Generation, Plan, Session, batch_sessions, run_together
+from .session import Chunk, EngineError, Generation, Plan, Session, batch_sessions, check_process, run_together
 from .settings import Settings, SettingsError, read_settings
 from .speakers import carry_speakers, count_speakers, describe, normalise_turns, warn_of_held_sounds
 from .text import Piece, check_text, escape_control_tokens, normalise, weigh
@@ -89,10 +90,16 @@ class VoiceModel:
 
     def __init__(self, parts: HiggsParts, source: str = ""): # source: what `load` was given
         self.source = source or parts.info.name
-        self.network, self.tokenizer, self.codec = parts.network, parts.tokenizer, parts.codec
+        self.network, self.tokenizer, self._codec = parts.network, parts.tokenizer, parts.codec
         self.info, self.card, self._encoded, self.prefixes = parts.info, parts.card, {}, PrefixStore()
 
-    def __repr__(self): return f"VoiceModel({self.info.name!r}, {self.info.family}, codec {self.codec.name})"
+    def __repr__(self): return f"VoiceModel({self.info.name!r}, {self.info.family}, codec {self._codec.name})"
+
+    @property
+    def codec(self) -> Codec:
+        "The codec; an EngineError in a forked process where it would hang."
+        check_process()
+        return self._codec
 
     def encode(self, reference: Reference) -> torch.LongTensor: # [n_codebooks, frames]
         "Codes of a reference, made once."
@@ -106,6 +113,7 @@ class VoiceModel:
         **chat, # scene, voice, system, spelling and vowels, as for `session`
     ) -> Prompt:
         "The exact prompt that the model gets for `text`, in one piece."
+        check_process()
         text = normalise_turns(escape_control_tokens(check_text(text)))
         return self.render(self._chats([text], speakers_of(reference), prompt_form, **chat)[0])
 
@@ -113,7 +121,7 @@ class VoiceModel:
 
     def render(self, chat: list[Message], add_generation_prompt: bool = True) -> Prompt:
         "The prompt of a chat, with this model's tokenizer and codec."
-        return render(chat, self.tokenizer, n_codebooks=self.codec.n_codebooks, frame_rate=self.codec.frame_rate,
+        return render(chat, self.tokenizer, n_codebooks=self._codec.n_codebooks, frame_rate=self._codec.frame_rate,
                       add_generation_prompt=add_generation_prompt)
 
     def _chats(self, texts, references, prompt_form, vowels=True, **chat):
@@ -127,8 +135,8 @@ class VoiceModel:
 
     def _check_room(self, references, prompt_form):
         "A FormError, before anything is encoded, if the references alone are longer than the context."
-        most, rate = self.network.config.max_position_embeddings, self.codec.frame_rate
-        columns = sum(columns_for_frames(ceil(each.audio.seconds * rate), self.codec.n_codebooks) for each in references)
+        most, rate = self.network.config.max_position_embeddings, self._codec.frame_rate
+        columns = sum(columns_for_frames(ceil(each.audio.seconds * rate), self._codec.n_codebooks) for each in references)
         if (needed := columns * (1 + (prompt_form == "double_reference"))) > most:
             raise FormError(f"reference: {' + '.join(each.name for each in references)} takes {needed} positions, at "
                             f"{rate:g} a second; the context has {most}")
@@ -140,8 +148,8 @@ class VoiceModel:
         settings: Settings | None = None, # None: `read_settings()`
     ) -> list[tuple[Piece, Budget]]:
         "The chunks of a text and what each may take: quick, nothing is encoded or rendered."
-        return plan(escape_control_tokens(check_text(text)), reference, rule=rule, settings=settings, frame_rate=self.codec.frame_rate,
-                    n_codebooks=self.codec.n_codebooks, chunk_seconds=self.card.get("chunk_seconds", CHUNK_SECONDS))
+        return plan(escape_control_tokens(check_text(text)), reference, rule=rule, settings=settings, frame_rate=self._codec.frame_rate,
+                    n_codebooks=self._codec.n_codebooks, chunk_seconds=self.card.get("chunk_seconds", CHUNK_SECONDS))
 
     def session(self,
         text: str, # to be spoken, of any length up to 50,000 characters
@@ -161,6 +169,7 @@ class VoiceModel:
         settings: Settings | None = None, # None: `read_settings()`
     ) -> Session:
         "Prepare everything up to the first step."
+        check_process()
         if not isinstance(settings, Settings | None): raise SettingsError(f"settings: must be Settings, got {settings!r}")
         settings = settings or read_settings()
         text = check_text(text)
@@ -182,7 +191,7 @@ class VoiceModel:
         before = chats[0][:-1]          # nothing, without system text, scene and reference
         head = len(self.render(before, add_generation_prompt=False).ids) if before else 0
         chunks = [Chunk(piece, self.render(chat), limit, chat, head) for (piece, limit), chat in zip(pieces, chats)]
-        return Session(HiggsEngine(self.network, self.codec, self.info, self.prefixes), chunks, text=text, reference=reference,
+        return Session(HiggsEngine(self.network, self._codec, self.info, self.prefixes), chunks, text=text, reference=reference,
                        sampling=sampling, control=control or Control.from_settings(settings), turns=turns, render=self.render)
 
     def plan(self, text: str, **options) -> Plan:
@@ -290,6 +299,7 @@ def load(name: str | os.PathLike = "tiny", # a name of `MODELS`, a folder, or a 
          device: str | None = None, # "cuda", "mps" or "cpu"; None: cuda where there is one
         ) -> Speaker:
     "Load a model with its tokenizer and codec; the family is what its config.json says."
+    check_process()
     device = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype, folder = check_dtype(dtype, device), find(name, "model")
     return family_in(folder).load(name, folder, codec, dtype, device)

@@ -27,7 +27,7 @@ from .audio import SILENT_DB, Audio, Reference
 from .budget import letter_seconds, speaking_rate
 from .errors import ArgumentError
 from .registry import Registry
-from .session import Generation
+from .session import EngineError, Generation, check_process
 from .settings import QualityThresholds, Settings, read_settings
 
 # %% ../nbs/09_metrics.ipynb #5988d001
@@ -218,7 +218,10 @@ def similarity(audio: Audio, reference: Reference | None) -> Measure:
     "Cosine of the generated and the reference voice by resemblyzer's GE2E encoder."
     lacks = partial(unavailable, "similarity", "cosine", similarity_model())
     if reference is None: return lacks("no reference to compare with")
-    try: waves = {"generated": voiced(audio), "reference": voiced(reference.audio)}
+    try:
+        check_process()
+        waves = {"generated": voiced(audio), "reference": voiced(reference.audio)}
+    except EngineError as error: return lacks(str(error))
     except ImportError as error: return lacks(f"resemblyzer can't be imported: {error}")
     seconds = {side: len(wave) / VOICE_RATE for side, wave in waves.items()}
     for side, heard in seconds.items():

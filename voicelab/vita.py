@@ -22,7 +22,7 @@ from .control import Control, ControlError, Sampling, choose_sampling
 from .models.checkpoint import CheckpointError
 from .models.glm4voice import check_steps, load_glm4voice
 from .models.vita_checkpoint import load_vita_folder
-from .session import Chunk, Plan, Session, batch_sessions, run_together
+from .session import Chunk, Plan, Session, batch_sessions, check_process, run_together
 from .settings import Settings, SettingsError, read_settings
 from .text import Piece
 from .vita_engine import VITA_SAMPLING, check_penalty, mode_turns
@@ -67,6 +67,7 @@ class VitaModel:
 
     def hear(self, audio: Audio | Reference, name: str, role: str) -> Heard:
         "A recording as codes or features, whichever its role takes; made once, and not at all where it is longer than the context."
+        check_process()
         sound, path = audio.audio if isinstance(audio, Reference) else audio, path_of(self.family.tokenizer_type, role)[0]
         rate, most = (self.voice if path == "codes" else self.parts.frontend).frame_rate, self.network.config.qwen.max_position_embeddings
         if (needed := math.ceil(sound.seconds * rate)) > most:
@@ -79,7 +80,7 @@ class VitaModel:
     def counts(self, audio: Audio | Reference | str) -> pd.DataFrame:
         "Places that a recording takes as codes and as features, counted on the recording itself."
         sound = as_audio(audio)
-        rows = [("codes", "Boost, Balance", self.voice.frame_rate, self.voice.encode(sound).shape[1])]
+        rows = [("codes", "Boost, Balance", self.voice.frame_rate, self.codec.encode(sound).shape[1])]
         if self.parts.frontend:
             rows.append(("features", "Plus", self.parts.frontend.frame_rate, len(self.parts.frontend(sound)) + QUERY_PLACES))
         return pd.DataFrame([(*row, sound.seconds) for row in rows], columns=["as", "family", "a second", "places", "seconds"])
@@ -96,6 +97,7 @@ class VitaModel:
         reproduce: tuple[str, ...] = (), # names of MISTAKES, for a lesson
     ) -> VitaPrompt:
         "The exact prompt of a task."
+        check_process()
         mistakes, voice = check_mistakes(reproduce), as_reference(reference)
         sound = None if audio is None else Heard(as_audio(audio))
         given = dict(text=text, persona=persona, history=history, form=prompt_form, audio=sound)
@@ -174,6 +176,7 @@ def session(self: VitaModel,
     **chat, # CHAT_OPTIONS, as for `prompt`
 ) -> Session:
     "Prepare an answer up to the first token."
+    check_process()
     if not isinstance(settings, Settings | None): raise SettingsError(f"settings: must be Settings, got {settings!r}")
     settings = settings or read_settings()
     if not isinstance(control, Control | None): raise ControlError(f"control: must be a Control, got {control!r}")
@@ -239,7 +242,8 @@ VitaModel.prompt_forms = ("your_voice", "speaker_metadata")
 
 @patch(as_prop=True)
 def codec(self: VitaModel):
-    "The voice, by the name that other models have for it."
+    "The voice, by the name that other models have for it; an EngineError in a forked process where it would hang."
+    check_process()
     return self.voice
 
 
