@@ -15,7 +15,8 @@ ablations   the reference right, wrong, reversed, halved, absent, or with a wron
 texts       texts of kinds that are rare in training or absent
 turns       long texts whose chunks are shown none, one or two of those before them
 words       what Whisper base understands: true speech, through the codec, clones; synthetic and human-like voices apart
-codec       the same without clones; with --recordings also the similarity of people through the codec
+space       how different the voices of the recipe are, and how near to people's; needs no model
+codec       the same as words without clones; with --recordings also the similarity of people through the codec
 recordings  people: the codec's resynthesis and the clone; NAME_1 and NAME_2 are recordings of one person
 speed       bytes, time to load, to the first sound, real-time factors, memory
 """
@@ -77,10 +78,10 @@ class Speaker:
 
 class Person(Speaker):
     "One held-out human-like voice, made of voices that no training hears, in a quiet room."
-    def __init__(self, seed: int, kokoro):
+    def __init__(self, seed: int, kokoro, held: bool = True):
         from kokoro import draw_person
         self.seed, self.rng, self.kokoro = seed, np.random.default_rng(seed), kokoro
-        self.voice = draw_person(self.rng, held=True) | dict(room=0.0, noise=0.0)
+        self.voice = draw_person(self.rng, held) | dict(room=0.0, noise=0.0)
         said = sentence(self.rng, 4, 7)
         self.reference = vl.Reference(self.true(said), transcript=said, consent="synthetic", name=f"person{seed}")
 
@@ -354,6 +355,27 @@ def part_codec(bench: Bench, args) -> dict:
     return table
 
 
+def part_space(bench: Bench, args) -> dict:
+    "How many voices each space of voices holds, and how near to people it comes; needs no model."
+    table, kinds = {}, {"synthetic": bench.speakers[:args.word_voices]}
+    people = [embed(vl.Reference(path, consent="test only").audio) for path in sorted(Path(args.recordings).glob("*.wav"))] if args.recordings else []
+    if args.kokoro:
+        from kokoro import Kokoro
+        kokoro = Kokoro(args.kokoro)
+        kinds["human-like"] = [Person(args.first_seed + 5_000_000 + i, kokoro, held=False) for i in range(args.word_voices)]
+    for kind, speakers in kinds.items():
+        first, second = (np.stack([embed(audio) for audio in sounds]) for sounds in
+                         ([s.reference.audio for s in speakers], [s.true(sentence(s.rng, 4, 7)) for s in speakers]))
+        cosines = second @ first.T
+        apart = np.array([np.delete(row, i) for i, row in enumerate(cosines)])
+        table |= {f"{kind}: similarity of two utterances of one voice": mean_interval(np.diag(cosines)),
+                  f"{kind}: similarity to another voice": mean_interval(apart.mean(1)),
+                  f"{kind}: similarity to the likest of {len(speakers) - 1} others": mean_interval(apart.max(1)),
+                  f"{kind}: the nearest of {len(speakers)} is the same voice": mean_interval(cosines.argmax(1) == np.arange(len(speakers)))}
+        if people: table[f"{kind}: likest voice to each of {len(people)} recordings of people"] = mean_interval((np.stack(people) @ first.T).max(1))
+    return table
+
+
 def part_recordings(bench: Bench, args) -> dict:
     "People, whom the model never heard."
     table, people = {}, {}
@@ -406,7 +428,7 @@ def shown(value) -> str:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", default="tiny")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=[part for part in PARTS if part not in ("recordings", "words", "codec")])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=[part for part in PARTS if part not in ("recordings", "words", "codec", "space")])
     parser.add_argument("--voices", type=int, default=40)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--words", type=int, nargs=2, default=(2, 12), metavar=("FEWEST", "MOST"))
