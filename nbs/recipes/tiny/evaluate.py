@@ -351,7 +351,8 @@ def part_codec(bench: Bench, args) -> dict:
         people = {path.stem: vl.Reference(path, consent="test only").audio for path in sorted(Path(args.recordings).glob("*.wav"))}
         near = {name: float(embed(bench.through_codec(audio)) @ embed(audio)) for name, audio in people.items()}
         table |= {f"people: similarity of {name} through the codec": (value,) * 3 for name, value in near.items()}
-        table[f"people: similarity through the codec, {len(near)} recordings"] = mean_interval(list(near.values()))
+        people = {person_of(name): [near[other] for other in near if person_of(other) == person_of(name)] for name in near}
+        table[f"people: similarity through the codec, {len(near)} recordings of {len(people)}"] = mean_interval([np.mean(of) for of in people.values()])
     return table
 
 
@@ -376,6 +377,11 @@ def part_space(bench: Bench, args) -> dict:
     return table
 
 
+def person_of(name: str) -> str:
+    "Whose recording it is: NAME_1 and NAME_2 are NAME's."
+    return re.sub(r"_\d$", "", name)
+
+
 def part_recordings(bench: Bench, args) -> dict:
     "People, whom the model never heard."
     table, people = {}, {}
@@ -383,7 +389,7 @@ def part_recordings(bench: Bench, args) -> dict:
         words = path.with_suffix(".txt")
         people[path.stem] = vl.Reference(path, transcript=words.read_text().strip() if words.exists() else None, consent="test only")
     voices = {name: embed(reference.audio) for name, reference in people.items()}
-    person, found = {name: re.sub(r"_\d$", "", name) for name in people}, {}
+    person, found = {name: person_of(name) for name in people}, {}
     for name, reference in people.items():
         away = [voices[other] for other in voices if person[other] != person[name]]
         score = lambda audio: float(embed(audio) @ voices[name])
