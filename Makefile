@@ -21,12 +21,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt overrides.txt
+$(READY): pyproject.toml constraints.txt packages/webrtcvad/pyproject.toml
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "voicelab needs python3 3.11 or later"; exit 1; }
 	python3 -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --override overrides.txt \
-		--editable '.[dev,similarity]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
+		./packages/webrtcvad --editable '.[dev,similarity]'
 	@touch $@
 
 demo: $(READY)
@@ -47,6 +47,8 @@ export: $(READY)
 
 # Each gate runs what a developer would run, and fails if that changes a file.
 test: $(READY)
+	@echo "== what is installed fits together"
+	@$(BIN)/python -m pip check
 	@echo "== the package is what the notebooks export"
 	@before="$$($(call SUM,voicelab))"; $(BIN)/nbdev-export; test "$$before" = "$$($(call SUM,voicelab))"
 	@echo "== the notebooks are clean"
@@ -61,4 +63,4 @@ test: $(READY)
 	@$(BIN)/python -m pytest
 
 clean:
-	rm -rf $(VENV) build dist demo
+	rm -rf $(VENV) build dist demo packages/*/build

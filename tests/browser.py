@@ -49,6 +49,13 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def soon(true, seconds: float = 30) -> bool:
+    "Whether it becomes so."
+    ends = time.monotonic() + seconds
+    while not (is_so := true()) and time.monotonic() < ends: time.sleep(0.2)
+    return is_so
+
+
 def environment(home: Path) -> dict:
     "The environment of a server whose settings, workspaces and runtime files are all in `home`."
     folders = dict(HOME="", JUPYTER_CONFIG_DIR="config", JUPYTER_DATA_DIR="data", JUPYTER_RUNTIME_DIR="run",
@@ -58,10 +65,10 @@ def environment(home: Path) -> dict:
 
 
 @contextmanager
-def serving(command: list[str], url: str, home: Path):
-    "Run a server until the block ends; begins when `url` answers."
+def serving(command: list[str], url: str, home: Path, folder: Path | None = None):
+    "Run a server in `folder` until the block ends; begins when `url` answers, gives the file of what it says."
     log = home / "server.log"
-    with open(log, "w") as out: process = subprocess.Popen(command, env=environment(home), stdout=out, stderr=out)
+    with open(log, "w") as out: process = subprocess.Popen(command, env=environment(home), cwd=folder, stdout=out, stderr=out)
     try:
         ends = time.monotonic() + 120
         while True:
@@ -71,7 +78,7 @@ def serving(command: list[str], url: str, home: Path):
                 if process.poll() is not None or time.monotonic() > ends: raise RuntimeError(log.read_text()[-2000:]) from None
                 time.sleep(0.2)
             else: break
-        yield
+        yield log
     finally:
         process.terminate()
         process.wait(30)

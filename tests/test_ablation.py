@@ -1,4 +1,6 @@
 "Reference ablation with a model that is known: what each arm gets, what is kept, what is refused."
+import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,7 +8,7 @@ import pytest
 from conftest import ToneCodec
 
 from voicelab.ablation import ARMS, Ablation, AblationError, ablate, first_half, make_arm
-from voicelab.audio import Audio, Reference
+from voicelab.audio import GENERATED, Audio, Mark, Reference
 from voicelab.content import cepstra, cepstral_distance, warp
 from voicelab.intervals import mean_interval, share_interval
 
@@ -47,6 +49,15 @@ def test_every_arm_breaks_one_thing(right, other):
     assert len(arms["noise"].audio.samples) == len(right.audio.samples) and arms["noise"].audio.rms_db == pytest.approx(right.audio.rms_db, abs=0.3)
     assert arms["half_length"].transcript in ("one two", "one two three") and 0.5 < arms["half_length"].audio.seconds < 1.1
     assert all(reference.consent == "mine" for arm, reference in arms.items() if arm not in ("none", "other_speaker"))
+
+
+def test_arms_keep_the_mark_and_give_no_notice_of_their_own(right, other):
+    silent = Reference(replace(right.audio, mark=Mark(f"{GENERATED}; model tiny")), right.transcript, noticed=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        arms = {arm: make_arm(arm, silent, other) for arm in ARMS}
+    assert [arm for arm, made in arms.items() if made and made.audio.synthetic] == ["right", "wrong_transcript", "reversed", "half_length"]
+    assert all(made.notice for arm, made in arms.items() if arm not in ("none", "other_speaker"))
 
 
 def test_half_of_a_recording_without_transcript_is_its_middle(right):

@@ -1,10 +1,14 @@
-"Audio and Reference: refusals, levels, silences, resampling, cutting long recordings, the picture."
+"Audio and Reference: refusals, levels, silences, resampling, cutting long recordings, the picture, what a sound says of itself, consent."
+import base64
 import html
+import os
+import pickle
+import re
 import subprocess
 import sys
 import tracemalloc
 import warnings
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +16,22 @@ import pytest
 import soundfile
 import torch
 
-from voicelab.audio import Audio, AudioError, Reference, load_audio, read_info, resampling_ratio
+from voicelab.audio import (
+    GENERATED,
+    LONGEST_TEXT,
+    Audio,
+    AudioError,
+    Mark,
+    Reference,
+    load_audio,
+    read_info,
+    resampling_ratio,
+)
+from voicelab.settings import ReferencePolicy, Settings
 
 RATE = 16_000
+MARK = Mark(f"{GENERATED}; model tiny; run sample 3", "Consent of the reference speaker: مريم © agreed", "voicelab 1.2.3")
+ENDINGS = ("wav", "flac", "ogg", "mp3")
 
 
 def tone(seconds=1.0, rate=RATE, hertz=440.0, peak=0.5):
@@ -236,6 +253,19 @@ def test_an_mp3_of_unknown_length_is_cut_without_naming_one(tmp_path):
     assert "a.mp3' is longer than the limit of 30 s" in said[0]
 
 
+def test_a_file_of_too_many_chunks_is_refused_in_one_line(tmp_path):
+    path = speech(1).save(tmp_path / "a.wav")
+    path.write_bytes(path.read_bytes() + (b"none" + bytes(4)) * 1_000)
+    assert refusal(load_audio, path) == f"{str(path)!r} has more than 1000 chunks"
+
+
+def test_a_long_sound_of_silence_is_not_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("voicelab.files.MAX_SECONDS", 60)
+    path = Audio(np.zeros(61 * 8_000), 8_000).save(tmp_path / "a.flac")
+    assert path.stat().st_size < 20_000 and "a.flac' holds more than 60 s" in refusal(load_audio, path, limit_seconds=None)
+    assert spoken(load_audio, path)[0].seconds == 25
+
+
 def test_a_ten_minute_reference_stays_small_in_memory(tmp_path):
     path = tmp_path / "long.wav"
     soundfile.write(path, np.tile(speech(8, -0.5, 1.5).samples, 60), RATE)
@@ -245,6 +275,108 @@ def test_a_ten_minute_reference_stays_small_in_memory(tmp_path):
     tracemalloc.stop()
     assert 20 < reference.audio.seconds <= 30 and "600.0 s long" in said[0]
     assert peak < 600 * RATE  # the whole would be four bytes a sample
+
+
+# What a sound says of itself
+
+@pytest.fixture
+def generated(): return replace(speech(1), mark=MARK)
+
+
+def test_the_mark_follows_the_sound(generated):
+    unmarked = speech(1)
+    made = [generated.slice(0.2, 0.4), generated.slice(0, 0), Audio.join([unmarked, generated]), Audio.join([generated, unmarked, generated]),
+            generated.resample(8_000), generated.resample(RATE), Audio([], RATE, MARK).resample(24_000), replace(generated, samples=[0.1]),
+            pickle.loads(pickle.dumps(generated))]
+    assert [sound.mark for sound in made] == [MARK] * len(made) and unmarked.mark == Mark() == Audio.join([unmarked] * 2).mark
+    assert generated.synthetic and not unmarked.synthetic
+    with pytest.raises(FrozenInstanceError): generated.mark = Mark()
+    with pytest.raises(FrozenInstanceError): generated.mark.comment = ""
+
+
+def test_joined_sounds_say_what_both_said():
+    one, other = Mark(f"{GENERATED}; model a", "c", "x"), Mark(f"{GENERATED}; model b", "d", "x")
+    both = Audio.join([Audio(tone(), RATE, mark) for mark in (Mark("A walk"), one, other)]).mark
+    assert both == Mark(f"{GENERATED}; A walk; model a; model b", "c; d", "x")
+    assert Mark.join([both, one, both]) == both and Mark.join([]) == Mark()
+
+
+def test_marks_that_are_odd_do_no_harm(tmp_path):
+    odd = Audio(tone(), RATE, Mark(f"{GENERATED}; a\0b \ud800", "c" * 10_000, "\n"))
+    for ending in ENDINGS:
+        found = load_audio(odd.save(tmp_path / f"a.{ending}")).mark
+        assert found == Mark(f"{GENERATED}; a b ?", "c" * 3_999 + "…", "\n")
+    assert "comment: 3 is not a text" in refusal(Mark, 3)
+    assert "mark: dict given" in refusal(Audio, tone(), RATE, {"ICMT": "x"})
+
+
+def wav_in(shown):
+    "The bytes of the WAV file that a page plays."
+    return base64.b64decode(re.search("data:audio/wav;base64,([^\"']+)", shown)[1])
+
+
+def test_every_player_says_it(generated, tmp_path):
+    contents = [generated.wav_bytes(), wav_in(generated.player()), wav_in(generated._repr_html_()),
+                wav_in(Reference(generated, consent="mine")._repr_html_())]
+    for content in contents:
+        (tmp_path / "a.wav").write_bytes(content)
+        assert load_audio(tmp_path / "a.wav").mark == MARK
+
+
+@pytest.mark.parametrize("second", ENDINGS)
+@pytest.mark.parametrize("first", ENDINGS)
+def test_a_file_read_and_saved_again_still_says_it(generated, tmp_path, first, second):
+    again = load_audio(load_audio(generated.save(tmp_path / f"a.{first}")).save(tmp_path / f"b.{second.upper()}"), rate=8_000)
+    assert again.mark == MARK and again.seconds == pytest.approx(1, abs=0.05)
+    assert read_info(tmp_path / f"b.{second.upper()}")["INAM"] == GENERATED
+
+
+def test_texts_that_are_added_stand_beside_the_mark(generated, tmp_path):
+    for ending in ENDINGS:
+        path = generated.save(tmp_path / f"a.{ending}", {"ICMT": "nothing to see; run sample 3", "INAM": "A song", "IART": "Anna"})
+        assert read_info(path) == {"ICMT": f"{MARK.comment}; nothing to see", "ICOP": MARK.copyright, "ISFT": MARK.software,
+                                   "INAM": f"{GENERATED}; A song", "IART": "Anna"}
+    given = {"ICMT": "one; two; two", "IABC": "odd"}
+    assert read_info(speech(1).save(tmp_path / "b.wav", given)) == given
+
+
+def test_it_is_known_as_generated_however_long_the_comment_before_it(tmp_path):
+    path = speech(1).save(tmp_path / "a.wav", {"ICMT": "a word " * 1_000 + "; " + GENERATED})
+    again = load_audio(path)
+    assert again.synthetic and again.mark.comment.startswith(f"{GENERATED}; a word a word") and len(again.mark.comment) == 4_000
+
+
+def test_a_title_is_enough_to_be_known_as_generated(tmp_path):
+    path = speech(1).save(tmp_path / "a.flac", {"INAM": GENERATED, "ICMT": "made smaller"})
+    assert load_audio(path).mark == Mark(f"{GENERATED}; made smaller") and not load_audio(speech(1).save(tmp_path / "b.flac", {"INAM": "x"})).synthetic
+
+
+@pytest.mark.parametrize("name, options, said", [
+    ("a.aiff", {}, "a.aiff' ends in '.aiff': sound is saved as .wav, .flac, .ogg, .mp3"), ("a", {}, "ends in ''"), (".wav", {}, "ends in ''"),
+    ("a.flac", dict(exact=True), "exact: FLAC holds no 32-bit floats"), ("a.ogg", dict(info={"IABC": "x"}), "info: OGG has no place for IABC"),
+    ("a.mp3", dict(info={"ICMT": "a\0b"}), "info: ICMT holds a null character"), ("a.wav", dict(info={"abc": "x"}), "info: 'abc' is not four letters"),
+])
+def test_files_that_cannot_be_made(tmp_path, name, options, said):
+    assert said in refusal(speech(1).save, tmp_path / name, **options)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_failed_saving_leaves_the_old_file(tmp_path, monkeypatch, ending):
+    path = speech(1).save(tmp_path / f"a.{ending}")
+    old = path.read_bytes()
+
+    def full(descriptor): raise OSError(28, "No space left on device")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"): speech(2).save(path)
+    assert path.read_bytes() == old and os.listdir(tmp_path) == [path.name]
+
+
+def test_a_generated_sound_as_a_reference_says_so(generated, tmp_path):
+    clone = Reference(generated.save(tmp_path / "clone.mp3"), consent="<mine>")
+    assert "AI-generated" in repr(clone) and f"<em>{MARK.comment}</em>" in clone._repr_html_() and clone.audio.mark == MARK
+    real = Reference(speech(1), consent="mine")
+    assert "AI-generated" not in repr(real) + real._repr_html_()
 
 
 # References
@@ -299,10 +431,10 @@ def test_texts_that_are_refused(options, said): assert said in refusal(Reference
 
 def test_an_exact_copy_of_a_reference_is_the_same_reference(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    given = Reference(Audio(tone(30.0) * 4.1, RATE))
+    given = Reference(Audio(tone(30.0) * 4.1, RATE), consent="synthetic")
     given.audio.save(tmp_path / "exact.wav", {"ISFT": "voicelab"}, exact=True)
     given.audio.save(tmp_path / "rounded.wav")
-    again, warned = spoken(Reference, "~/exact.wav")
+    again, warned = spoken(Reference, "~/exact.wav", consent="synthetic")
     assert again.sha256 == given.sha256 and again.name == "exact" and not warned and read_info(tmp_path / "exact.wav") == {"ISFT": "voicelab"}
     assert Reference(tmp_path / "rounded.wav").sha256 != given.sha256
 
@@ -312,6 +444,28 @@ def test_the_notice_shows_until_consent_is_stated():
     assert silent.consent == "not stated" and "consent" in silent.notice and "\n" not in silent.notice
     assert html.escape(silent.notice) in silent._repr_html_()
     assert Reference(speech(1), consent="my own voice").notice == ""
+
+
+def test_the_notice_comes_once_when_the_reference_is_made_at_the_line_that_made_it(tmp_path):
+    path = speech(1).save(tmp_path / "a.wav")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        silent = Reference(path)
+        Reference(path, consent="mine"), replace(silent, noticed=True), repr(silent), silent._repr_html_()
+    assert [str(warning.message) for warning in caught] == [silent.notice] and caught[0].filename == __file__
+
+
+def test_a_setting_refuses_references_without_consent(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, silent = speech(1).save(tmp_path / "a.wav"), spoken(Reference, speech(1))[0]
+    (tmp_path / "settings.ini").write_text("[REFERENCE_POLICY]\nrequire_consent = true\n")
+    said = refusal(Reference, path)
+    assert said.startswith("consent: none is stated for the voice 'a'") and "require_consent" in said and "consent=" in said
+    assert Reference(path, consent="mine").consent == "mine"
+    strict = Settings(references=ReferencePolicy(require_consent=True))
+    assert refusal(silent.check_consent, strict).startswith("consent: none is stated for the voice 'reference'")
+    silent.check_consent(Settings())
+    Reference(path, consent="mine").check_consent(strict)
 
 
 def test_html_is_escaped():
@@ -341,7 +495,6 @@ def test_any_clip_has_a_picture_and_a_player(audio):
 
 
 def test_the_player_plays_the_true_level():
-    import base64
     import io
     content = Audio(tone(peak=0.05), RATE).player().split("base64,")[1].split('"')[0]
     assert np.abs(soundfile.read(io.BytesIO(base64.b64decode(content)))[0]).max() == pytest.approx(0.05, abs=1e-4)
@@ -351,3 +504,18 @@ def test_importing_does_not_load_matplotlib():
     root = Path(__file__).parent.parent
     code = "import sys, voicelab.audio; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+def test_that_a_sound_is_generated_is_never_left_out():
+    long, said = "a" * LONGEST_TEXT, f"made by me, {GENERATED}"
+    assert Mark.join([Mark(long), Mark(said)]).synthetic and Mark(long + GENERATED).synthetic and Mark.join([Mark(said), Mark(long * 2)]).synthetic
+    assert len(Mark(long + GENERATED).comment) == LONGEST_TEXT and not Mark(long * 2).synthetic
+
+
+def test_the_notice_is_given_once_also_for_what_is_made_of_a_reference():
+    sound = Audio(0.1 * np.sin(np.arange(16_000) / 20).astype(np.float32), 16_000)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        reference = Reference(sound, transcript="Two owls.")
+        replace(replace(reference, name="Anna"), transcript="Three owls.")
+    assert len(caught) == 1 and "No consent is stated" in str(caught[0].message)

@@ -3,10 +3,14 @@
 Pictures in both themes land in tests/out/. Without a browser the tests are skipped with a reason; with
 VOICELAB_BROWSER=required they fail instead.
 """
+import http.server
 import os
 import re
 import sys
+import threading
 import urllib.request
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import browser
@@ -184,6 +188,22 @@ def test_microphone(opened):
     assert "Reference('microphone'" in browser.run_cell(page, 2)
 
 
+def test_a_closed_microphone_leaves_the_page_and_hears_no_more(opened):
+    page = opened("microphone = vl.widgets.Microphone()\nmicrophone", "microphone")
+    page.evaluate("""() => { const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices)
+        navigator.mediaDevices.getUserMedia = async wish => window.heard = await ask(wish) }""")
+    widget, state = cell(page, 1), lambda: page.evaluate("() => window.heard.getTracks()[0].readyState")
+    press(widget, "Record")
+    expect(widget.locator(".voicelab-recorder")).to_have_text(re.compile("recording: [1-9]"))
+    assert state() == "live"
+    cell(page, 2).locator(".jp-InputArea-editor").click()
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.insert_text("microphone.close()")
+    browser.do(page, "notebook:run-cell")
+    expect(page.locator(".voicelab-panel")).to_have_count(0)
+    assert state() == "ended"
+
+
 def test_the_tuner_speaks_with_a_recorded_voice(opened):
     page = opened("tuner = vl.widgets.Tuner(model, 'Good evening.')\ntuner", "tuner.generation.reference.name, tuner.generation.reference.consent")
     widget = cell(page, 1)
@@ -280,17 +300,45 @@ def test_listening_test(opened):
 def command(*words) -> list[str]: return [str(Path(sys.executable).with_name("voicelab")), *words]
 
 
+@contextmanager
+def neighbour(folder, body):
+    "Another server on this machine, with one page; gives its address."
+    (folder / "index.html").write_text(body)
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try: yield f"http://127.0.0.1:{server.server_port}/"
+        finally: server.shutdown()
+
+
 def test_studio(chromium, root, tmp_path):
     url = f"http://127.0.0.1:{(port := browser.free_port())}"
-    with browser.serving(command("studio", "--", "--no-browser", f"--port={port}"), f"{url}/static/voila.js", tmp_path):
+    (home := tmp_path / "home").mkdir()
+    with browser.serving(command("studio", "--pages", "1", "--", "--no-browser", f"--port={port}"), url, home, tmp_path) as log:
+        token = re.search(r"\?token=\w+", log.read_text())[0]
         page = browser.watched_page(chromium, height=1600)
-        page.goto(url)
+        page.set_default_timeout(3 * SECONDS)                                  # a page begins with a kernel and a model
+        page.goto(f"{url}/{token}")
         press(page, "Generate")
         expect(status(page, "Done.")).to_be_visible()
         assert heard(page, "result") > 0.5
         expect(page.get_by_text("heard while it was made")).to_be_visible()
         assert not page.get_by_text("vl.load").count()                         # the tuner alone
         page.screenshot(path=root / "tests/out/studio.png")
+        page.get_by_label("folder").fill("../outside")
+        press(page, "Save all")
+        expect(page.get_by_text(re.compile("folder: must be in .* or below, got '../outside'"))).to_be_visible()
+        assert not (tmp_path.parent / "outside").exists()
+        with neighbour(home, f"<img src='{url}/'><iframe src='{url}/{token}'></iframe>") as elsewhere, page.expect_popup() as other:
+            page.evaluate("url => { window.open(url) }", elsewhere)            # with the studio's cookie in the jar
+            other.value.wait_for_load_state()
+        assert all(f"403 GET /{asked} " in log.read_text() for asked in ("", token)) and log.read_text().count("Kernel started") == 1
+        page.reload()                                                          # it says farewell, or there were no place for another
+        expect(page.get_by_role("button", name="Generate")).to_be_visible()
+        first, second = re.findall("Kernel started: (\\S+)", log.read_text())
+        assert f"Kernel shutdown: {first}" in log.read_text()
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/api/kernels/{second}{token}", method="DELETE")): pass
+        expect(status(page, "This page has ended. Load it again to go on.")).to_be_visible()
         assert not page.errors
 
 

@@ -23,6 +23,8 @@ def voicelab(root, tmp_path_factory):
     def call(*words):
         out, err, code = io.StringIO(), io.StringIO(), 0
         with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+            warnings.simplefilter("default", UserWarning)       # as in a terminal
+            warnings.simplefilter("ignore", DeprecationWarning)         # as outside of tests
             try: main([str(word) for word in words])
             except SystemExit as stop: code = stop.code or 0
         return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
@@ -52,6 +54,19 @@ def test_clone(voicelab, cloned):
     assert "synthetic" in read_info(voicelab.folder / result["generated"])["ICMT"]
     (line,) = (voicelab.folder / "made/manifest.jsonl").read_text().splitlines()
     assert json.loads(line)["consent"] == "not stated" and "No consent is stated" in cloned.stderr
+    assert len(cloned.stderr.splitlines()) == 1
+
+
+def test_a_setting_that_requires_consent(voicelab, root):
+    settings = voicelab.folder / "settings.ini"
+    settings.write_text("[REFERENCE_POLICY]\nrequire_consent = true\n")
+    try:
+        done = voicelab("clone", "--text", "Hi.", "--reference", root / "data/voices/ada.wav", "--out", "refused")
+        again = voicelab("evaluate", "made", "--json")
+    finally: settings.unlink()
+    assert done.returncode == 2 and not (voicelab.folder / "refused").exists()
+    assert done.stderr.startswith("voicelab clone: consent: none is stated for the voice 'ada'") and len(done.stderr.splitlines()) == 1
+    assert "--consent" in done.stderr and again.returncode == 0 and again.stderr == ""      # measuring what is there clones nobody
 
 
 def test_two_speakers_in_a_scene(voicelab, root):
@@ -146,18 +161,27 @@ def test_lab_needs_a_checkout(voicelab, became, monkeypatch, tmp_path):
     assert done.returncode == 2 and "checkout" in done.stderr and done.stderr.count("\n") == 1 and not became
 
 
-def test_studio_becomes_voila_with_the_tuner_alone(voicelab, became, monkeypatch):
+def test_studio_becomes_its_server_with_the_tuner_alone(voicelab, became, monkeypatch):
     for name in ("VOICELAB_MODEL", "VOICELAB_FOLDER"): monkeypatch.setenv(name, "")
-    voicelab("studio", "--model", "tiny", "--", "--port=9000")
-    assert became[became.index("-m") + 1] == "voila" and "--Voila.ip=127.0.0.1" in became and became[-1] == "--port=9000"
-    notebook = json.loads(Path(became[became.index("-m") + 2]).read_text())
-    assert len(notebook["cells"]) == 1 and os.environ["VOICELAB_MODEL"] == "tiny" and os.environ["VOICELAB_FOLDER"] == str(voicelab.folder)
-    assert any("Content-Security-Policy" in word for word in became)
+    voicelab("studio", "--model", "tiny", "--pages", 2, "--", "--port=9000")
+    server, notebook, *options = became[-4:]
+    assert Path(server).name == "studio.py" and Path(server).is_file() and options == ["--Kernels.pages=2", "--port=9000"]
+    assert len(json.loads(Path(notebook).read_text())["cells"]) == 1
+    assert os.environ["VOICELAB_MODEL"] == "tiny" and os.environ["VOICELAB_FOLDER"] == str(voicelab.folder)
+
+
+@pytest.mark.parametrize("command", ["lab", "studio"])
+def test_a_server_imports_nothing_from_the_folder_it_is_started_in(voicelab, became, monkeypatch, command):
+    for name in ("VOICELAB_MODEL", "VOICELAB_FOLDER"): monkeypatch.setenv(name, "")
+    voicelab(command)
+    assert became[:2] == [sys.executable, "-P"]
 
 
 def test_studio_says_what_is_wrong(voicelab, became, monkeypatch):
     done = voicelab("studio", "--model", "no-such-model")
     assert done.returncode == 2 and "no-such-model" in done.stderr
+    done = voicelab("studio", "--pages", 0)
+    assert (done.returncode, done.stderr) == (2, "voicelab studio: --pages: must be 1 or more, got 0\n")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     done = voicelab("studio")
     assert done.returncode == 2 and "pip install voila" in done.stderr and not became

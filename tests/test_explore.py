@@ -4,7 +4,8 @@ import pytest
 import torch
 from conftest import ToneCodec, random_codes
 
-from voicelab.audio import Audio, Reference
+import voicelab
+from voicelab.audio import GENERATED, Audio, Mark, Reference
 from voicelab.codec import CodecError
 from voicelab.explore import decode_first, exchange, resynthesise
 
@@ -63,3 +64,14 @@ def test_exchanged_codebooks_are_cropped_not_stretched(small_codec):
 @pytest.mark.parametrize("codebooks", [[8], [-1], [0.5], ["0"]])
 def test_codebooks_that_are_not_there(small_codec, codebooks):
     with pytest.raises(CodecError, match="codebooks: must be 0 to 7, got"): exchange(small_codec, sound(1), sound(1), codebooks)
+
+
+def test_a_mixture_is_synthetic_and_a_resynthesis_what_the_recording_is(small_codec):
+    real, made = sound(1.0), sound(1.0, pitch=220)
+    made = Reference(Audio(made.audio.samples, 24_000, Mark(f"{GENERATED}; model tiny")), consent="asked")
+    mixed = exchange(small_codec, real, made, [0]).audio.mark
+    assert mixed == Mark(f"{GENERATED}; model small; model tiny", "Consent of the reference speaker: synthetic; Consent of the reference speaker: asked",
+                         f"voicelab {voicelab.__version__}")
+    assert exchange(small_codec, real, real, [0]).audio.synthetic
+    assert {sound.mark for sound in resynthesise(small_codec, made).audios.values()} == {made.audio.mark}
+    assert not any(sound.synthetic for sound in resynthesise(small_codec, real).audios.values())

@@ -3,6 +3,9 @@ import io
 import os
 import re
 import struct
+import subprocess
+import sys
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -10,7 +13,21 @@ import numpy as np
 import pytest
 import soundfile
 
-from voicelab.files import AudioError, ForwardFile, append_whole, read_info, read_sound, wav_file, write_whole
+from voicelab import files
+from voicelab.files import (
+    KINDS,
+    MAX_CHUNKS,
+    AudioError,
+    ForwardFile,
+    kind_of,
+    read_info,
+    read_sound,
+    riff_chunk,
+    sound_file,
+    wav_file,
+    write_whole,
+)
+from voicelab.store import append_whole
 
 def tone(seconds=1.0, rate=24_000, hertz=440.0):
     "A sine at half scale, float32 [n]."
@@ -236,7 +253,158 @@ def test_ten_minutes_are_not_read_whole(make, monkeypatch, name):
     assert peak < 3 * samples.nbytes < 600 * 16_000
 
 
+# Small files that hold, or say that they hold, very much
+
+def measured(call, *arguments):
+    "What `call` returns or raises, the seconds it took, and the most bytes that it had at a time."
+    tracemalloc.start()
+    begun = time.perf_counter()
+    try: result = call(*arguments)
+    except AudioError as error: result = error
+    seconds, peak = time.perf_counter() - begun, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return result, seconds, peak
+
+
+def riff(*chunks): return riff_chunk(b"RIFF", b"WAVE" + b"".join(chunks))
+
+
+FORMAT, SOUND = riff_chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, 16_000, 32_000, 2, 16)), riff_chunk(b"data", bytes(32_000))
+HUGE = b"\xff\xff\xff\xff"
+
+
+@pytest.fixture(scope="module")
+def three_hours(tmp_path_factory):
+    "A small FLAC that holds three hours of silence."
+    path = tmp_path_factory.mktemp("long") / "long.flac"
+    with soundfile.SoundFile(path, "w", 8_000, 1) as sound:
+        for _ in range(180): sound.write(np.zeros(60 * 8_000, np.int16))
+    assert path.stat().st_size < 1_000_000
+    return path
+
+
+def test_three_hours_of_silence_are_refused_before_they_are_decoded(three_hours):
+    said, seconds, peak = measured(read_sound, three_hours, None)
+    assert str(said) == f"{str(three_hours)!r} holds more than 7200 s, the most that is read: give limit_seconds for a part"
+    assert seconds < 1 and peak < 1_000_000
+    assert "7200 s" in str(measured(read_sound, three_hours, 1e9)[0])
+
+
+def test_a_part_of_three_hours_takes_the_memory_of_the_part(three_hours):
+    (samples, _, stated), _, peak = measured(read_sound, three_hours, 30.0)
+    assert len(samples) == 30 * 8_000 + 1 and stated == 3 * 3_600 and peak < 3 * samples.nbytes
+
+
+def test_a_length_that_is_not_stated_is_bounded_while_it_is_read(three_hours, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_FRAMES", 1_000_000)
+    whole = bytearray(three_hours.read_bytes())
+    whole[21:26] = bytes([whole[21] & 0xF0, 0, 0, 0, 0])
+    path = write_whole(tmp_path / "a.flac", whole)
+    said, _, peak = measured(read_sound, path, None)
+    assert "holds more than 125 s" in str(said) and peak < 9_000_000
+    assert read_sound(path, 1.0)[2] is None
+
+
+def test_the_bounds_themselves_are_allowed(make, monkeypatch):
+    monkeypatch.setattr(files, "MAX_SECONDS", 2)
+    assert len(read_sound(make("a.wav", tone(2.0)), None)[0]) == 48_000
+    long = make("b.wav", tone(3.0))
+    assert len(read_sound(long, 2)[0]) == 48_001 and "more than 2 s" in refusal(long, 2.1) and "more than 2 s" in refusal(long, None)
+
+
+def test_a_thousand_channels_do_not_widen_the_blocks(make, monkeypatch):
+    path, sizes, read = make("a.wav", np.zeros((3_000, 1_000)), 8_000), [], ForwardFile.read
+    monkeypatch.setattr(ForwardFile, "read", lambda self, *given, **options: [sizes.append((block := read(self, *given, **options)).size), block][1])
+    assert len(read_sound(path, None)[0]) == 3_000 and max(sizes) <= 65_536
+
+
+@pytest.mark.parametrize("chunks", [(FORMAT, b"none" + bytes(4), SOUND), (FORMAT, SOUND, b"none" + bytes(4)), (b"none" + bytes(4), FORMAT, SOUND)],
+                         ids=["before the sound", "behind the sound", "first"])
+def test_millions_of_empty_chunks(tmp_path, chunks):
+    path = write_whole(tmp_path / "a.wav", riff(*(chunk * (3_000_000 if chunk[:4] == b"none" else 1) for chunk in chunks)))
+    said, seconds, peak = measured(read_info, path)
+    assert str(said) == f"{str(path)!r} has more than {MAX_CHUNKS} chunks" and seconds < 1 and peak < 1_000_000
+    _, seconds, peak = measured(read_sound, path, None)
+    assert seconds < 1 and peak < 1_000_000
+
+
+def test_millions_of_empty_texts(tmp_path):
+    path = write_whole(tmp_path / "a.wav", riff(FORMAT, SOUND, riff_chunk(b"LIST", b"INFO" + (b"ICMT" + bytes(4)) * 3_000_000)))
+    said, seconds, peak = measured(read_info, path)
+    assert f"more than {MAX_CHUNKS} chunks" in str(said) and seconds < 1 and peak < 1_000_000
+
+
+def test_as_many_chunks_as_are_allowed(tmp_path):
+    path = write_whole(tmp_path / "a.wav", riff(FORMAT, b"none" + bytes(4), riff_chunk(b"LIST", b"INFO" + riff_chunk(b"ICMT", b"x\0")), SOUND,
+                                                (b"none" + bytes(4)) * (MAX_CHUNKS - 4)))
+    assert read_info(path) == {"ICMT": "x"} and len(read_sound(path, None)[0]) == 16_000
+
+
+@pytest.mark.parametrize("list_chunk, texts", [
+    (b"LIST" + HUGE + b"INFO" + riff_chunk(b"ICMT", b"x\0"), {"ICMT": "x"}), (b"LIST" + HUGE, {}),
+    (riff_chunk(b"LIST", b"INFOICMT" + HUGE + b"x\0"), {"ICMT": "x"}), (riff_chunk(b"LIST", b"adtllabl" + HUGE), {}),
+], ids=["a list", "a list and no more", "a text", "a label"])
+def test_what_states_four_gigabytes(tmp_path, list_chunk, texts):
+    path = write_whole(tmp_path / "a.wav", riff(FORMAT, SOUND, list_chunk))
+    found, seconds, peak = measured(read_info, path)
+    assert found == texts and seconds < 1 and peak < 2_000_000
+    assert len(read_sound(path, None)[0]) == 16_000
+
+
+def test_no_more_of_a_list_is_read_than_texts_can_be(tmp_path):
+    path = write_whole(tmp_path / "a.wav", riff(FORMAT, riff_chunk(b"LIST", b"INFO" + riff_chunk(b"ICMT", b"x" * 20_000_000)), SOUND))
+    found, _, peak = measured(read_info, path)
+    assert len(found["ICMT"]) < 300_000 and peak < 2_000_000 and len(read_sound(path, None)[0]) == 16_000
+
+
 # Writing
+
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_every_format_keeps_the_texts_and_shows_them_to_others(tmp_path, kind):
+    info = {"ICMT": "AI-generated; مثال\n声音", "ICOP": "ü" * 400, "ISFT": "voicelab 0.1.0", "INAM": "A title", "IART": "Anna"}
+    path = write_whole(tmp_path / "a", sound_file(tone(), 24_000, kind, info))
+    assert read_info(path) == info and len(read_sound(path, None)[0]) == pytest.approx(24_000, abs=600)
+    with soundfile.SoundFile(path) as sound: shown = sound.copy_metadata()
+    assert (shown["comment"], shown["copyright"], shown["title"], shown["artist"]) == (info["ICMT"], info["ICOP"], "A title", "Anna")
+    assert shown["software"].startswith("voicelab 0.1.0") and read_info(write_whole(tmp_path / "b", sound_file(tone(), 24_000, kind))) == {}
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_056, 192_000])
+def test_a_flac_has_the_samples_of_a_wav(rate):
+    whole = np.concatenate([np.arange(-32768, 32768) / 32768, [1.0, 2.0, -2.0]])
+    read = lambda kind: soundfile.read(io.BytesIO(sound_file(whole, rate, kind)), dtype="int16")
+    assert np.array_equal(read("FLAC")[0], read("WAV")[0]) and read("FLAC")[1] == rate
+
+
+@pytest.mark.parametrize("kind", ["FLAC", "OGG", "MP3"])
+def test_minutes_of_sound_beyond_full_scale_in_every_format(tmp_path, kind):
+    path = write_whole(tmp_path / "a", sound_file(3 * tone(180.0), 24_000, kind, {"ICMT": "x" * 1_000}))
+    samples = read_sound(path, None)[0]
+    assert len(samples) == 180 * 24_000 and 0.8 < np.abs(samples).max() < 1.4
+    path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+    refusal(path, None)
+
+
+@pytest.mark.parametrize("kind", ["FLAC", "OGG", "MP3"])
+def test_only_a_wav_can_be_without_samples(kind):
+    assert len(sound_file(np.zeros(0), 24_000)) == 44
+    with pytest.raises(AudioError, match=f"^samples: there are none, and {kind} needs at least one"): sound_file(np.zeros(0), 24_000, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_long_texts_come_back(tmp_path, kind):
+    info = {"ICMT": "مثال " * 2_000, "ICOP": "x" * 10_000}
+    assert read_info(write_whole(tmp_path / "a", sound_file(tone(), 24_000, kind, info))) == info
+
+
+@pytest.mark.parametrize("rate", [8_001, 44_056, 96_000])
+def test_rates_that_an_mp3_has_not(rate):
+    with pytest.raises(AudioError, match=f"^rate: {rate} Hz cannot be written as MP3: "): sound_file(tone(), rate, "MP3")
+
+
+@pytest.mark.parametrize("name, kind", [("a.wav", "WAV"), ("b/A.Flac", "FLAC"), (Path("a.b.OGG"), "OGG"), ("a.mp3", "MP3")])
+def test_the_ending_names_the_format(name, kind): assert kind_of(name) == kind
+
 
 def test_what_is_written_is_read_back_bit_for_bit(tmp_path):
     whole = np.concatenate([np.arange(-32768, 32768) / 32768, [1.0, 2.0, -2.0]])
@@ -320,3 +488,41 @@ def test_a_written_file_has_the_usual_permissions(tmp_path):
     path = write_whole(tmp_path / "a.wav", b"x")
     assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
     assert soundfile.info(io.BytesIO(wav_file(tone(), 24_000))).subtype == "PCM_16"
+
+
+@pytest.mark.parametrize("kind", ["flac", "ogg", "mp3"])
+def test_texts_of_any_length_and_letters_never_end_the_process(tmp_path, kind):
+    "libsndfile has 128 bytes for the software text with its own name in it; a letter cut there once ended the process."
+    script = ("import sys, numpy as np; from voicelab.audio import Audio, Mark, load_audio\n"
+              "for letter in ('a', 'é', '声', '🦉'):\n"
+              "    for count in (20, 24, 25, 26, 31, 32, 33, 40, 60, 63, 64, 65, 70, 100, 126, 127, 128, 140, 3000):\n"
+              "        mark = Mark(letter * count, letter * count, letter * count)\n"
+              "        path = Audio(np.full(800, .1, np.float32), 16000, mark).save(sys.argv[1])\n"
+              "        kept = load_audio(path).mark\n"
+              "        assert kept.comment == mark.comment and kept.copyright == mark.copyright, (letter, count)\n"
+              "        assert kept.software and mark.software.startswith(kept.software), (letter, count)\n")
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / f"a.{kind}")], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-500:]
+
+
+def test_a_second_list_of_texts_does_not_hide_the_first(tmp_path):
+    whole = wav_file(tone(), 24_000, {"ICMT": "first"})
+    path = tmp_path / "a.wav"
+    path.write_bytes(whole + riff_chunk(b"LIST", b"INFO" + riff_chunk(b"ICMT", b"second\0")))
+    assert read_info(path)["ICMT"] == "first; second"
+
+
+def test_texts_behind_the_data_of_an_rf64_file_are_read(tmp_path):
+    samples = np.zeros(100, "<i2").tobytes()
+    sizes = riff_chunk(b"ds64", len(samples).to_bytes(8, "little") * 2 + bytes(12))
+    form = riff_chunk(b"fmt ", (1).to_bytes(2, "little") * 2 + (8000).to_bytes(4, "little") + (16000).to_bytes(4, "little") + b"\2\0\x10\0")
+    texts = riff_chunk(b"LIST", b"INFO" + riff_chunk(b"ICMT", b"made\0"))
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"RF64" + b"\xff" * 4 + b"WAVE" + sizes + form + b"data" + b"\xff" * 4 + samples + texts)
+    assert read_info(path) == {"ICMT": "made"}
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(AudioError, match="is a device or pipe"): read_sound(tmp_path / "pipe.wav", None)
+    with pytest.raises(AudioError, match="is a folder"): read_sound(tmp_path, None)

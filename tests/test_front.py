@@ -8,12 +8,13 @@ import torch
 from test_models import FIXED, voice
 
 from voicelab import lab
-from voicelab.audio import NOT_STATED, Reference
+from voicelab.audio import NOT_STATED, AudioError, Reference
 from voicelab.chatml import FormError
 from voicelab.control import Sampling
 from voicelab.engine import ModelInfo
 from voicelab.lab import ModelError, VoiceModel, cached, check_dtype, speakers_of, together
 from voicelab.models.higgs import HiggsParts
+from voicelab.settings import ReferencePolicy, Settings
 from voicelab.speakers import SPEAKERS_SYSTEM, VOICES
 
 @pytest.fixture(scope="module")
@@ -163,3 +164,16 @@ def test_half_a_download_is_not_here(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ("giant", 7))
 def test_a_codec_that_is_not_there(name):
     with pytest.raises(ModelError, match="codec: must be"): lab.find(name, "codec")
+
+
+def test_consent_is_asked_for_once_and_required_where_the_settings_say_so(model):
+    given = (person("anna").audio.samples, 24_000)
+    strict = Settings(references=ReferencePolicy(require_consent=True))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        session = model.session("Hi.", reference=given, seed=0, budget=FIXED, prompt_form="system_ref")
+    assert [str(warning.message) for warning in caught] == [session.reference.notice] and caught[0].filename == __file__
+    for reference in (session.reference, [person("anna"), session.reference]):
+        with pytest.raises(AudioError, match="^consent: none is stated for the voice '.*reference'.*require_consent"):
+            model.session("[SPEAKER0] Hi. [SPEAKER1] Ho.", reference=reference, settings=strict)
+    assert model.session("Hi.", reference=person("anna"), settings=strict).reference.name == "anna"

@@ -9,14 +9,15 @@ import pytest
 import torch
 from conftest import EDGE, ToneCodec, chat_of, endless, joined, saying, untouched
 
+import voicelab
 from voicelab import engine, session
-from voicelab.audio import Audio
+from voicelab.audio import GENERATED, Audio, Mark, Reference
 from voicelab.budget import Budget, columns_for_frames
 from voicelab.chatml import render
 from voicelab.codec import STREAM_BOS, STREAM_EOS, decode_batch
 from voicelab.control import STOP_REASONS, Control, Sampling
-from voicelab.engine import EngineError, ModelInfo, PrefixStore
-from voicelab.session import Chunk, Plan, Session, run_together
+from voicelab.engine import HiggsEngine, PrefixStore
+from voicelab.session import Chunk, EngineError, ModelInfo, Plan, Session, run_together
 
 INFO = ModelInfo("random", "higgs-audio-v2", "0", "0" * 64, "tones", "none")
 
@@ -32,9 +33,8 @@ def chunks_for(tokenizer, texts, frames, reference_frames=20):
 def make(network, tokenizer, codec=None, *, texts=("Hello there.",), frames=40, sampling=Sampling(seed=0),
          control=Control(), turns=0, prefixes=None, reference_frames=20):
     chunks = chunks_for(tokenizer, texts, frames, reference_frames)
-    return Session(network, codec or ToneCodec(), chunks, text=" ".join(texts),
-                   reference=None, sampling=sampling, control=control, model=INFO, turns=turns,
-                   render=lambda chat: render(chat, tokenizer), prefixes=prefixes)
+    return Session(HiggsEngine(network, codec or ToneCodec(), INFO, prefixes), chunks, text=" ".join(texts), reference=None,
+                   sampling=sampling, control=control, turns=turns, render=lambda chat: render(chat, tokenizer))
 
 
 @pytest.fixture
@@ -58,6 +58,7 @@ def check(session, whole_stream=True):
     hop = round(codec.sample_rate / codec.frame_rate)
     assert len(made.audio.samples) == hop * made.codes.shape[1]
     assert np.abs(made.audio.samples - offline.samples).max(initial=0) < 1e-4
+    assert made.audio.synthetic                         # however it ended
     check_trace(made, hop)
     assert set(made.timings) >= {"prefill", "decode", "codec", "total", "rtf", "first_audio"}
     assert repr(made) and made._repr_html_()
@@ -309,6 +310,14 @@ def test_a_stream_joins_to_the_offline_decode(speak, small_codec, frames):
     assert made.codes.shape[1] == sum(frames) and len(offline) == 960 * sum(frames)
     assert np.abs(joined(pieces) - offline).max() < 1e-4 and np.abs(made.audio.samples - offline).max() < 1e-4
     assert made.trace.rms_dbfs.notna().sum() == sum(frames)
+
+
+def test_every_piece_and_the_whole_say_who_made_them(tiny_network, tiny_tokenizer):
+    session = make(tiny_network, tiny_tokenizer, texts=("One.", "Two."), frames=13)
+    session.reference = Reference(Audio(0.3 * np.sin(np.arange(16_000) / 10), 16_000), consent="مريم agreed")
+    with saying(tiny_network, endless): pieces = list(session)
+    expected = Mark(f"{GENERATED}; model random", "Consent of the reference speaker: مريم agreed", f"voicelab {voicelab.__version__}")
+    assert len(pieces) > 1 and {sound.mark for sound in (*pieces, Audio.join(pieces), session.generation.audio)} == {expected}
 
 
 def test_a_sample_without_a_frame_is_a_sample(speak):

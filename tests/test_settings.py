@@ -9,6 +9,7 @@ from voicelab.settings import (
     AudioGenerationConfig,
     GenerationParams,
     QualityThresholds,
+    ReferencePolicy,
     Settings,
     SettingsError,
     find_settings,
@@ -112,6 +113,14 @@ def test_utf_16_is_refused_whether_named_or_found(write, tmp_path, monkeypatch, 
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_consent_is_required_where_a_file_says_so(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_settings().references == ReferencePolicy() == ReferencePolicy(require_consent=False)
+    write("[REFERENCE_POLICY]\nrequire_consent = yes\n")
+    assert read_settings().references.require_consent is True and find_settings() == tmp_path / "settings.ini"
+    assert "unknown section [reference_policy]" in refusal(write("[reference_policy]\nrequire_consent = yes\n"))
+
+
 @pytest.mark.parametrize("text, value", [("true", True), ("Yes", True), ("on", True), ("1", True), ("FALSE", False),
                                          ("0", False)])
 def test_booleans(write, text, value):
@@ -140,6 +149,8 @@ def test_values_take_their_own_type_and_comments_are_dropped(write):
     ("QUALITY_THRESHOLDS", "min_audio_length = 40", "min_audio_length = 40.0: may not exceed max_audio_length = 30.0"),
     ("AUDIO_GENERATION_CONFIG", "max_tokens = 32", "min_tokens = 64: may not exceed max_tokens = 32"),
     ("AUDIO_GENERATION_CONFIG", "max_tokens = 1000000", "max_tokens = 1000000"),
+    ("REFERENCE_POLICY", "require_consent = perhaps", "require_consent = 'perhaps': must be true or false"),
+    ("REFERENCE_POLICY", "consent = true", "unknown key 'consent': known are require_consent"),
     ("AUDIO_GENERATION_CONFIG", "rule = guess", "must be one of words_per_minute, reference_rate, fixed"),
     ("AUDIO_GENERATION_CONFIG", "max_tokens = 1\n 2", r"max_tokens = '1\n2'"),
 ])

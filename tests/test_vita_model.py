@@ -10,7 +10,7 @@ import torch
 from conftest import joined, untouched
 
 from voicelab import lab
-from voicelab.audio import Audio, Reference
+from voicelab.audio import GENERATED, Audio, AudioError, Reference
 from voicelab.budget import BudgetError
 from voicelab.chatml import FormError, Message
 from voicelab.codec import CodecError
@@ -19,7 +19,7 @@ from voicelab.engine import EngineError
 from voicelab.models.checkpoint import CheckpointError
 from voicelab.models.glm4voice import tiny_glm4voice
 from voicelab.models.vita_checkpoint import VITA_LICENSE, save_vita, tiny_settings, tiny_vita
-from voicelab.settings import SettingsError
+from voicelab.settings import ReferencePolicy, Settings, SettingsError
 from voicelab.vita import VitaModel, ways
 from voicelab.vita_prompt import DISCRETE, PERSONAS, Heard, Persona, render_vita, vita_messages
 from voicelab.vita_session import MISTAKES, speech_tokens
@@ -27,7 +27,7 @@ from voicelab.widgets.tuner import Tuner
 
 class Hum:
     "The interface of Glm4Voice, with tones for codes; silent where a code is below `silent_below`."
-    sample_rate, frame_rate, codebook_size, name = 22_050, 12.5, 16_384, "hum"
+    sample_rate, frame_rate, codebook_size, n_codebooks, context_frames, name = 22_050, 12.5, 16_384, 1, None, "hum"
 
     def __init__(self, silent_below=0): self.silent_below, self.decoded = silent_below, []
 
@@ -84,9 +84,18 @@ def test_stream_joins_to_the_answer(model):
     live = model.stream("Hello there.", reference=VOICE, seed=2, mode=(1, 10))
     pieces = list(live)
     assert len(pieces) > 1 and np.array_equal(joined(pieces), live.generation.audio.samples)
-    assert torch.equal(live.generation.codes, model.clone("Hello there.", reference=VOICE, seed=2, mode=(1, 10)).codes)
+    offline = model.clone("Hello there.", reference=VOICE, seed=2, mode=(1, 10))
+    assert torch.equal(live.generation.codes, offline.codes)
+    assert {sound.mark for sound in (*pieces, live.generation.audio)} == {offline.audio.mark}
+    assert offline.audio.mark.comment == f"{GENERATED}; model {model.info.name}" and VOICE.consent in offline.audio.mark.copyright
     assert 0 < live.generation.timings["first_audio"] <= live.generation.timings["total"]
     with pytest.raises(EngineError, match="has been run"): list(live)
+
+
+def test_consent_is_required_where_the_settings_say_so(model):
+    strict, silent = Settings(references=ReferencePolicy(require_consent=True)), Reference(VOICE.audio, noticed=True)
+    with pytest.raises(AudioError, match="^consent: none is stated for the voice 'reference'"): model.session("clone", text="Hi.", reference=silent, settings=strict)
+    assert model.session("clone", text="Hi.", reference=VOICE, settings=strict).reference is VOICE
 
 
 def test_left_in_the_middle_keeps_what_there_is(model):
@@ -111,7 +120,7 @@ def test_an_unfinished_stream_has_the_sound_of_all_its_codes(monkeypatch, way):
         if way == "left": break
     made, heard = live.generation, joined(heard)
     assert made.stop_reason == "interrupted" and made.audio.seconds == model.voice.decode(made.codes, steps=1).seconds
-    assert np.array_equal(made.audio.samples[:len(heard)], heard) and len(heard) < len(made.audio.samples)
+    assert np.array_equal(made.audio.samples[:len(heard)], heard) and (len(heard) < len(made.audio.samples)) == (way == "left")
 
 
 @pytest.mark.parametrize("options, told", [

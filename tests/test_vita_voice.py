@@ -8,9 +8,9 @@ from conftest import joined, untouched
 
 from voicelab.audio import Audio, Reference
 from voicelab.chatml import AudioContent, FormError, Message
+from voicelab.manifest import result_row
 from voicelab.models.glm4voice import EXPERIMENT, tiny_glm4voice
 from voicelab.models.vita_checkpoint import tiny_vita
-from voicelab.runs import result_row
 from voicelab.vita import VitaModel
 from voicelab.vita_prompt import FAMILIES, SLOT, Fixed, Heard, render_vita
 from voicelab.vita_session import NOT_USED

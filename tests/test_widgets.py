@@ -1,7 +1,11 @@
 """What the widgets do, without a browser: estimates, tries, scripts, errors, turns."""
 import base64
+import gc
 import threading
 import time
+import warnings
+import weakref
+from dataclasses import replace
 from datetime import datetime, timezone
 from types import SimpleNamespace
 
@@ -12,15 +16,18 @@ import torch
 
 import voicelab as vl
 from voicelab.audio import Audio, load_audio
+from voicelab.codec import Codec
 from voicelab.runs import RunError
+from voicelab.session import TRACE
 from voicelab.widgets import base
+from voicelab.widgets.ablation import RIGHT
 from voicelab.widgets.attention import Listening
-from voicelab.widgets.base import Clip, Panel, Status, StreamPlayer, Worker, overheard
+from voicelab.widgets.base import Clip, Closed, Panel, Status, StreamPlayer, Worker, overheard
 from voicelab.widgets.delay import DelayPattern
 from voicelab.widgets.prompt import PromptAnatomy
 from voicelab.widgets.result import Result, estimate_html
-from voicelab.widgets.tuner import Knobs, Tuner
-from voicelab.widgets.voice import NONE, UPLOAD, VoiceChooser
+from voicelab.widgets.tuner import History, Knobs, Tuner
+from voicelab.widgets.voice import NONE, UPLOAD, VoiceChooser, shipped_voices
 
 TEXT = "Good evening."
 WIDGETS = [getattr(vl.widgets, name) for name in vl.widgets.__all__ if name not in ("ListeningTest", "Microphone")]
@@ -51,7 +58,7 @@ def test_no_name_of_ours_hides_one_of_ipywidgets(model, make):
     for part in (part for part in parts(make(model)) if type(part).__module__.startswith("voicelab")):
         theirs = next(kind for kind in type(part).__mro__ if kind.__module__.startswith(("ipywidgets", "anywidget")))
         ours = {name for kind in type(part).__mro__ if kind.__module__.startswith("voicelab") for name in vars(kind)} | set(vars(part))
-        meant = {*vars(W.VBox()), *vars(W.VBox), "_esm", "_anywidget_id"}
+        meant = {*vars(W.VBox()), *vars(W.VBox), "_esm", "_anywidget_id", "close"}       # ours goes on to theirs
         hidden = {name for name in ours & set(dir(theirs)) if not name.startswith("__")} - meant
         assert not hidden, (type(part), hidden)
 
@@ -215,6 +222,51 @@ def test_a_history_without_tries_has_nothing_to_save(model, tmp_path):
     with pytest.raises(RunError, match="history"): Tuner(model).history.export(str(tmp_path))
 
 
+@pytest.fixture
+def walled(model, tuner, tmp_path):
+    "A history with one try that may save in `home` only, beside which lies what is not its own."
+    home, beside = tmp_path / "home", tmp_path / "beside"
+    for folder in (home, beside): folder.mkdir()
+    (home / "link").symlink_to(beside)
+    history = Tuner(model, TEXT, within=home).history
+    history.add(replace(tuner.history.tries[0], saved=""))
+    return history, home, beside
+
+
+@pytest.mark.parametrize("folder", ["../beside", "{beside}", "deep/../../beside", "link", "link/deeper", "~/../..", "/"])
+def test_a_tuner_within_a_folder_saves_nowhere_else(walled, folder):
+    history, home, beside = walled
+    history.folder.value = folder.format(beside=beside)
+    history.save.click()
+    assert history.status.failed and str(home) in history.status.text and "\n" not in history.status.text
+    assert not any(beside.iterdir()) and not history.tries[0].saved
+
+
+@pytest.mark.parametrize("folder", ["voicelab-out", "a/../b/c", "{home}/d", "."])
+def test_a_tuner_within_a_folder_saves_there_and_below(walled, monkeypatch, folder):
+    history, home, beside = walled
+    monkeypatch.chdir(beside)                               # its own folder counts, not that of the process
+    history.folder.value = folder.format(home=home)
+    history.save.click()
+    assert not history.status.failed and not any(beside.iterdir()) and len([*home.rglob("history.csv")]) == 1
+
+
+def test_the_table_takes_the_place_of_a_link(walled):
+    history, home, beside = walled
+    (home / "run").mkdir()
+    (beside / "precious").write_text("mine")
+    (home / "run/history.csv").symlink_to(beside / "precious")
+    history.export("run")
+    assert (beside / "precious").read_text() == "mine" and (home / "run/history.csv").read_text().startswith("number,")
+
+
+@pytest.mark.parametrize("folder", ["", "a\0b"])
+def test_a_folder_that_can_be_none(walled, folder):
+    history, home, _ = walled
+    with pytest.raises(ValueError): history.export(folder)
+    assert [path.name for path in home.iterdir()] == ["link"]
+
+
 def test_stop_keeps_what_there_is(model):
     tuner = Tuner(model, "The garden is open today and the old library opens at nine in the morning.")
     heard = threading.Event()
@@ -364,6 +416,54 @@ def test_an_upload_is_checked_and_used(root):
     assert chooser.reference.consent == "my own voice" and told[-1].transcript == "We walked along the river."
 
 
+def upload(chooser, name, content):
+    chooser.file.value = ({"name": name, "type": "audio/wav", "size": len(content), "content": memoryview(content),
+                           "last_modified": datetime.now(timezone.utc)},)
+
+
+def test_an_upload_shows_the_notice_and_gives_it_nowhere_else(root):
+    chooser = VoiceChooser()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        upload(chooser, "ben.wav", (root / "data/voices/ben.wav").read_bytes())
+        chooser.transcript.value = "We walked along the river."
+    assert chooser.status.text == chooser.reference.notice != ""
+
+
+def test_an_upload_without_consent_is_no_reference_where_the_settings_require_one(model, root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "settings.ini").write_text("[REFERENCE_POLICY]\nrequire_consent = true\n")
+    tuner = Tuner(model, TEXT)
+    upload(tuner.voice, "ben.wav", (root / "data/voices/ben.wav").read_bytes())
+    assert tuner.voice.reference is None and tuner.voice.status.text.startswith("consent: none is stated for the voice 'ben'")
+    finish(tuner)
+    assert tuner.generation is None and tuner.status.failed and tuner.status.text == tuner.voice.status.text
+    tuner.voice.consent.value = "my own voice"
+    assert tuner.voice.reference.consent == "my own voice" and tuner.voice.status.text == ""
+
+
+def test_a_generated_sound_that_is_uploaded_stays_marked(tuner, tmp_path):
+    chooser = VoiceChooser()
+    upload(chooser, "clone.flac", tuner.generation.audio.save(tmp_path / "clone.flac").read_bytes())
+    chooser.consent.value = "synthetic"
+    assert chooser.reference.audio.mark == tuner.generation.audio.mark
+
+
+def played(shown, path):
+    "The sound that a player of the page holds, read from its bytes."
+    path.write_bytes(base64.b64decode(shown.value.split("base64,")[1].split("'")[0]))
+    return load_audio(path)
+
+
+def test_what_a_player_offers_for_download_is_marked(model, tuner, tmp_path):
+    assert played(tuner.result.clip.player, tmp_path / "a.wav").mark == tuner.generation.audio.mark
+    walk = DelayPattern(model, TEXT)
+    finish(walk)
+    walk.hear.click()
+    walk.worker.wait(60)
+    assert played(walk.clip.player, tmp_path / "b.wav").mark == walk.generation.audio.mark
+
+
 def test_a_microphone_can_be_plugged_in(root):
     import traitlets
     class Recorder(W.Label):
@@ -437,6 +537,176 @@ def test_a_double_click_answers_one_question(model, tmp_path, root):
     assert ask.number is None
 
 
+# ---- closing
+
+def kept(): return set(W.Widget.get_manager_state()["state"])
+
+
+def shown(widget): return [part.value for part in parts(widget) if isinstance(part, W.HTML)]
+
+
+def tried(model, tmp_path):
+    tuner = Tuner(model, TEXT)
+    for _ in range(2): finish(tuner)
+    tuner.history.other.value = 0
+    for button in (tuner.write, tuner.history.against, tuner.history.replay): button.click()
+    assert len(tuner.history.tries) == 2 and tuner.history.versus.value and tuner.script.value == ""
+    return tuner
+
+
+def walked(model, tmp_path):
+    walk = DelayPattern(model, TEXT)
+    finish(walk)
+    walk.hear.click()
+    walk.worker.wait(30)
+    assert walk.clip.audio
+    return walk
+
+
+def ablated(model, tmp_path):
+    bench = vl.widgets.Ablation(model, TEXT)
+    for arm, tick in bench.ticks.items(): tick.value = arm in (RIGHT, "no_reference")
+    bench.seeds.value = 1
+    finish(bench)
+    bench.heard.value = bench.heard.options[1][1]
+    assert bench.clip.audio
+    return bench
+
+
+def explored(model, tmp_path):
+    explorer = vl.widgets.CodecExplorer(model)
+    finish(explorer)
+    explorer.blend.click()
+    explorer.mixer.wait(30)
+    assert explorer.mix.audio and explorer.ladder.audio
+    return explorer
+
+
+def listened(model, tmp_path):
+    look = Listening(model, TEXT)
+    finish(look)
+    look.map.place = [0.2, 0.5]
+    assert look.attention is not None
+    return look
+
+
+def asked(model, tmp_path):
+    run = vl.Run(tmp_path / "run")
+    for seed in (0, 1): run.save(model.clone(TEXT, reference=shipped_voices()["ada"], seed=seed))
+    ask = vl.widgets.ListeningTest(run, kind="similarity")
+    ask.buttons[4].click()
+    assert len(ask.test.answers) == 1
+    return ask
+
+
+def recorded(model, tmp_path):
+    microphone, voice = vl.widgets.Microphone(), shipped_voices()["ada"].audio
+    microphone.consent.value = "my own voice"
+    for content, buffers in ((dict(kind="begin", rate=voice.rate), []), (dict(kind="piece", number=0), [voice.samples.tobytes()]), (dict(kind="end"), [])):
+        microphone.recorder._hear(None, content, buffers)
+    assert microphone.reference
+    return microphone
+
+
+def read(model, tmp_path):
+    anatomy = PromptAnatomy(model, TEXT)
+    anatomy.form.value = model.prompt_forms[-1]
+    return anatomy
+
+
+def shown_result(model, tmp_path):
+    result = Result()
+    result.show(model.clone(TEXT, reference=shipped_voices()["ada"], seed=1))
+    return result
+
+
+USED = dict(Tuner=tried, DelayPattern=walked, Ablation=ablated, CodecExplorer=explored, Listening=listened, ListeningTest=asked,
+            Microphone=recorded, PromptAnatomy=read, Result=shown_result)
+FRESH = {"Tuner": lambda model, _: Tuner(model), "VoiceChooser": lambda *_: VoiceChooser(), "History": lambda *_: History(print),
+         "Knobs": lambda model, _: Knobs(model.prompt_forms, vl.read_settings()), "Clip": lambda *_: Clip("a clip"),
+         "explorer of one codebook": lambda *_: vl.widgets.CodecExplorer(SimpleNamespace(codec=SimpleNamespace(n_codebooks=1, name="one")))}
+
+
+def test_every_widget_is_closed_after_use(): assert set(vl.widgets.__all__) <= set(USED)
+
+
+@pytest.mark.parametrize("make", [*USED.values(), *FRESH.values()], ids=[*(f"{name}, used" for name in USED), *FRESH])
+def test_a_closed_widget_leaves_nothing_and_does_nothing(model, tmp_path, make):
+    before = kept()
+    widget = make(model, tmp_path)
+    assert len(kept() - before) > 10
+    for _ in range(2): widget.close()
+    assert kept() == before
+    left = shown(widget)
+    for part in parts(widget):
+        if isinstance(part, W.Button): part.click()
+    if hasattr(widget, "run"): widget.run()
+    assert not any(worker.busy for worker in vars(widget).values() if isinstance(worker, Worker)) and shown(widget) == left
+    gone = weakref.ref(widget)
+    del widget, part
+    gc.collect()
+    assert gone() is None
+
+
+def test_what_came_of_a_closed_tuner_can_be_had(model, tmp_path):
+    tuner = tried(model, tmp_path)
+    tuner.close()
+    before = tuner.estimate.value
+    tuner.text.value = "Something longer than it was."
+    assert tuner.estimate.value == before                                      # nobody observes it any more
+    assert tuner.generation.audio.seconds and "vl.load" in tuner.code()
+    assert len(tuner.history.export(str(tmp_path / "run"))) == len(tuner.history.frame) == 2
+
+
+def test_closing_ends_what_is_at_work(model):
+    before, tuner, begun = kept(), Tuner(model, "The garden is open today and the old library opens at nine in the morning. " * 5), threading.Event()
+    tuner.stream.play = lambda piece: begun.set()
+    tuner.run()
+    assert begun.wait(30)
+    tuner.close()
+    tuner.worker.wait(10)
+    assert not tuner.worker.busy and isinstance(tuner.worker.error, Closed) and not base.lock_of(model).locked()
+    assert tuner.worker.session.generation.stop_reason == "interrupted" and tuner.generation is None and not tuner.history.tries
+    assert kept() == before
+
+
+def test_closing_ends_an_ablation_after_the_sample_at_work(model):
+    bench = vl.widgets.Ablation(model, TEXT)
+    bench.seeds.value, say, begun = 5, bench.status.say, threading.Event()
+    bench.status.say = lambda words: (say(words), begun.set())
+    bench.run()
+    assert begun.wait(30)
+    bench.close()
+    bench.worker.wait(30)
+    assert not bench.worker.busy and len(bench.result.trials) < len(bench.result) and not base.lock_of(model).locked()
+
+
+def test_who_waits_for_a_model_can_be_closed():
+    class Model: pass
+    model, hold = Model(), threading.Event()
+    first, second = Worker(model, Status()), Worker(model, Status())
+    first.start(hold.wait)
+    second.start(lambda: pytest.fail("must not run"))
+    second.close()
+    second.wait(5)
+    hold.set()
+    first.wait(5)
+    assert not second.busy and second.error is None
+
+
+def test_a_recorder_that_was_lent_is_not_closed(model, root):
+    recorder, before = vl.widgets.Microphone(), kept()
+    one, two = Tuner(model, TEXT, recorder=recorder), Tuner(model, TEXT, recorder=recorder)
+    for tuner in (one, two): tuner.voice.voice.value = "microphone"
+    one.close()
+    recorder.reference = vl.Reference(root / "data/voices/ben.wav", transcript="What I said.", consent="my own voice")
+    assert recorder.comm is not None and one.voice.reference is None and two.voice.reference.transcript == "What I said."
+    two.close()
+    assert kept() == before
+    recorder.close()
+    assert recorder.recorder.comm is None
+
+
 # ---- prompt and delay
 
 def test_each_form_of_the_prompt_is_drawn(model):
@@ -502,11 +772,6 @@ def test_the_stop_button_stops_the_session_before_and_while_it_speaks(begun):
     assert worker.error is None and speech.stopped and len(heard) == begun
 
 
-def test_a_codec_of_one_codebook_has_no_delay():
-    codec = SimpleNamespace(n_codebooks=1, name="single")
-    with pytest.raises(ValueError, match="model: .* single"): DelayPattern(SimpleNamespace(codec=codec))
-
-
 def test_results_of_several_chunks_count_all_of_the_budget(model):
     budgets = [budget for _, budget in model.budgets("The garden is open today. " * 12, None)]
     assert len(budgets) > 1
@@ -536,7 +801,34 @@ def test_the_other_family_needs_no_other_widgets(vita):
     before = anatomy.prompt.text
     anatomy.form.value = "speaker_metadata"
     assert "Your Voice" in before and "Speaker Metadata" in anatomy.prompt.text
-    with pytest.raises(ValueError, match="several codebooks"): DelayPattern(vita)
+
+
+def test_steps_that_are_no_frames_are_shown_over_the_seconds_of_their_sound(vita):
+    "VITA-Audio writes some 14 tokens for 8 codes: a curve over tokens would be 1.75 times as long as the sound."
+    walk = DelayPattern(vita, "Hello there.")
+    finish(walk)
+    made = walk.generation
+    assert walk.columns.shape[0] == 1 and walk.columns.shape[1] == len(made.trace) > made.codes.shape[1]
+    assert ((walk.columns[0] < vita.codec.codebook_size).numpy() == (made.trace.kind == "audio")).all()
+    assert "nothing is delayed" in walk.counters.value and "Stopped" not in walk.status.text and "Steps" in walk.children[0].value
+    assert made.trace.seconds.is_monotonic_increasing and made.trace.seconds.max() <= made.codes.shape[1] / vita.codec.frame_rate
+    walk.at.value = int((made.trace.frame >= 0).idxmax())
+    walk.hear.click()
+    walk.worker.wait(60)
+    assert walk.clip.audio.seconds == pytest.approx(1 / vita.codec.frame_rate, abs=0.05)
+
+
+def test_both_families_have_codecs_batches_and_one_trace(model, vita):
+    "What stands above a family needs no more than this."
+    traces = []
+    for each in (model, vita):
+        assert isinstance(each.codec, Codec)
+        made = each.clone_batch(["Good evening.", "Good night."], seeds=[1, 2])
+        assert [one.text for one in made] == ["Good evening.", "Good night."] and [one.sampling.seed for one in made] == [1, 2]
+        assert torch.equal(made[0].codes, each.clone("Good evening.", seed=1).codes)
+        assert made[0].chunks[0].columns.shape == (each.codec.n_codebooks, len(made[0].trace))
+        traces.append(made[0].trace)
+    assert [list(trace.columns[:len(TRACE)]) for trace in traces] == [list(TRACE)] * 2
 
 
 def test_where_the_other_family_listens(vita, reference):

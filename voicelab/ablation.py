@@ -8,7 +8,7 @@ __all__ = ['ARMS', 'RIGHT', 'MEASURES', 'BEST', 'AXES', 'HEADS', 'AblationError'
 
 # %% ../nbs/12_ablation.ipynb #9f6dfbc0
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 
@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from .audio import Audio, Reference
 from .content import CEPSTRAL_RULE, cepstral_distance
+from .errors import VoicelabError
 from .intervals import mean_interval
 from .metrics import Measure, similarity, similarity_model, unavailable
 from .session import Generation
@@ -35,7 +36,7 @@ ARMS = {"none": "no reference at all: the model picks a voice",
 RIGHT = "right"
 
 
-class AblationError(ValueError): "An ablation that can't be made."
+class AblationError(VoicelabError): "An ablation that can't be made."
 
 # %% ../nbs/12_ablation.ipynb #ec92d366
 def reverse_words(transcript: str) -> str:
@@ -70,7 +71,7 @@ def first_half(reference: Reference) -> Reference:
     spoken = audio.spans(~audio.quiet_frames())
     begin, end = spoken[0][0], spoken[-1][1]
     cut = quietest(audio, begin + share * (end - begin))
-    return Reference(audio.slice(0, cut), " ".join(words[:kept]) or None, reference.consent, f"{reference.name}, first half")
+    return Reference(audio.slice(0, cut), " ".join(words[:kept]) or None, reference.consent, f"{reference.name}, first half", noticed=True)
 
 # %% ../nbs/12_ablation.ipynb #6bb7440f
 def make_arm(arm: str, # one of ARMS
@@ -78,11 +79,11 @@ def make_arm(arm: str, # one of ARMS
              other: Reference | None = None, # whose recording the arm "other_speaker" takes
             ) -> Reference | None: # None: the arm has no reference
     "What takes the reference's place in an arm."
-    made = partial(Reference, consent=reference.consent, name=f"{reference.name}, {arm.replace('_', ' ')}")
+    made = partial(Reference, consent=reference.consent, name=f"{reference.name}, {arm.replace('_', ' ')}", noticed=True)
     if arm == "none": return None
     if arm == RIGHT: return reference
     if arm == "half_length": return first_half(reference)
-    if arm == "reversed": return made(Audio(reference.audio.samples[::-1], reference.audio.rate), reference.transcript)
+    if arm == "reversed": return made(replace(reference.audio, samples=reference.audio.samples[::-1]), reference.transcript)
     if arm == "noise": return made(noise_like(reference.audio), reference.transcript)
     if arm == "other_speaker":
         if other is None: raise AblationError("other: the arm 'other_speaker' needs another person's Reference, got None")
@@ -168,7 +169,7 @@ class Ablation:
         for arm, text, seed in todo:
             if (arm, text, seed) in made: continue
             try: trial = Trial(arm, text, seed, self.model.clone(text, reference=self.arms[arm], seed=seed, **self.options))
-            except ValueError as error: trial = Trial(arm, text, seed, None, " ".join(str(error).split()))
+            except VoicelabError as error: trial = Trial(arm, text, seed, None, " ".join(str(error).split()))
             if trial.generation is not None and trial.generation.stop_reason == "interrupted": return
             self.trials.append(trial)
             yield trial

@@ -19,13 +19,14 @@ from transformers import DynamicCache
 
 from .audio import Audio, Reference
 from .chatml import Prompt
+from .errors import VoicelabError
 from .session import Chunk, Generation
 from .vita_engine import place_embeddings
 from .vita_prompt import QUERY_PLACES, VitaPrompt
 from .vita_session import SAYING
 
 # %% ../nbs/12_attention.ipynb #46d27376
-class AttentionError(ValueError): "A model or a sample whose attention can't be read."
+class AttentionError(VoicelabError): "A model or a sample whose attention can't be read."
 
 
 def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor: # x [batch, heads, n, head_dim]
@@ -66,7 +67,7 @@ def read_attention(layers: Iterable, # of a network, each with `self_attn`
 # %% ../nbs/12_attention.ipynb #c1e0fe39
 @dataclass(frozen=True)
 class View:
-    "What a model has before its eyes while it makes a chunk, and where things lie in it."
+    "Layers, forward pass and token spans for reading the attention of one chunk."
     layers: Iterable            # that look
     run: Callable               # puts the sequence through them, once
     rows: torch.Tensor          # int64 [frames], the position that each frame is made from
@@ -105,7 +106,7 @@ def recording_span(prompt: Prompt) -> slice | None:
 
 
 def higgs_view(model, generation: Generation, number: int) -> View: # number: of the chunk
-    "What Higgs Audio v2 has before its eyes."
+    "The view of Higgs Audio v2."
     chunk, decoder = generation.chunks[number], model.network.model
     inputs = {name: value.to(decoder.device) for name, value in forced_inputs(chunk.prompt, chunk.columns).items()}
     recording = None if generation.reference is None else recording_span(chunk.prompt)      # else a clip is an earlier chunk
@@ -121,7 +122,7 @@ def heard_span(prompt: VitaPrompt) -> slice | None:
 
 
 def vita_view(model, generation: Generation, number: int) -> View: # number: of the chunk
-    "What VITA-Audio's main model has before its eyes."
+    "The view of VITA-Audio's main model."
     prompt, network = generation.chunks[number].prompt, model.network
     made = generation.trace[generation.trace.chunk == number]
     ids = torch.cat([prompt.ids, torch.tensor(made.id.to_numpy())])[None].to(network.device)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .audio import Reference
+from .errors import VoicelabError
 from .settings import BUDGET_RULES, AudioGenerationConfig, Settings, read_settings
 from .text import Piece, check_text, count_words, split_text, weigh
 
@@ -23,7 +24,7 @@ from .text import Piece, check_text, count_words, split_text, weigh
 BEGIN_AND_END = 2     # columns that open and close a stream
 
 
-class BudgetError(ValueError):
+class BudgetError(VoicelabError):
     "A budget that cannot be made; the message is one line."
 
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SLOTS', 'SLOT_END', 'ROLES', 'ROLE_COLOURS', 'PROMPT_FORMS', 'NO_REFERENCE', 'SYSTEM_TEXT', 'SCENE_TEXT', 'SPELLINGS',
-           'AudioContent', 'Scene', 'Message', 'Piece', 'chat_pieces', 'tokenise_pieces', 'expand_slots', 'Prompt',
-           'segments_html', 'FormError', 'form_of', 'render', 'clone_messages']
+           'FormError', 'AudioContent', 'Scene', 'Message', 'Piece', 'chat_pieces', 'tokenise_pieces', 'expand_slots',
+           'Prompt', 'segments_html', 'form_of', 'render', 'clone_messages']
 
 # %% ../nbs/04_chatml.ipynb #a57c84e2
 import html
@@ -22,10 +22,14 @@ import torch
 
 from .audio import Audio, Reference
 from .codec import check_codes, delay
+from .errors import VoicelabError
 from .speakers import SPEAKERS_SYSTEM, SoundEvent, count_speakers, default_voices, describe, scene_text, split_events
 from .text import SPECIAL_TOKENS, check_text, escape_control_tokens
 
 # %% ../nbs/04_chatml.ipynb #4c872001
+class FormError(VoicelabError): "A prompt form that is unknown, or a chat that a form or a template cannot express."
+
+
 SLOTS = {"in": ("<|audio_bos|>", "<|AUDIO|>"), "out": ("<|audio_out_bos|>", "<|AUDIO_OUT|>")}
 SLOT_END = "<|audio_eos|>"
 
@@ -41,18 +45,18 @@ class AudioContent:
     def __post_init__(self):
         if isinstance(self.audio, Reference): self.audio = self.audio.audio
         if not isinstance(self.audio, Audio | None):
-            raise ValueError(f"audio: must be an Audio or a Reference, got {type(self.audio).__name__}")
-        if self.audio is None and self.codes is None: raise ValueError("AudioContent: needs audio or codes")
-        if self.slot not in (None, *SLOTS): raise ValueError(f"slot: must be 'in', 'out' or None, got {self.slot!r}")
+            raise FormError(f"audio: must be an Audio or a Reference, got {type(self.audio).__name__}")
+        if self.audio is None and self.codes is None: raise FormError("AudioContent: needs audio or codes")
+        if self.slot not in (None, *SLOTS): raise FormError(f"slot: must be 'in', 'out' or None, got {self.slot!r}")
         if self.codes is not None and (self.codes.ndim != 2 or self.codes.is_floating_point()):
-            raise ValueError(f"codes: must be integers [n_codebooks, frames], got {self.codes.dtype} "
+            raise FormError(f"codes: must be integers [n_codebooks, frames], got {self.codes.dtype} "
                              f"{list(self.codes.shape)}")
         if self.seconds is None and self.audio is not None: self.seconds = self.audio.seconds
 
     def needed_codes(self) -> torch.Tensor:
-        "The codes, or a ValueError that says how to get them."
+        "The codes, or a FormError that says how to get them."
         if self.codes is None:
-            raise ValueError("AudioContent: has no codes; encode first: AudioContent(audio, codec.encode(audio))")
+            raise FormError("AudioContent: has no codes; encode first: AudioContent(audio, codec.encode(audio))")
         return self.codes
 
 # %% ../nbs/04_chatml.ipynb #0e8984c2
@@ -74,14 +78,14 @@ class Message:
     recipient: str | None = None            # whom the assistant speaks to; upstream renders it before the content
 
     def __post_init__(self):
-        if self.role not in ROLES: raise ValueError(f"role: must be one of {', '.join(ROLES)}, got {self.role!r}")
+        if self.role not in ROLES: raise FormError(f"role: must be one of {', '.join(ROLES)}, got {self.role!r}")
         for part in self.parts:
             if not isinstance(part, str | AudioContent | SoundEvent | Scene):
-                raise ValueError(f"content: must be text, AudioContent, SoundEvent or Scene, got {type(part).__name__}")
+                raise FormError(f"content: must be text, AudioContent, SoundEvent or Scene, got {type(part).__name__}")
             if isinstance(part, Scene) and self.role != "system":
-                raise ValueError(f"content: a Scene belongs in a system message, got role {self.role!r}")
+                raise FormError(f"content: a Scene belongs in a system message, got role {self.role!r}")
         if self.recipient and self.role != "assistant":
-            raise ValueError(f"recipient: only an assistant message has one, got role {self.role!r}")
+            raise FormError(f"recipient: only an assistant message has one, got role {self.role!r}")
 
     @property
     def parts(self) -> list: return list(self.content) if isinstance(self.content, list | tuple) else [self.content]
@@ -132,7 +136,7 @@ def _turn(message: Message, following: Message | None) -> Iterator[Piece]:
 
 def chat_pieces(messages: list[Message], add_generation_prompt: bool = True) -> list[Piece]:
     "The pieces of a chat; neighbours of one role and kind joined. The generation prompt asks for audio at once."
-    if not messages: raise ValueError("messages: need at least one, got none")
+    if not messages: raise FormError("messages: need at least one, got none")
     pieces = [Piece(messages[0].role, "control", "<|begin_of_text|>")]
     for message, following in zip(messages, [*messages[1:], None]): pieces += _turn(message, following)
     if add_generation_prompt: pieces.append(Piece("assistant", "control", _header("assistant") + SLOTS["out"][0]))
@@ -171,7 +175,7 @@ def tokenise_pieces(pieces: list[Piece],
     for is_control, run in groupby(_atoms(pieces, special_tokens), lambda atom: atom[2]):
         if not is_control: found += _run_ids([atom[:2] for atom in run], tokenizer); continue
         for owner, name, _ in run:
-            if name not in names: raise ValueError(f"tokenizer: must have the control token {name}, but has not")
+            if name not in names: raise FormError(f"tokenizer: must have the control token {name}, but has not")
             found.append((names[name], owner))
     return [token for token, _ in found], [owner for _, owner in found]
 
@@ -184,7 +188,7 @@ def expand_slots(slot_ids: torch.Tensor, # int64 [m], one id a slot
     "Ids with one id a column, where they are audio, and the columns of all clips joined."
     is_slot = torch.isin(slot_ids, torch.tensor(slot_tokens))
     if int(is_slot.sum()) != len(codes):
-        raise ValueError(f"codes: need one clip for each of the {int(is_slot.sum())} audio slots, got {len(codes)}")
+        raise FormError(f"codes: need one clip for each of the {int(is_slot.sum())} audio slots, got {len(codes)}")
     columns = [delay(check_codes(c, n_codebooks)) for c in codes]
     repeats = torch.ones_like(slot_ids)
     repeats[is_slot] = torch.tensor([c.shape[1] for c in columns], dtype=repeats.dtype)
@@ -211,7 +215,7 @@ class Prompt:
 
     @property
     def slot_ids(self) -> torch.Tensor:
-        "`ids` before expansion: one id a slot. (A slot is never beside another: its brackets are.)"
+        "`ids` before expansion: one id a slot. Slots are never adjacent; control tokens separate them."
         inside = self.audio_mask & self.audio_mask.roll(1)
         return self.ids[~inside]
 
@@ -253,9 +257,6 @@ def segments_html(segments: pd.DataFrame) -> str:
 # %% ../nbs/04_chatml.ipynb #593ad6dd
 PROMPT_FORMS = ("assistant_ref", "system_ref", "user_ref", "double_reference", "empty_assistant")
 NO_REFERENCE = "no_reference"       # the form of a chat without any clip: the model picks a voice
-
-
-class FormError(ValueError): "A prompt form that is unknown, or a chat that a form or a template cannot express."
 
 
 def _clips(message: Message) -> list[AudioContent]:

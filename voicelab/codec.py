@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from .audio import Audio
+from .errors import VoicelabError
 
 # %% ../nbs/03_codec.ipynb #41daae41
 @runtime_checkable
@@ -24,13 +25,13 @@ class Codec(Protocol):
     frame_rate: float       # code frames a second
     n_codebooks: int
     codebook_size: int      # ids are 0 .. codebook_size - 1; stream BOS and EOS follow
-    context_frames: int     # frames on either side that a decoded frame depends on
+    context_frames: int | None  # frames on either side that a decoded frame depends on; None: on all of them
 
     def encode(self, audio: Audio) -> torch.LongTensor: ...     # [n_codebooks, frames]
     def decode(self, codes: torch.LongTensor) -> Audio: ...     # codes [n_codebooks, frames]
 
 # %% ../nbs/03_codec.ipynb #e041c171
-class CodecError(ValueError): "Codes that a codec cannot take."
+class CodecError(VoicelabError): "Codes that a codec cannot take."
 
 
 def check_codes(codes: torch.Tensor, # to be [n_codebooks, frames] of ids below `codebook_size`
@@ -108,7 +109,7 @@ class StreamDecoder:
         return self.keep(self.codec.decode(self._window(self.codes.shape[1]))) if self.emitted < self.codes.shape[1] else None
 
     def grow(self, frames: torch.Tensor) -> torch.LongTensor | None: # frames [n_codebooks, new]
-        "The first half of `push`: codes to be decoded, if a block of sound is final in them; its other half is `keep`."
+        "Add frames; return the next window to decode, if one is ready. `keep` takes its sound."
         self.codes = torch.cat([self.codes, frames.cpu().long()], 1)
         final = self.codes.shape[1] - self.codec.context_frames
         if final - self.emitted < self.block_frames: return None

@@ -15,10 +15,11 @@ from numbers import Integral, Real
 import torch
 
 from .codec import STREAM_BOS, STREAM_EOS
+from .errors import VoicelabError
 from .settings import Settings
 
 # %% ../nbs/06_control.ipynb #39831fb3
-class ControlError(ValueError): "A sampling or stop setting that can't be used."
+class ControlError(VoicelabError): "A sampling or stop setting that can't be used."
 
 
 def _check(name, value, low, high, kind=Real):

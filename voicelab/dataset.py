@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from .audio import Audio, Reference
 from .chatml import SLOTS, Prompt, expand_slots
 from .codec import STREAM_EOS, Codec
+from .errors import ArgumentError
 
 # %% ../nbs/04_dataset.ipynb #e0c700e0
 WHISPER_SECONDS = 30                                    # the window of Whisper's features
@@ -68,9 +69,9 @@ def create_optimized_dataset_sample(input_tokens: list[int] | torch.Tensor, # on
                                  audio_ids_start=starts)
     if not encode_whisper_embed: return sample
     if ref_waveform is None or not ref_sample_rate:
-        raise ValueError("ref_waveform: encode_whisper_embed needs the waveform and its ref_sample_rate, got none")
+        raise ArgumentError("ref_waveform: encode_whisper_embed needs the waveform and its ref_sample_rate, got none")
     if ref_waveform.numel() != ref_waveform.shape[-1]:
-        raise ValueError(f"ref_waveform: must be mono [n] or [1, n], got {list(ref_waveform.shape)}")
+        raise ArgumentError(f"ref_waveform: must be mono [n] or [1, n], got {list(ref_waveform.shape)}")
     waveform, first = _joined([ref_waveform.reshape(-1).float()])
     return replace(sample, audio_waveforms_concat=waveform, audio_waveforms_start=first,
                    audio_sample_rate=torch.tensor([float(ref_sample_rate)]))
@@ -85,7 +86,7 @@ def whisper_features_extractor(n_mels: int = 128): # Whisper large-v3 has 128 me
 def whisper_features(audio: Audio, feature_extractor) -> torch.Tensor: # float32 [1, mels, frames], 100 frames a second
     "Log-mel features of at most 30 seconds."
     if audio.seconds > WHISPER_SECONDS:
-        raise ValueError(f"audio: Whisper's features hold at most {WHISPER_SECONDS} s, got {audio.seconds:.1f} s")
+        raise ArgumentError(f"audio: Whisper's features hold at most {WHISPER_SECONDS} s, got {audio.seconds:.1f} s")
     rate = feature_extractor.sampling_rate
     return feature_extractor(audio.resample(rate).samples, sampling_rate=rate, return_tensors="pt").input_features
 
@@ -127,7 +128,7 @@ class VoiceCloneCollator:
                  n_codebooks: int = 8,
                  feature_extractor=None, # adds `audio_features` of the waveforms; the network takes no such input
                 ):
-        if tokenizer.pad_token_id is None: raise ValueError("tokenizer: must have a padding token, but has none")
+        if tokenizer.pad_token_id is None: raise ArgumentError("tokenizer: must have a padding token, but has none")
         self.pad_id, self.n_codebooks = tokenizer.pad_token_id, n_codebooks
         self.slot_tokens = {name: tokenizer.convert_tokens_to_ids(token) for name, (_, token) in SLOTS.items()}
         self.feature_extractor = feature_extractor
@@ -141,7 +142,7 @@ class VoiceCloneCollator:
     def _features(self, samples: list[ChatMLDatasetSample]) -> torch.Tensor: # float32 [waveforms, mels, frames]
         sounds = [Audio(w.numpy(), int(rate)) for s in samples if s.waveforms
                   for w, rate in zip(s.waveforms, s.audio_sample_rate)]
-        if not sounds: raise ValueError("samples: feature_extractor needs samples with waveforms, got none")
+        if not sounds: raise ArgumentError("samples: feature_extractor needs samples with waveforms, got none")
         return torch.cat([whisper_features(sound, self.feature_extractor) for sound in sounds])
 
     def __call__(self, samples: list[ChatMLDatasetSample]) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@
 __all__ = ['decode_first', 'table_of', 'Resynthesis', 'resynthesise', 'plot_ladder', 'Exchange', 'exchange', 'exchange_table']
 
 # %% ../nbs/12_explore.ipynb #2ec24637
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import log2
 
@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .audio import Audio, Reference
+from .audio import Audio, Mark, Reference
 from .codec import Codec, CodecError
 from .content import cepstral_distance
 from .metrics import Measure, similarity
+from .session import mark_of
 
 # %% ../nbs/12_explore.ipynb #17378737
 def decode_first(codec: Codec,
@@ -67,7 +68,7 @@ def resynthesise(codec: Codec, reference: Reference) -> Resynthesis:
     if not isinstance(reference, Reference): raise CodecError(f"reference: must be a Reference, got {reference!r}")
     codes, most = codec.encode(reference.audio), codec.n_codebooks
     steps = range(1, most + 1) if hasattr(codec, "decode_first") else [most]
-    return Resynthesis(reference, codec, codes, {k: decode_first(codec, codes, k) for k in steps})
+    return Resynthesis(reference, codec, codes, {k: replace(decode_first(codec, codes, k), mark=reference.audio.mark) for k in steps})
 
 # %% ../nbs/12_explore.ipynb #8099ef32
 def plot_ladder(table: pd.DataFrame, # of `Resynthesis.table`
@@ -112,7 +113,8 @@ def exchange(codec: Codec,
     mixed = codes_a[:, :frames].clone()
     mixed[codebooks] = codes_b[codebooks, :frames]
     left = (max(codes_a.shape[1], codes_b.shape[1]) - frames) / codec.frame_rate
-    return Exchange(a, b, tuple(codebooks), codec.decode(mixed), left)
+    marks = [mark for each in (a, b) for mark in (mark_of(codec.name, each.consent), each.audio.mark)]     # nobody's voice: made by the codec
+    return Exchange(a, b, tuple(codebooks), replace(codec.decode(mixed), mark=Mark.join(marks)), left)
 
 
 def exchange_table(codec: Codec, a: Reference, b: Reference) -> pd.DataFrame: # index: codebooks_of_a

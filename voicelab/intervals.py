@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .errors import ArgumentError
+
 # %% ../nbs/09_intervals.ipynb #964d09e6
 DRAWS, INSIDE = 2000, 0.95
 
@@ -45,7 +47,7 @@ def share_interval(wins: int,  # of `count`
                    count: int, # 0 gives no value
                   ) -> Interval:
     "Share of `wins` and its 95 % Wilson interval."
-    if not 0 <= wins <= count: raise ValueError(f"wins: must be 0 to {count}, got {wins}")
+    if not 0 <= wins <= count: raise ArgumentError(f"wins: must be 0 to {count}, got {wins}")
     if not count: return Interval(nan, nan, nan, 0)
     share, spread = wins / count, Z**2 / count
     middle = (share + spread / 2) / (1 + spread)

@@ -12,7 +12,6 @@ __all__ = ['CHUNK_SECONDS', 'TURNS', 'HIGGS_V2', 'VITA', 'MODELS', 'RELEASED_COD
 import os
 import re
 import warnings
-from collections.abc import Iterable
 from dataclasses import replace
 from importlib.resources import files
 from math import ceil
@@ -25,11 +24,11 @@ from .audio import NOT_STATED, Audio, Reference
 from .budget import DEFAULT_RATE, MIN_SPEECH_SECONDS, RATE_BAND, RULES, Budget, BudgetError, columns_for_frames, plan
 from .chatml import PROMPT_FORMS, SCENE_TEXT, AudioContent, FormError, Message, Prompt, clone_messages, render
 from .control import Control, ControlError, Sampling, choose_sampling
-from .engine import EngineError, PrefixStore
+from .engine import HiggsEngine, PrefixStore
 from .models.checkpoint import missing_files, read_json
 from .models.higgs import HiggsParts, load_folder
 from .models.vita_checkpoint import VITA_LICENSE
-from .session import Chunk, Generation, Plan, Session, run_together
+from .session import Chunk, EngineError, Generation, Plan, Session, batch_sessions, run_together
 from .settings import Settings, SettingsError, read_settings
 from .speakers import carry_speakers, count_speakers, describe, normalise_turns, warn_of_held_sounds
 from .text import Piece, check_text, escape_control_tokens, normalise, weigh
@@ -68,7 +67,7 @@ class Voices(Reference):
 
 
 def together(references: list[Reference]) -> Reference | None:
-    "What stands for the references beside a sample: none, the one there is, or all of them joined."
+    "None, the one reference, or all of them joined."
     return Voices(references) if len(references) > 1 else references[0] if references else None
 
 # %% ../nbs/11_lab.ipynb #2926b8df
@@ -167,6 +166,7 @@ class VoiceModel:
             raise BudgetError(f"budget: must be a Budget or one of {', '.join(RULES)}, got {budget!r}")
         references = speakers_of(reference)
         reference = together(references)
+        if reference is not None: reference.check_consent(settings)
         if not isinstance(control, Control | None): raise ControlError(f"control: must be a Control, got {control!r}")
         if turns is None: turns = self.card.get("turns", 0) if self.card else TURNS
         if not (isinstance(turns, int) and turns >= 0): raise EngineError(f"turns: must be a whole number from 0, got {turns!r}")
@@ -180,9 +180,8 @@ class VoiceModel:
         before = chats[0][:-1]          # nothing, without system text, scene and reference
         head = len(self.render(before, add_generation_prompt=False).ids) if before else 0
         chunks = [Chunk(piece, self.render(chat), limit, chat, head) for (piece, limit), chat in zip(pieces, chats)]
-        return Session(self.network, self.codec, chunks, text=text, reference=reference, sampling=sampling, turns=turns,
-                       control=control or Control.from_settings(settings), model=self.info, render=self.render,
-                       prefixes=self.prefixes)
+        return Session(HiggsEngine(self.network, self.codec, self.info, self.prefixes), chunks, text=text, reference=reference,
+                       sampling=sampling, control=control or Control.from_settings(settings), turns=turns, render=self.render)
 
     def plan(self, text: str, **options) -> Plan:
         "How `text` would be said: chunks, turns shown again, positions; the options are those of `session`."
@@ -200,22 +199,7 @@ class VoiceModel:
         **options, # those of `session`, the same for all
     ) -> list[Generation]: # in the order of `texts`
         "Say many texts at once; each is what `clone` would make of it."
-        if isinstance(texts, str | dict) or not isinstance(texts, Iterable) or not (texts := list(texts)):
-            raise EngineError(f"texts: must be a list of at least one text, got {texts!r}")
-        for name in ("reference", "seed"):
-            if name in options: raise EngineError(f"{name}: a batch takes {name}s, one for all or one for each text")
-        def spread(name, given):
-            if not isinstance(given, list | tuple): return [given] * len(texts)
-            if len(given) != len(texts): raise EngineError(f"{name}: need one for each of {len(texts)} texts, got {len(given)}")
-            return given
-        sessions = []
-        for number, each in enumerate(zip(texts, spread("references", references), spread("seeds", seeds))):
-            text, reference, seed = each
-            try: sessions.append(self.session(text, reference=reference, seed=seed, **options))
-            except ValueError as error:
-                error.args = (f"texts[{number}]: {error}",)
-                raise
-        return run_together(sessions)
+        return run_together(batch_sessions(self.session, texts, references, seeds, options))
 
     def stream(self, text: str, **options) -> Session:
         "Iterate for `Audio` pieces as they are made; `.generation` holds the result afterwards."

@@ -23,6 +23,7 @@ from fastcore.basics import patch
 
 from .audio import SILENT_DB, Audio, Reference
 from .budget import rule_seconds, speaking_rate
+from .errors import ArgumentError
 from .session import Generation
 from .settings import QualityThresholds, Settings, read_settings
 
@@ -185,7 +186,7 @@ class Report:
 
     def __getitem__(self, name: str) -> Measure:
         found = {m.name: m for m in self.measures}
-        if name not in found: raise ValueError(f"metric: must be one of {', '.join(found)}, got {name!r}")
+        if name not in found: raise ArgumentError(f"metric: must be one of {', '.join(found)}, got {name!r}")
         return found[name]
 
     @property
@@ -250,11 +251,11 @@ def report(self: Generation) -> Report:
 def compare(report_a: Report,
             report_b: Report,
            ) -> pd.DataFrame: # metric, unit, model, a, b, difference (b - a)
-    "Set two reports side by side; ValueError where their values come from different models."
+    "Set two reports side by side; ArgumentError where their values come from different models."
     pairs = [(m, report_b[m.name]) for m in report_a.measures]
     for a, b in pairs:
         if None not in (a.value, b.value) and (a.model, a.unit) != (b.model, b.unit):
-            raise ValueError(f"{a.name}: {a.model!r} ({a.unit}) and {b.model!r} ({b.unit}) can't be compared")
+            raise ArgumentError(f"{a.name}: {a.model!r} ({a.unit}) and {b.model!r} ({b.unit}) can't be compared")
     rows = [(a.name, a.unit, a.model, a.value, b.value) for a, b in pairs]
     table = pd.DataFrame(rows, columns=["metric", "unit", "model", "a", "b"]).astype({"a": float, "b": float})
     return table.assign(difference=table.b - table.a)

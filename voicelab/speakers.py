@@ -12,10 +12,11 @@ import re
 import warnings
 from dataclasses import dataclass
 
+from .errors import VoicelabError
 from .text import check_text, normalise
 
 # %% ../nbs/03_speakers.ipynb #d2bfb784
-class SpeakerError(ValueError): "Words about speakers, scenes or sounds that say nothing or contradict each other."
+class SpeakerError(VoicelabError): "Words about speakers, scenes or sounds that say nothing or contradict each other."
 
 
 VOICES = {

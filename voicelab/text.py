@@ -19,6 +19,8 @@ from functools import cache
 from itertools import accumulate, groupby, pairwise
 from typing import NamedTuple
 
+from .errors import VoicelabError
+
 # %% ../nbs/02_text.ipynb #d45eb1c0
 SPECIAL_TOKENS = (
     "<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>", "<|reserved_special_token_1|>",
@@ -30,7 +32,7 @@ SPECIAL_TOKENS = (
 )
 
 # %% ../nbs/02_text.ipynb #d1850f93
-class TextError(ValueError):
+class TextError(VoicelabError):
     "A text that cannot be spoken; the message is one line."
 
 

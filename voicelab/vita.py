@@ -22,12 +22,12 @@ from .control import Control, ControlError, Sampling, choose_sampling
 from .models.checkpoint import CheckpointError
 from .models.glm4voice import check_steps, load_glm4voice
 from .models.vita_checkpoint import load_vita_folder
-from .session import Chunk, Plan
+from .session import Chunk, Plan, Session, batch_sessions, run_together
 from .settings import Settings, SettingsError, read_settings
 from .text import Piece
 from .vita_engine import VITA_SAMPLING, check_penalty, mode_turns
 from .vita_prompt import QUERY_PLACES, Heard, Persona, VitaPrompt, hear, path_of, render_vita, role_table, vita_messages
-from .vita_session import VOCODER_STEPS, Answer, TokenBudget, VitaSession, check_mistakes, task_budgets
+from .vita_session import VOCODER_STEPS, Answer, TokenBudget, VitaEngine, check_mistakes, task_budgets
 
 # %% ../nbs/11_vita.ipynb #fefb1975
 def ways() -> pd.DataFrame:
@@ -172,7 +172,7 @@ def session(self: VitaModel,
     settings: Settings | None = None, # None: `read_settings()`
     decoder_voice: bool = False, # an experiment: tell the vocoder of the reference, too, which VITA-Audio never does
     **chat, # CHAT_OPTIONS, as for `prompt`
-) -> VitaSession:
+) -> Session:
     "Prepare an answer up to the first token."
     if not isinstance(settings, Settings | None): raise SettingsError(f"settings: must be Settings, got {settings!r}")
     settings = settings or read_settings()
@@ -185,15 +185,16 @@ def session(self: VitaModel,
     if sampling is None: sampling = AUTHORS_SAMPLING.get(task, "greedy")
     sampling = choose_sampling(sampling, settings, seed)
     voice = as_reference(reference)
+    if voice is not None: voice.check_consent(settings)
     if decoder_voice and voice is None: raise FormError("decoder_voice: needs a reference, got none")
     audio = None if audio is None else as_audio(audio)
     limits = task_budgets(task, text, self.tokenizer, audio, voice, budget, settings)
     chunks = [Chunk(piece, self.prompt(task, text=piece, audio=audio, reference=voice, **chat), limit) for piece, limit in limits]
-    return VitaSession(self.parts, self.voice, chunks, task=task, text=text, reference=voice,
-                       sampling=sampling, control=control or Control.from_settings(settings), mode=mode,
-                       option_steps=option_steps, repetition_penalty=check_penalty(repetition_penalty),
-                       mistakes=check_mistakes(chat.get("reproduce", ())),
-                       decoder_voice=self.voice.voice(voice.audio) if decoder_voice else None)
+    engine = VitaEngine(self.parts, self.voice, task=task, seed=sampling.seed, mode=mode, option_steps=option_steps,
+                        repetition_penalty=check_penalty(repetition_penalty), mistakes=check_mistakes(chat.get("reproduce", ())),
+                        decoder_voice=self.voice.voice(voice.audio) if decoder_voice else None)
+    return Session(engine, chunks, text=text, reference=voice, sampling=sampling,
+                   control=control or Control.from_settings(settings))
 
 
 @patch
@@ -215,7 +216,19 @@ def plan(self: VitaModel, text: str, *, reference: Reference | str | None = None
 
 
 @patch
-def stream(self: VitaModel, text: str, *, reference: Reference | str | None = None, **options) -> VitaSession:
+def clone_batch(self: VitaModel,
+    texts: list[str], # each of any length
+    *,
+    references: list | Reference | str | None = None, # one for all, or a list with one for each text
+    seeds: list[int] | int | None = None, # one for all, or one for each text; None: drawn and recorded
+    **options, # those of `session`, the same for all
+) -> list[Answer]: # in the order of `texts`
+    "Say many texts, one after the other; each is what `clone` would make of it."
+    return run_together(batch_sessions(self.stream, texts, references, seeds, options))
+
+
+@patch
+def stream(self: VitaModel, text: str, *, reference: Reference | str | None = None, **options) -> Session:
     "Iterate for `Audio` pieces as they are made; `.generation` holds the `Answer` afterwards."
     return self.session("tts" if reference is None else "clone", text=text, reference=reference, **options)
 

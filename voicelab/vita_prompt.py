@@ -50,7 +50,7 @@ def path_of(tokenizer_type: str, role: str) -> tuple[str, str]:
     discrete, contiguous, _ = applies(tokenizer_type, role)
     if discrete: return "codes", "the table says discrete"
     if contiguous: return "features", "the table says contiguous"
-    return "features", "the table says neither; training made features of all that was left"
+    return "features", "the table says neither; in training such recordings became features"
 
 # %% ../nbs/04_vita_prompt.ipynb #b15aec3a
 N_CODES = 16_384

@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['FRAME_RATE', 'RUN_CODES', 'RUN_TOKENS', 'ANSWER_TOKENS', 'HEARD_TOKENS', 'SAYING', 'VOCODER_STEPS', 'MISTAKES',
-           'NOT_USED', 'VITA_TRACE', 'TokenBudget', 'speech_tokens', 'speech_budgets', 'answer_budget', 'task_budgets',
-           'check_mistakes', 'PublishedStream', 'Answer', 'VitaSession']
+           'NOT_USED', 'TokenBudget', 'speech_tokens', 'speech_budgets', 'answer_budget', 'task_budgets',
+           'check_mistakes', 'PublishedStream', 'Answer', 'VitaEngine', 'Tokens']
 
 # %% ../nbs/07_vita_session.ipynb #2c9c4b5e
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,9 +22,7 @@ from fastcore.basics import patch
 from .audio import Audio, Reference
 from .budget import RULES, Budget, BudgetError, plan
 from .chatml import FormError
-from .control import Control, Sampling, StopRules
-from .engine import EngineError
-from .session import Chunk, Generation, Plan, frame_levels, timed
+from .session import Chunk, Engine, Generation, Session, Tick, timed
 from .settings import Settings
 from .text import Piece, check_text
 from .vita_engine import Token, decode_tokens, usable_mode
@@ -196,200 +193,131 @@ class Answer(Generation):
                 f"{self.voice_from.to_html(index=False, float_format='{:.2f}'.format)}")
 
 # %% ../nbs/07_vita_session.ipynb #b9e2ec41
-VITA_TRACE = ("chunk", "step", "id", "kind", "code", "speaker", "main_turn", "probability", "eos_probability", "entropy_bits", "frame",
-              "repeated_frames", "silent_frames")
+class VitaEngine(Engine):
+    "VITA-Audio and its voice over one answer, as a session sees them."
+    step, sound_per_chunk = "token", True
+    facts = ("id", "kind", "code", "speaker", "main_turn", "probability")
+    dtypes = {"code": "Int64"}
 
-
-class VitaSession:
-    "An answer while it is made: iterate for `Audio` pieces; `generation` holds the `Answer` afterwards."
     def __init__(self,
         parts, # VitaParts
         voice, # Glm4Voice: encode, decode, session
-        chunks: list[Chunk], # with text, prompt and budget; one, but for a long text to say
         *,
         task: str,
-        text: str | None,
-        reference: Reference | None,
-        sampling: Sampling, # with a seed
-        control: Control,
+        seed: int, # of the vocoder's noise
         mode: str | tuple[int, ...] = "vanilla",
         option_steps: int | tuple[int, ...] = VOCODER_STEPS, # Euler steps; several: of the first blocks of a stream
         repetition_penalty: float = 1.0,
         mistakes: frozenset[str] = frozenset(),
         decoder_voice=None, # DecoderVoice of `voice`: an experiment
     ):
-        self.parts, self.voice, self.chunks, self.task, self.text = parts, voice, chunks, task, text
-        self.reference, self.sampling, self.control, self.mistakes = reference, sampling, control, mistakes
-        self.plan = Plan.make(chunks, parts.network.config.qwen.max_position_embeddings, turns=0)
+        self.parts, self.voice, self.codec, self.info, self.network = parts, voice, voice, parts.info, parts.network
+        self.context, self.task, self.seed, self.mistakes = parts.network.config.qwen.max_position_embeddings, task, seed, mistakes
         self.mode, self.option_steps = usable_mode(mode, parts.network.config.heads), option_steps
-        self.repetition_penalty = repetition_penalty
-        self.trace, self.words, self.frames = [], [], 0         # words: ids of each chunk; frames: all so far
-        self.timings = dict(prefill=0.0, decode=0.0, codec=0.0, first_audio=math.nan)
-        self.generation, self.stopped, self.begun, self.away, self.vocoder = None, False, None, 0.0, None
+        self.repetition_penalty, self.noise = repetition_penalty, torch.Generator().manual_seed(seed)
         self.told = {} if decoder_voice is None else dict(voice=decoder_voice)
-        self.generator, self.noise = (torch.Generator().manual_seed(sampling.seed) for _ in range(2))
-
-    def stop(self):
-        "Ask for an end after the current token."
-        self.stopped = True
-
-    @property
-    def text_so_far(self) -> str:
-        "What the model has written; a character that is not whole yet is left out."
-        written = [self.parts.tokenizer.decode(ids, skip_special_tokens=True).rstrip("\ufffd").strip() for ids in self.words]
-        return " ".join(filter(None, written))
 
     @property
     def last_steps(self) -> int:
         "Euler steps where nobody waits: of a sound made at once, and of later chunks, while the earlier are played."
         return self.option_steps if isinstance(self.option_steps, int) else self.option_steps[-1]
 
-    def run(self) -> Answer:
-        "Make all of it; Ctrl-C keeps what there is."
-        try:
-            for _ in self._speak(live=False): pass
-        except KeyboardInterrupt: self._close(None)                     # it came while the sound was made
-        return self.generation
+    def decoder(self, sessions: list[Session]) -> "Tokens": return Tokens(self, sessions[0])
 
-    def __iter__(self) -> Iterator[Audio]:
-        yield from self._speak(live=True)
-
-    def elapsed(self) -> float:
-        "Seconds of work, without what the consumer of the pieces does in between."
-        return time.perf_counter() - self.begun - self.away
+    def read(self, ids: list[int]) -> str:
+        "The text of tokens; a character that is not whole yet is left out."
+        return self.parts.tokenizer.decode(ids, skip_special_tokens=True).rstrip("\ufffd").strip()
 
     @contextmanager
-    def vocoding(self):
+    def vocoding(self, session: Session):
         "Within it the vocoder works: its seconds are counted, and the published mistake about the random state is made if asked for."
         if "global_seed" in self.mistakes: torch.manual_seed(42)
-        with timed([self], "codec"): yield
+        with timed([session], "codec"): yield
 
 # %% ../nbs/07_vita_session.ipynb #5cad3e4f
+class Tokens:
+    "The tokens of the current chunk of a session."
+    def __init__(self, engine: VitaEngine, session: Session):
+        chunk, tokens = session.chunk, engine.parts.tokens
+        self.beyond = tokens.n_codes
+        self.loop = decode_tokens(
+            engine.network, chunk.prompt, tokens, mode=engine.mode, most_tokens=chunk.budget.columns, most_frames=chunk.budget.frames,
+            sampling=session.sampling, mask_unused="unused_ids" not in engine.mistakes, generator=session.generator,
+            repetition_penalty=engine.repetition_penalty)
+
+    def steps(self) -> Iterator[list[Tick]]:
+        "A tick for each token."
+        for token in self.loop: yield [self.tick(token)]
+
+    def tick(self, token: Token) -> Tick:
+        "What a session needs to know of a token."
+        frames = torch.tensor([[] if token.code is None else [token.code]], dtype=torch.long)
+        drawn = token.code if token.code is not None else self.beyond + (token.kind == "eos")
+        facts = dict(id=token.id, kind=token.kind, code=token.code, speaker=token.speaker, main_turn=token.main_turn,
+                     probability=token.probability, eos_probability=token.eos_probability, entropy=token.entropy_bits)
+        return Tick(0, frames, torch.tensor([drawn]), facts, token.stop_reason, token.id if token.kind == "text" else None)
+
+    def end(self, row: int, reason: str, at_once: bool) -> bool:
+        "An answer can end after every token."
+        self.loop.close()
+        return True
+
+# %% ../nbs/07_vita_session.ipynb #aaa087b8
 @patch
-def _speak(self: VitaSession, live: bool) -> Iterator[Audio]:
-    if self.begun is not None: raise EngineError("session: has been run; a second run needs a second session")
-    self.begun, pieces = time.perf_counter(), []
-    try:
-        for number in range(len(self.chunks)):
-            for piece in self._speak_chunk(number, live):
-                if piece is None or not live: continue
-                pieces.append(piece)
-                handed_over = time.perf_counter()
-                yield piece
-                self.away += time.perf_counter() - handed_over
-            if self.chunks[number].stop_reason in ("timeout", "interrupted"): break
-    except KeyboardInterrupt: self.stop()                               # the reason is in the chunk already
-    finally: self._close([*pieces, *self._rest()] if live else None)    # a stream that is left has a rest, too
-
-
-@patch
-def _speak_chunk(self: VitaSession, number: int, live: bool) -> Iterator[Audio | None]:
-    self.number, self.chunk, self.rules, self.chunk_begun = number, self.chunks[number], StopRules(self.control), self.elapsed()
-    self.chunk.codes, self.chunk.stop_reason = torch.zeros(1, 0, dtype=torch.long), "interrupted"
-    self.words.append([])
-    self.unheard, self.vocoder = np.zeros(0, np.float32), self._stream(live)
-    stream = self.vocoder
-    if live and stream and "speak_prompt" in self.mistakes: yield self._hear(stream.push, self.chunk.prompt.audio_columns)
-    for step, token in enumerate(self._tokens()):
-        piece = None
-        if token.code is not None and stream: piece = self._hear(stream.push, torch.tensor([[token.code]]))
-        elif token.kind == "end" and isinstance(stream, PublishedStream): piece = self._hear(stream.mark)
-        self._note(step, token)
-        yield piece
-        if self._ended(token): break
-    if live: yield from self._rest()
-
-
-@patch
-def _rest(self: VitaSession) -> list[Audio]:
-    "What the vocoder still holds of a stream, once: with it the sound is that of all codes."
-    vocoder, self.vocoder = self.vocoder, None
-    piece = self._hear(vocoder.flush) if vocoder and self.chunk.codes.shape[1] else None
-    return [] if piece is None else [piece]
-
-
-@patch
-def _stream(self: VitaSession, live: bool):
+def listener(self: VitaEngine, session: Session):
     "The vocoder's session to listen with; None where nothing will be heard on the way."
     if not TASKS[self.task].speaks: return None
-    if live and self.mistakes & {"peak_normalise", "lose_tail"}:
+    if session.live and self.mistakes & {"peak_normalise", "lose_tail"}:
         return PublishedStream(self.voice, "peak_normalise" in self.mistakes, "lose_tail" in self.mistakes, self.noise)
-    if live: return self.voice.session(steps=self.last_steps if self.number else self.option_steps, generator=self.noise, **self.told)
-    if self.chunk.budget.frames < self.control.silence_frames: return None
-    return self.voice.session(steps=1, generator=torch.Generator().manual_seed(self.sampling.seed))
+    if session.live:
+        return self.voice.session(steps=self.last_steps if session.number else self.option_steps, generator=self.noise, **self.told)
+    if session.chunk.budget.frames < session.control.silence_frames: return None
+    return self.voice.session(steps=1, generator=torch.Generator().manual_seed(self.seed))
 
 
 @patch
-def _tokens(self: VitaSession) -> Iterator[Token]:
-    budget = self.chunk.budget
-    steps = decode_tokens(self.parts.network, self.chunk.prompt, self.parts.tokens, mode=self.mode, most_tokens=budget.columns,
-                          most_frames=budget.frames, sampling=self.sampling, mask_unused="unused_ids" not in self.mistakes,
-                          generator=self.generator, repetition_penalty=self.repetition_penalty)
-    part = "prefill"
-    while True:
-        with timed([self], part): token = next(steps, None)
-        if token is None: return
-        part = "decode"
-        yield token
+def push(self: VitaEngine, made: list[tuple[Session, Tick]]) -> list[Audio | None]:
+    "Hand the code to the vocoder; as published, only an end mark makes it speak."
+    (session, tick), = made
+    if session.sound is None: return [None]
+    codes = tick.frames
+    if session.live and tick.facts["kind"] == "audio" and "speak_prompt" in self.mistakes and session.chunk.codes.shape[1] == 1:
+        codes = torch.cat([session.chunk.prompt.audio_columns, codes], 1)
+    with self.vocoding(session):
+        if codes.shape[1]: return [session.sound.push(codes)]
+        if tick.facts["kind"] == "end" and isinstance(session.sound, PublishedStream): return [session.sound.mark()]
+    return [None]
 
 
 @patch
-def _hear(self: VitaSession, call, *args) -> Audio | None:
-    "A piece of the vocoder, listened to frame by frame."
-    with self.vocoding(): piece = call(*args)
-    if piece is None: return None
-    if math.isnan(self.timings["first_audio"]): self.timings["first_audio"] = self.elapsed()
-    samples = np.concatenate([self.unheard, piece.samples])
-    rest = len(samples) % round(piece.rate / self.voice.frame_rate)
-    whole, self.unheard = samples[:len(samples) - rest], samples[len(samples) - rest:]
-    for level in frame_levels(Audio(whole, piece.rate), self.voice): self.rules.hear(level)
-    return piece
+def flush(self: VitaEngine, session: Session) -> Audio | None:
+    "What the vocoder still holds of a chunk: with it the sound is that of all codes."
+    if not session.chunk.codes.shape[1]: return None
+    with self.vocoding(session): return session.sound.flush()
 
 
 @patch
-def _note(self: VitaSession, step: int, token: Token):
-    frame = -1
-    if token.code is not None:
-        frame, self.frames = self.frames, self.frames + 1
-        self.chunk.codes = torch.cat([self.chunk.codes, torch.tensor([[token.code]])], 1)
-        self.rules.see(token.code)
-    elif token.kind == "text": self.words[-1].append(token.id)
-    self.trace.append((self.number, step, token.id, token.kind, token.code, token.speaker, token.main_turn, token.probability,
-                       token.eos_probability, token.entropy_bits, frame, self.rules.repeated_frames, self.rules.silent_frames))
+def whole(self: VitaEngine, session: Session) -> Audio:
+    "The pieces of a stream, with its rest; else the sound of each chunk, decoded at once."
+    if session.live: session.rest()
+    noise = torch.Generator().manual_seed(self.seed)
+    made = [chunk for chunk in session.chunks if chunk.codes is not None] if TASKS[self.task].speaks else []
+    pieces = session.pieces if session.live else [self.offline(session, chunk, noise) for chunk in made]
+    return Audio.join(pieces) if pieces else Audio(np.zeros(0, np.float32), self.voice.sample_rate)
 
 
 @patch
-def _ended(self: VitaSession, token: Token) -> bool:
-    late = "timeout" if self.elapsed() - self.chunk_begun > self.control.timeout_seconds else None
-    reason = token.stop_reason or ("interrupted" if self.stopped else None) or self.rules.reason or late
-    if reason: self.chunk.stop_reason = reason
-    return reason is not None
-
-
-@patch
-def _close(self: VitaSession, pieces: list[Audio] | None): # None: decode each chunk at once
-    "Make the `Answer` of what there is."
-    made, first = [chunk for chunk in self.chunks if chunk.codes is not None], self.chunks[0]
-    noise = torch.Generator().manual_seed(self.sampling.seed)
-    if pieces is None: pieces = [self._offline(chunk, noise) for chunk in made] if TASKS[self.task].speaks else []
-    audio = Audio.join(pieces) if pieces else Audio(np.zeros(0, np.float32), self.voice.sample_rate)
-    reasons = [chunk.stop_reason for chunk in made] + ["interrupted"] * (len(made) < len(self.chunks))
-    total = self.elapsed()
-    steps = self.timings["prefill"] + self.timings["decode"]
-    self.timings.update(total=total, rtf=total / audio.seconds if audio.seconds else math.inf,
-                        tokens_per_second=len(self.trace) / steps if steps else 0.0)
-    trace = pd.DataFrame(self.trace, columns=VITA_TRACE).astype({"code": "Int64"})
-    codes = torch.cat([chunk.codes for chunk in made], 1)
-    reason = next((reason for reason in reasons if reason != "eos"), "eos")
-    self.generation = Answer(self.text if self.task in SAYING else self.text_so_far, audio, codes, self.reference, first.prompt, first.budget,
-                             self.sampling, self.control, reason, trace, self.timings, self.parts.info, self.chunks, task=self.task,
-                             written=self.text_so_far, mode=self.mode, option_steps=self.option_steps, mistakes=self.mistakes,
-                             repetition_penalty=self.repetition_penalty, experiment=self.told["voice"].note if self.told else "")
-
-
-@patch
-def _offline(self: VitaSession, chunk: Chunk, noise: torch.Generator) -> Audio:
+def offline(self: VitaEngine, session: Session, chunk: Chunk, noise: torch.Generator) -> Audio:
     "The sound of a chunk, decoded at once."
     codes = torch.cat([chunk.prompt.audio_columns, chunk.codes], 1) if "speak_prompt" in self.mistakes else chunk.codes
     if not codes.shape[1]: return Audio(np.zeros(0, np.float32), self.voice.sample_rate)
-    with self.vocoding(): return self.voice.decode(codes, steps=self.last_steps, generator=noise, **self.told)
+    with self.vocoding(session): return self.voice.decode(codes, steps=self.last_steps, generator=noise, **self.told)
+
+
+@patch
+def generation(self: VitaEngine, session: Session, **fields) -> Answer:
+    "The answer. Its text is what was asked to be said, else what the model wrote."
+    written = session.text_so_far
+    if self.task not in SAYING: fields["text"] = written
+    return Answer(**fields, task=self.task, written=written, mode=self.mode, option_steps=self.option_steps, mistakes=self.mistakes,
+                  repetition_penalty=self.repetition_penalty, experiment=self.told["voice"].note if self.told else "")

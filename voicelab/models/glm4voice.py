@@ -168,8 +168,8 @@ def _sound(self: DecoderSession, pieces: list) -> Audio | None:
 
 # %% ../../nbs/08_models_glm4voice.ipynb #8e3e6786
 class Glm4Voice:
-    "Speech to codes [1, frames] at 12.5 Hz and back; a frame depends on all codes, so there is no `context_frames`."
-    n_codebooks = 1
+    "Speech to codes [1, frames] at 12.5 Hz, and back."
+    n_codebooks, context_frames = 1, None         # a frame depends on all codes
 
     def __init__(self, tokenizer: WhisperVQ, flow: FlowNet, hift: HiftNet, name: str):
         self.tokenizer, self.flow, self.hift, self.name = tokenizer.eval(), flow.eval(), hift.eval(), name

@@ -13,7 +13,7 @@ import ipywidgets as W
 from ..ablation import ARMS, HEADS, MEASURES, RIGHT
 from ..ablation import Ablation as Arms
 from ..audio import Reference
-from .base import LABEL, WIDE, Clip, Panel, Picture, Status, Worker, card, go_and_stop, picture, row
+from .base import LABEL, WIDE, Clip, Panel, Picture, Status, WidgetError, Worker, card, go_and_stop, picture, row
 from .voice import NONE, VoiceChooser, shipped_voices, text_box
 
 # %% ../../nbs/13_widgets_ablation.ipynb #a780915a
@@ -65,7 +65,7 @@ class Ablation(Panel):
     def wanted(self) -> Arms:
         "The ablation that is set: the present one, where nothing has been changed, so that it goes on."
         arms, reference = [arm for arm, tick in self.ticks.items() if tick.value], self.voice.chosen()
-        if reference is None: raise ValueError(f"voice: an ablation takes a reference away, so it needs one; {NONE!r} is chosen")
+        if reference is None: raise WidgetError(f"voice: an ablation takes a reference away, so it needs one; {NONE!r} is chosen")
         made = Arms(self.model, self.text.value, reference, other=self.others.get(self.other.value), arms=arms,
                     seeds=range(self.seeds.value))
         asked = lambda each: (each.texts, each.reference.sha256, each.reference.transcript, each.other and each.other.sha256)

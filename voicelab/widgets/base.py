@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DPI', 'CODEBOOK_COLOURS', 'INK', 'GOOD', 'BAD', 'MARK', 'STYLE', 'WIDE', 'LABEL', 'card', 'title', 'Names', 'row',
-           'go_and_stop', 'Panel', 'picture', 'Picture', 'waveform', 'Sound', 'Clip', 'Status', 'overheard', 'lock_of',
-           'Worker', 'StreamPlayer']
+           'go_and_stop', 'find_parts', 'Unit', 'Panel', 'picture', 'Picture', 'waveform', 'Sound', 'Clip',
+           'WidgetError', 'Status', 'overheard', 'lock_of', 'Closed', 'Worker', 'StreamPlayer']
 
 # %% ../../nbs/13_widgets_base.ipynb #189eae79
 import html
@@ -23,6 +23,7 @@ import traitlets
 
 from ..audio import Audio, data_url
 from ..chatml import ROLE_COLOURS
+from ..errors import VoicelabError, bug_report, is_refusal
 
 # %% ../../nbs/13_widgets_base.ipynb #b1e66983
 DPI = 144                   # of pictures; pages count 96 pixels an inch
@@ -92,7 +93,37 @@ def go_and_stop(words: str) -> tuple[W.Button, W.Button]: # words: on the first
             W.Button(description="Stop", icon="stop", tooltip="stop and keep what there is"))
 
 
-class Panel(W.VBox):
+def find_parts(value, found: dict): # found: widgets and workers by `id`; gets those of `value` that it lacks
+    "Look in lists, in dicts and in what widgets hold; a unit is not looked into: it closes its own parts."
+    if id(value) in found: return
+    if isinstance(value, W.Widget | Worker): found[id(value)] = value
+    held = vars(value) if isinstance(value, W.Widget) and not isinstance(value, Unit) else value
+    if isinstance(held, dict): held = list(held.values())          # a copy: a worker may be at it
+    if isinstance(held, list | tuple):
+        for each in held: find_parts(each, found)
+
+
+class Unit(W.VBox):
+    "Parts below each other, made and closed together."
+    lent = ()                           # parts that somebody else made, and closes
+
+    def close(self):
+        "End the work, and close every widget that was made for this one."
+        if self.comm is None: return
+        super().close()
+        self.unobserve_all()
+        found = dict.fromkeys(map(id, self.lent))
+        find_parts(vars(self), found)
+        parts = [part for part in found.values() if part is not None]
+        for part in sorted(parts, key=lambda part: isinstance(part, W.Widget)):         # workers first
+            if isinstance(part, W.Widget): part.unobserve_all()
+            if isinstance(part, W.Button): part.click = lambda: None        # whoever presses it, it does nothing
+            part.close()
+
+    def __del__(self): super().close()      # as the program ends: names are gone, and each part is collected by itself
+
+
+class Panel(Unit):
     "A widget of the lab: parts below a heading."
     def __init__(self, heading: str, *parts):
         super().__init__([title(heading), *parts, Names()])
@@ -155,7 +186,7 @@ class Sound(W.HTML):
         self.audio, self.value = None, ""
 
 
-class Clip(W.VBox):
+class Clip(Unit):
     "A recording to look at and to hear; hidden while there is none."
     def __init__(self, name: str): # what it is, for eyes and screen readers
         self.name, self.audio = name, None
@@ -176,6 +207,9 @@ class Clip(W.VBox):
         self.audio, self.layout.display = None, "none"
 
 # %% ../../nbs/13_widgets_base.ipynb #c59df2f2
+class WidgetError(VoicelabError): "Something that a widget can't do with what was chosen."
+
+
 class Status(W.HTML):
     "One line: what is going on, or what went wrong."
     def say(self, words: str):
@@ -186,7 +220,7 @@ class Status(W.HTML):
     def fail(self, error: BaseException):
         "The error in one line."
         line = " ".join(str(error).split())
-        self.failed, self.text = True, line if isinstance(error, ValueError | OSError) and line else f"{type(error).__name__}: {line}"
+        self.failed, self.text = True, line if line and is_refusal(error) else bug_report(error)
         self.value = card(f"<span class='bad'>{html.escape(self.text)}</span>", "alert")
 
 # %% ../../nbs/13_widgets_base.ipynb #eeff35cd
@@ -195,7 +229,7 @@ _locks, _making, _hearing = weakref.WeakKeyDictionary(), threading.Lock(), threa
 
 @contextmanager
 def overheard() -> Iterator[list[warnings.WarningMessage]]:
-    "Warnings of the block as a list, instead of on the page; one thread at a time, for their filters belong to the process."
+    "Capture the block's warnings; locked, since filters are process-wide."
     with _hearing, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         yield said
@@ -204,6 +238,9 @@ def overheard() -> Iterator[list[warnings.WarningMessage]]:
 def lock_of(model) -> threading.Lock:
     "The lock that everything shares that works with `model`."
     with _making: return _locks.setdefault(model, threading.Lock())
+
+
+class Closed(Exception): "Ends the work of a worker that has been closed."
 
 
 class Worker:
@@ -215,7 +252,7 @@ class Worker:
         stop: W.Button | None = None, # can be pressed only then; sets `stopping`, and stops the session of `pieces`
     ):
         self.model, self.status, self.buttons, self.stop = model, status, buttons, stop
-        self.thread, self.stopping, self.error, self.session = None, threading.Event(), None, None
+        self.thread, self.stopping, self.error, self.session, self.closed = None, threading.Event(), None, None, False
         if stop is not None:
             stop.disabled = True
             stop.on_click(lambda _: self._end())
@@ -224,8 +261,8 @@ class Worker:
     def busy(self) -> bool: return self.thread is not None and self.thread.is_alive()
 
     def start(self, work: Callable[[], None]):
-        "Begin `work`, unless this worker is at work already."
-        if self.busy: return
+        "Begin `work`, unless this worker is at work already, or closed."
+        if self.busy or self.closed: return
         self.session = None
         self.stopping.clear()
         self._set(True)
@@ -237,6 +274,12 @@ class Worker:
         self.session = session
         if self.stopping.is_set(): session.stop()          # pressed while it was prepared
         yield from session
+        if self.closed: raise Closed("its widget is closed")
+
+    def close(self):
+        "End the work, and begin no other."
+        self.closed = True
+        self._end()
 
     def _end(self):
         self.stopping.set()
@@ -257,8 +300,9 @@ class Worker:
             finally: lock.release()
         except Exception as error:
             self.error = error
-            self.status.fail(error)
-        finally: self._set(False)
+            if not self.closed: self.status.fail(error)
+        finally:
+            if not self.closed: self._set(False)
 
     def _set(self, busy):
         for button in self.buttons: button.disabled = busy

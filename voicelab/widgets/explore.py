@@ -11,7 +11,7 @@ import ipywidgets as W
 from ..audio import Reference
 from ..explore import exchange, plot_ladder, resynthesise
 from ..metrics import Measure
-from .base import LABEL, WIDE, Clip, Panel, Picture, Status, Worker, card, picture, row
+from .base import LABEL, WIDE, Clip, Panel, Picture, Status, WidgetError, Worker, card, picture, row
 from .result import codebook_colours
 from .voice import VoiceChooser, shipped_voices
 
@@ -41,10 +41,11 @@ class CodecExplorer(Panel):
         self.mix, self.status, self.mixed = Clip("mixture"), Status(), Status()
         self.hear, self.blend = W.Button(description="Decode", button_style="primary", icon="play"), W.Button(description="Exchange", icon="random")
         self.worker, self.mixer = Worker(model, self.status, (self.hear,)), Worker(model, self.mixed, (self.blend,))
-        words = W.HTML(card("<b>Exchange</b>: codebooks taken from the second voice. Both are cropped to the shorter one; a later codebook corrects what "
-                            "the earlier ones of <i>its own</i> sound left over, so on another sound it is a wrong correction."))
-        mixing = [words, W.HTML(card("second voice")), self.voice_b, row(*self.ticks), self.blend, self.mixed, self.mix] if books > 1 else []
-        super().__init__(f"Codec explorer: {self.codec.name}", self.voice_a, row(self.hear), self.k, self.status, self.image, self.ladder, *mixing)
+        words = ("<b>Exchange</b>: codebooks taken from the second voice. Both are cropped to the shorter one; a later codebook corrects what "
+                 "the earlier ones of <i>its own</i> sound left over, so on another sound it is a wrong correction.")
+        mixing = lambda: [W.HTML(card(words)), W.HTML(card("second voice")), self.voice_b, row(*self.ticks), self.blend, self.mixed, self.mix]
+        super().__init__(f"Codec explorer: {self.codec.name}", self.voice_a, row(self.hear), self.k, self.status, self.image, self.ladder,
+                         *(mixing() if books > 1 else ()))
         self.hear.on_click(lambda _: self.run())
         self.blend.on_click(lambda _: self.mixer.start(self._mix))
         self.k.observe(lambda _: self.through is not None and self._show(), "value")
@@ -61,7 +62,7 @@ class CodecExplorer(Panel):
 
     def _work(self):
         reference = self.voice_a.reference
-        if reference is None: raise ValueError("voice: choose a recording, there is none to decode")
+        if reference is None: raise WidgetError("voice: choose a recording, there is none to decode")
         self.status.say("Decoding.")
         through = resynthesise(self.codec, reference)
         table = through.table
@@ -78,7 +79,7 @@ class CodecExplorer(Panel):
 
     def _mix(self):
         a, b = self.voice_a.reference, self.voice_b.reference
-        if a is None or b is None: raise ValueError("voice: an exchange needs two recordings")
+        if a is None or b is None: raise WidgetError("voice: an exchange needs two recordings")
         self.mixed.say("Exchanging.")
         self.mixture = mixed = exchange(self.codec, a, b, [k for k, tick in enumerate(self.ticks) if tick.value])
         found = [f"{measure_words(measure)} to {reference.name}" for measure, reference in zip(mixed.measures.values(), (a, b))]

@@ -12,16 +12,17 @@ from pathlib import Path
 
 import ipywidgets as W
 
+from ..errors import VoicelabError
 from ..listening import ANSWERS, KINDS, RATINGS
 from ..listening import ListeningTest as Blind
 from ..runs import Run
-from .base import Panel, Sound, Status, card, row
+from .base import Panel, Sound, Status, Unit, card, row
 
 # %% ../../nbs/13_widgets_listening.ipynb #54806e21
 DOUBLE_CLICK_SECONDS = 0.5          # a second press so soon would answer a question that nobody has heard
 
 
-class Player(W.VBox):
+class Player(Unit):
     "A name and a player."
     def __init__(self, name: str):
         self.name, self.sound = name, Sound()
@@ -57,7 +58,7 @@ class ListeningTest(Panel):
     def answer(self, answer: str | int):
         "Answer the present question, and go on."
         try: self.test.answer(self.number, answer)
-        except ValueError as error: return self.status.fail(error)
+        except VoicelabError as error: return self.status.fail(error)
         self._next()
 
     def _next(self):
@@ -66,7 +67,7 @@ class ListeningTest(Panel):
             self.asking.layout.display, self.show_results.layout.display = "none", ""
             return self.status.say("That was the last question. Thank you.")
         try: sounds = self.test.sounds(self.number)
-        except ValueError as error: return self.status.fail(error)
+        except VoicelabError as error: return self.status.fail(error)
         for name, audio in sounds.items(): self.players[name].sound.show(audio, name)
         self.status.say(f"Question {self.number + 1} of {len(self.test)}")
 

@@ -13,6 +13,7 @@ import numpy as np
 import traitlets
 
 from ..audio import MAX_REFERENCE_SECONDS, Audio, AudioError, Reference
+from ..errors import VoicelabError
 from .base import LABEL, WIDE, Clip, Panel, Status, card
 
 # %% ../../nbs/13_widgets_microphone.ipynb #1087a392
@@ -97,7 +98,7 @@ class Recorder(anywidget.AnyWidget):
 
     def _hear(self, _, content, buffers):
         try: self._take(content, buffers)
-        except ValueError as error:
+        except VoicelabError as error:
             self.rate = None
             self.send(dict(kind="stop"))
             self.failed(error)

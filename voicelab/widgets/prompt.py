@@ -12,6 +12,7 @@ import ipywidgets as W
 
 from ..audio import Reference
 from ..chatml import ROLE_COLOURS, Prompt, segments_html
+from ..errors import VoicelabError
 from .base import LABEL, Panel, Status, card
 from .voice import VoiceChooser, text_box
 
@@ -56,7 +57,7 @@ class PromptAnatomy(Panel):
 
     def _draw(self):
         try: self.prompt = self.model.clone_prompt(self.text.value, self.voice.chosen(), self.form.value)
-        except ValueError as error: return self.status.fail(error)
+        except VoicelabError as error: return self.status.fail(error)
         prompt = self.prompt
         self.status.say(f"{len(prompt.ids)} positions, {int(prompt.audio_mask.sum())} of them sound")
         self.shown.value = card(strip_html(prompt) + segments_html(prompt.segments) + segment_table(prompt))

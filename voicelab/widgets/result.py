@@ -16,7 +16,7 @@ from ..budget import Budget
 from ..control import STOP_REASONS
 from ..metrics import Report
 from ..session import Generation
-from .base import BAD, CODEBOOK_COLOURS, GOOD, INK, MARK, Clip, Picture, card, picture, row
+from .base import BAD, CODEBOOK_COLOURS, GOOD, INK, MARK, Clip, Picture, Unit, card, picture, row
 
 # %% ../../nbs/13_widgets_result.ipynb #e6be77f0
 def estimate_html(budgets: list[Budget], # of the chunks, in order
@@ -65,13 +65,13 @@ def tokens_picture(made: Generation, codebook_size: int = 1024) -> bytes:
     def draw(figure):
         above, below = figure.subplots(2, sharex=True, height_ratios=(1, 2))
         rate, shown = made.budget.frame_rate, max(made.codes.shape[1], 1) / made.budget.frame_rate
-        if "eos_probability" in made.trace: above.plot(np.arange(len(made.trace)) / rate, made.trace.eos_probability, color=MARK)
+        above.plot(made.trace.seconds, made.trace.eos_probability, color=MARK)
         cap = sum(chunk.budget.cap_seconds for chunk in made.chunks) if len(made.chunks) > 1 else made.budget.cap_seconds
         if cap <= 1.3 * shown: above.axvline(cap, color=BAD, linestyle="--")
         else: above.set_title(f"cap at {cap:.1f} s →", loc="right", color=BAD, fontsize=9)
         above.set(ylim=(-0.05, 1.05), ylabel="probability\nof the end")
         draw_tokens(below, made.codes, codebook_size, rate)
-        below.set_xlim(0, max(shown, len(made.trace) / rate, cap if cap <= 1.3 * shown else 0))
+        below.set_xlim(0, max(shown, cap if cap <= 1.3 * shown else 0))
     return picture(draw, height=2.6)
 
 # %% ../../nbs/13_widgets_result.ipynb #e5225ec5
@@ -98,7 +98,7 @@ def measures_html(report: Report) -> str:
     return f"<table><tr><th>measure</th><th>value</th><th></th><th>limits</th></tr>{''.join(map(row, report.measures))}</table>"
 
 
-class Result(W.VBox):
+class Result(Unit):
     "A generation: recordings, reason, tokens, measures."
     def __init__(self):
         self.made, self.reference, self.clip = None, Clip("reference"), Clip("result")

@@ -13,8 +13,9 @@ from pathlib import Path
 import ipywidgets as W
 
 from ..audio import NOT_STATED, Reference, load_audio
+from ..errors import VoicelabError
 from ..files import safe_name
-from .base import LABEL, WIDE, Clip, Status
+from .base import LABEL, WIDE, Clip, Status, Unit, WidgetError
 
 # %% ../../nbs/13_widgets_voice.ipynb #86c89da3
 SHIPPED = "synthetic voice, made with espeak-ng for voicelab"
@@ -37,14 +38,14 @@ def text_box(text: str) -> W.Textarea:
     return W.Textarea(text, description="text", style=LABEL, layout=WIDE)
 
 
-class VoiceChooser(W.VBox):
+class VoiceChooser(Unit):
     "A reference: shipped, uploaded, recorded or none. `reference` is the present one; `on_change` tells of another."
     def __init__(self,
         reference: Reference | None = None, # chosen at first; None: the first shipped voice
-        recorder=None, # a widget with a `reference`, such as a microphone
+        recorder=None, # a widget with a `reference`, such as a microphone; only lent: whoever made it closes it
     ):
-        self.voices, self.uploaded, self.recorder = shipped_voices(), None, recorder
-        self.listeners, self.reference, self.quiet = [], None, False
+        self.voices, self.uploaded, self.recorder, self.lent = shipped_voices(), None, recorder, (recorder,)
+        self.listeners, self.reference, self.refusal, self.quiet = [], None, "", False
         choices = [*self.voices, UPLOAD, *["microphone"] * (recorder is not None), NONE]
         self.voice = W.Dropdown(options=choices, value=next(iter(self.voices), NONE), description="voice", style=LABEL)
         self.file = W.FileUpload(accept=".wav,.flac,.mp3,.ogg", multiple=False, description="recording", tooltip="a recording of the voice")
@@ -54,10 +55,15 @@ class VoiceChooser(W.VBox):
         super().__init__([self.voice, self.file, *[recorder] * (recorder is not None), self.transcript, self.consent, self.status, self.clip])
         self.voice.observe(lambda _: self._choose(), "value")
         self.file.observe(lambda _: self._upload(), "value")
-        if recorder is not None: recorder.observe(lambda _: self._choose(), "reference")
+        if recorder is not None: recorder.observe(self._recorded, "reference")
         for box in (self.transcript, self.consent): box.observe(lambda _: self._make(), "value")
         if reference is None: self._choose()
         else: self.put(reference)
+
+    def close(self):
+        "Close the parts, and listen to the recorder no more."
+        if self.recorder is not None and self.comm is not None: self.recorder.unobserve(self._recorded, "reference")
+        super().close()
 
     def on_change(self, listener):
         "`listener()` is called after each change of the reference."
@@ -78,14 +84,17 @@ class VoiceChooser(W.VBox):
 
     @property
     def wanted(self) -> str:
-        "What is missing, where a recording of one's own is chosen and there is none; else empty."
+        "What is missing, where a recording of one's own is chosen and there is none, or no consent that is required; else empty."
         missing = {UPLOAD: "Choose a recording.", "microphone": "Record something first."}
-        return missing.get(self.voice.value, "") if self.base is None else ""
+        return missing.get(self.voice.value, "") if self.base is None else self.refusal
 
     def chosen(self) -> Reference | None:
-        "The reference to speak with; a ValueError where the chosen one is not there: nobody else speaks in its place."
-        if self.wanted: raise ValueError(f"voice: {self.voice.value} is chosen, but there is no recording yet; choose {NONE!r} to go without")
+        "The reference to speak with; a WidgetError where the chosen one is not there: nobody else speaks in its place."
+        if self.refusal: raise WidgetError(self.refusal)
+        if self.wanted: raise WidgetError(f"voice: {self.voice.value} is chosen, but there is no recording yet; choose {NONE!r} to go without")
         return self.reference
+
+    def _recorded(self, _): self._choose()
 
     def _upload(self):
         if not self.file.value: return
@@ -95,9 +104,9 @@ class VoiceChooser(W.VBox):
                 path = Path(folder) / "recording"                    # the user's name never becomes a path
                 path.write_bytes(bytes(given["content"]))
                 try: audio = load_audio(path)
-                except ValueError as error: raise ValueError(str(error).replace(repr(str(path)), repr(given["name"]))) from None
-            self.uploaded = Reference(audio, name=safe_name(Path(given["name"]).stem, "upload"))
-        except (ValueError, OSError) as error: return self.status.fail(error)
+                except VoicelabError as error: raise WidgetError(str(error).replace(repr(str(path)), repr(given["name"]))) from None
+            self.uploaded = Reference(audio, name=safe_name(Path(given["name"]).stem, "upload"), noticed=True)
+        except (VoicelabError, OSError) as error: return self.status.fail(error)
         self.voice.value = UPLOAD
         self._choose()
 
@@ -116,8 +125,14 @@ class VoiceChooser(W.VBox):
     def _make(self):
         if self.quiet: return
         base = self.base
-        self.reference = base and replace(base, transcript=self.transcript.value.strip() or None, consent=self.consent.value.strip() or NOT_STATED)
+        self.reference, self.refusal = base and self._worded(base), ""
+        try: self.reference and self.reference.check_consent()
+        except VoicelabError as error: self.reference, self.refusal = None, str(error)
         if base is None: self.clip.clear()
         elif self.clip.audio is not base.audio: self.clip.show(base.audio)
-        self.status.say(self.wanted or (base and self.reference.notice) or "")
+        self.status.say(self.wanted or (self.reference and self.reference.notice) or "")
         for listener in self.listeners: listener()
+
+    def _worded(self, base: Reference) -> Reference:
+        transcript, consent = self.transcript.value.strip() or None, self.consent.value.strip() or NOT_STATED
+        return replace(base, transcript=transcript, consent=consent, noticed=True)      # the status line has the notice

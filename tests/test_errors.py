@@ -1,0 +1,74 @@
+"What a user can put right is one line; a bug looks like a bug."
+import ast
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import voicelab
+from voicelab import cli
+from voicelab.errors import VoicelabError, bug_report
+from voicelab.widgets.base import Status
+
+PACKAGE = Path(voicelab.__file__).parent
+INTERNAL = {"settings.py": 1, "glm4decoder.py": 1}          # raised and caught within one module
+
+
+def test_every_error_of_the_package_is_a_voicelab_error():
+    found = {}
+    for module in pkgutil.walk_packages(voicelab.__path__, "voicelab."):
+        if module.name.startswith("voicelab.studio"): continue          # a program of its own
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if isinstance(value, type) and issubclass(value, Exception) and value.__module__.startswith("voicelab") and name.endswith("Error"):
+                found[name] = value
+    assert len(found) >= 18 and {name for name, value in found.items() if not issubclass(value, VoicelabError)} == set()
+
+
+def test_no_module_raises_an_error_that_looks_like_somebody_elses():
+    "A bare ValueError or TypeError is either for the user, and then one of ours, or it never leaves its module."
+    for path in PACKAGE.rglob("*.py"):
+        raised = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Raise)]
+        named = [getattr(getattr(node.exc, "func", node.exc), "id", "") for node in raised]
+        bare = sum(name in ("ValueError", "TypeError", "KeyError", "RuntimeError", "Exception") for name in named)
+        assert bare <= INTERNAL.get(path.name, 0), path
+
+
+def broken(*_): return np.zeros(3) + np.zeros(4)
+
+
+def test_a_bug_on_the_command_line_has_status_1_and_a_traceback_in_a_file(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(cli, "models", broken)
+    with pytest.raises(SystemExit) as stop: cli.main(["models"])
+    said = capsys.readouterr().err
+    assert stop.value.code == 1 and len(said.splitlines()) == 1 and said.startswith("voicelab models: a bug in voicelab (ValueError: operands could not")
+    file, = tmp_path.iterdir()
+    assert str(file) in said and "please report" in said and "in broken" in file.read_text()
+
+
+@pytest.mark.parametrize("error", [VoicelabError("text: must not be\nempty"), FileNotFoundError(2, "No such file", "x.wav")])
+def test_a_refusal_on_the_command_line_has_status_2_and_one_line(monkeypatch, capsys, error):
+    def refuse(*_): raise error
+    monkeypatch.setattr(cli, "models", refuse)
+    with pytest.raises(SystemExit) as stop: cli.main(["models"])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and len(said.splitlines()) == 1 and "bug" not in said
+
+
+def test_a_widget_tells_a_refusal_from_a_bug(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    status = Status()
+    status.fail(VoicelabError("text: must not be empty"))
+    assert status.text == "text: must not be empty" and not list(tmp_path.iterdir())
+    try: broken()
+    except ValueError as error: status.fail(error)
+    assert status.text.startswith("a bug in voicelab (ValueError") and "in broken" in next(tmp_path.iterdir()).read_text()
+
+
+def test_a_report_can_hold_any_letters(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert re.search("traceback is in", bug_report(RuntimeError("\ud800 مرحبا"))) and len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,242 @@
+"""The studio's server as its neighbours meet it: who is let in, what a page may do, and how long its kernel lives.
+
+One server with a single place answers most tests. Its folder is somebody else's: what a Python file there does would show.
+"""
+import asyncio
+import http.client
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import browser
+import pytest
+
+pytest.importorskip("voila", reason="voila is not installed")
+from tornado.web import HTTPError
+
+from voicelab import studio as module
+from voicelab.studio import Kernels
+
+TRAP = "from pathlib import Path\nPath(__file__).with_suffix('.sprung').touch()\n"
+OPENER = "import sys\nfrom pathlib import Path\nPath('opened').write_text(sys.argv[1])\n"
+UPGRADE = dict(Connection="Upgrade", Upgrade="websocket", Sec_WebSocket_Version="13", Sec_WebSocket_Key="c29tZSB3b3JkcyBoZXJlIQ==")
+SECONDS = 30
+
+
+class Neighbour:
+    "Asks a studio as anyone on this machine can."
+    def __init__(self, port: int, folder: Path, log: Path):
+        self.port, self.folder, self.log = port, folder, log
+        assert browser.soon(lambda: "?token=" in log.read_text())
+        self.token = re.search(r"http://127.0.0.1:\d+/\?token=(\w+)", log.read_text())[1]
+
+    def ask(self, path: str, method: str = "GET", **headers: str) -> SimpleNamespace:
+        "An answer: status, reason, headers and body; and the line, which stays open."
+        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2 * SECONDS)
+        line.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        answer = line.getresponse()
+        return SimpleNamespace(line=line, status=answer.status, reason=answer.reason, headers=answer.headers, body=answer.read().decode())
+
+    def socket(self, kernel: str, query: str = "", **headers: str) -> SimpleNamespace:
+        "The answer to whoever wants a kernel's WebSocket; status 101 lets in."
+        return self.ask(f"/api/kernels/{kernel}/channels{query}", **UPGRADE, **headers)
+
+    def kernels(self) -> int:
+        "How many were started so far."
+        return self.log.read_text().count("Kernel started")
+
+    def open(self) -> SimpleNamespace:
+        "A page of the owner's: its kernel, its cookies and its WebSocket."
+        answer = self.ask(f"/?token={self.token}")
+        assert answer.status == 200, answer.reason
+        kernel = re.search(r'"kernelId": "([\w-]+)"', answer.body)[1]
+        given = answer.headers.get_all("Set-Cookie")
+        cookies = "; ".join(cookie.split(";")[0] for cookie in given)
+        socket = self.socket(kernel, Cookie=cookies, Origin=f"http://127.0.0.1:{self.port}")
+        assert socket.status == 101, socket.reason
+        return SimpleNamespace(kernel=kernel, given=given, cookies=cookies, answer=answer, socket=socket.line)
+
+    def lives(self, page) -> bool: return self.ask(f"/api/kernels/{page.kernel}?token={self.token}").status == 200
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory):
+    home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("folder")
+    for name in ("voila", "tornado", "traitlets", "anywidget", "matplotlib"): (folder / f"{name}.py").write_text(TRAP)
+    (home / "opener.py").write_text(OPENER)
+    words = [f"--port={(port := browser.free_port())}", "--Kernels.patience=3", f"--Voila.browser={sys.executable} {home / 'opener.py'} %s",
+             "--Voila.ip=0.0.0.0", "--Voila.tornado_settings={'ws_ping_interval': 0}"]       # the tests' sockets answer no ping
+    command = [str(Path(sys.executable).with_name("voicelab")), "studio", "--pages", "1", "--", *words]
+    with browser.serving(command, f"http://127.0.0.1:{port}", home, folder) as log: yield Neighbour(port, folder, log)
+
+
+@pytest.fixture(scope="module")
+def page(studio): return studio.open()
+
+
+# ---- who is let in
+
+@pytest.mark.parametrize("method, path", [("GET", "/"), ("GET", "/?token=wrong"), ("GET", "/?token="), ("GET", "/login"), ("GET", "/voila.png"),
+                                          ("GET", "/api/kernels/1-2-3-4-5"), ("DELETE", "/api/kernels/1-2-3-4-5"),
+                                          ("POST", "/voila/api/shutdown/1-2-3-4-5"), ("GET", "/voila/files/sound.png")])
+def test_without_the_token_nobody_is_let_in(studio, method, path):
+    answer = studio.ask(path, method)
+    assert answer.status == 403 and not studio.kernels()
+    if path == "/": assert "Open the link that voicelab studio printed" in answer.body
+
+
+def test_without_the_token_there_is_no_websocket(studio): assert studio.socket("1-2-3-4-5").status == 403
+
+
+@pytest.mark.parametrize("host", ["example.org", "127.0.0.1.example.org", "localhost.example.org", "192.168.0.7", "0.0.0.0", "[::ffff:1.2.3.4]"])
+@pytest.mark.parametrize("path", ["/", "/voila/static/voila.js", "/api/kernels/1-2-3-4-5", "/api/kernels/1-2-3-4-5/channels"])
+def test_another_host_is_refused_with_the_token_too(studio, host, path):
+    answer = studio.ask(f"{path}?token={studio.token}", Host=f"{host}:{studio.port}")
+    assert answer.status == 403 and answer.body == "This studio answers at 127.0.0.1 and localhost only." and not studio.kernels()
+
+
+def test_localhost_is_this_machine(studio): assert studio.ask("/voila/static/voila.js", Host=f"localhost:{studio.port}").status == 200
+
+
+def test_it_is_bound_to_this_machine_by_no_option(studio):
+    assert "`ip` not recognized" in studio.log.read_text()      # it was asked to listen everywhere
+    with pytest.raises(ConnectionRefusedError): http.client.HTTPConnection("127.0.0.2", studio.port, timeout=5).connect()
+
+
+@pytest.mark.parametrize("path", ["/", "/?token={token}", "/voila/api/shutdown/1-2-3-4-5", "/api/kernels/1-2-3-4-5?token={token}"])
+def test_no_other_page_may_frame_it(studio, path):
+    headers = studio.ask(path.format(token=studio.token), Sec_Fetch_Dest="iframe").headers
+    policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
+    assert policy["frame-ancestors"] == "'self'" and headers["X-Frame-Options"] == "SAMEORIGIN"
+
+
+def test_the_page_may_ask_nobody_else(page):
+    rules = [rule.split() for rule in page.answer.headers["Content-Security-Policy"].split(";")]
+    assert {name for name, *_ in rules} >= {"default-src", "connect-src", "form-action", "base-uri"}
+    assert {source for _, *sources in rules for source in sources} == {
+        "'self'", "'unsafe-inline'", "'unsafe-eval'", "data:", "blob:", "ws://127.0.0.1:*", "ws://localhost:*"}
+
+
+def test_the_browser_is_opened_by_a_file_of_the_owner(studio):
+    assert browser.soon((opened := studio.folder / "opened").exists)
+    words = opened.read_text()
+    file = Path(words.removeprefix("file://"))
+    assert studio.token not in words and f"url=http://127.0.0.1:{studio.port}/?token={studio.token}" in file.read_text()
+    assert file.parent.stat().st_mode & 0o077 == 0
+
+
+# ---- a page and its kernel, in the order of its life
+
+def test_the_cookie_stays_at_home(page):
+    (cookie,) = (cookie for cookie in page.given if cookie.startswith("username"))
+    assert {"httponly", "samesite=strict"} <= {part.strip().lower() for part in cookie.split(";")}
+
+
+@pytest.mark.parametrize("said", [dict(Sec_Fetch_Dest="image"), dict(Sec_Fetch_Dest="iframe", Sec_Fetch_Site="same-origin"),
+                                  dict(Sec_Fetch_Dest="document", Sec_Fetch_Site="same-site"),
+                                  dict(Sec_Fetch_Dest="document", Sec_Fetch_Site="cross-site"), dict(Sec_Fetch_Dest="empty")])
+def test_a_foreign_page_starts_no_kernel_by_the_owners_cookie(studio, page, said):
+    before = studio.kernels()
+    answer = studio.ask("/", Cookie=page.cookies, **said)
+    assert (answer.status, studio.kernels()) == (403, before) and "window of its own" in answer.body
+
+
+@pytest.mark.parametrize("origin", ["http://example.org", "http://127.0.0.1:1", "null"])
+@pytest.mark.parametrize("key", ["cookie", "token"])
+def test_a_websocket_from_another_page_is_refused(studio, page, origin, key):
+    query, headers = (f"?token={studio.token}", {}) if key == "token" else ("", dict(Cookie=page.cookies))
+    assert studio.socket(page.kernel, query, Origin=origin, **headers).status == 403
+    assert studio.socket(page.kernel, query, **headers).status == 101
+
+
+def test_what_server_and_kernel_say_is_encrypted(studio, page):
+    assert "without encryption" not in studio.log.read_text()
+
+
+def test_a_full_house_says_so(studio, page):
+    before = studio.kernels()
+    answer = studio.ask(f"/?token={studio.token}")
+    assert (answer.status, studio.kernels()) == (503, before)
+    assert "The studio is full (pages: 1): close one that is open" in answer.body
+
+
+def test_nobody_else_can_say_farewell_for_a_page(studio, page):
+    assert "_xsrf=" in page.cookies                         # which it sends back when it closes
+    assert studio.ask(f"/voila/api/shutdown/{page.kernel}", "POST", Cookie=page.cookies).status == 403 and studio.lives(page)
+
+
+def test_a_closed_page_ends_its_kernel(studio, page):
+    assert studio.lives(page)
+    page.socket.close()
+    assert browser.soon(lambda: not studio.lives(page))
+
+
+def test_a_python_file_in_its_folder_is_not_run(studio, page): assert not [*studio.folder.glob("*.sprung")]
+
+
+# ---- the rules of a kernel's life, by kernels that do little
+
+def living(test, **rules):
+    "Run `test(kernels, kernel)` with a kernel that has done something."
+    async def run():
+        kernels = Kernels(cull_interval=1, **rules)
+        try:
+            kernel = await kernels.start_kernel()
+            client = kernels.get_kernel(kernel).client()
+            client.start_channels()
+            await client.wait_for_ready(SECONDS)
+            await test(kernels, kernel, client)
+            client.stop_channels()
+        finally: await kernels.shutdown_all()
+    asyncio.run(run())
+
+
+async def ends(kernels, kernel) -> bool:
+    for _ in range(5 * SECONDS):
+        if kernel not in kernels: return True
+        await asyncio.sleep(0.2)
+    return False
+
+
+def test_a_kernel_whose_page_never_came_ends():
+    async def test(kernels, kernel, client): assert await ends(kernels, kernel)
+    living(test, patience=1)
+
+
+def test_a_page_that_nobody_touches_loses_its_kernel():
+    async def test(kernels, kernel, client):
+        kernels.notify_connect(kernel)
+        assert await ends(kernels, kernel)
+    living(test, patience=600, cull_idle_timeout=1)
+
+
+def test_a_page_that_is_still_being_made_is_waited_for_and_one_that_left_is_not():
+    async def test(kernels, kernel, client):
+        client.execute("import time; time.sleep(600)")
+        await asyncio.sleep(3)
+        assert kernel in kernels
+        kernels.notify_connect(kernel)
+        kernels.notify_disconnect(kernel)
+        assert await ends(kernels, kernel)
+    living(test, patience=1)
+
+
+def test_a_page_that_comes_back_keeps_its_kernel():
+    async def test(kernels, kernel, client):
+        kernels.notify_connect(kernel)
+        kernels.notify_disconnect(kernel)
+        kernels.notify_connect(kernel)
+        await asyncio.sleep(3)
+        assert kernel in kernels
+    living(test, patience=1)
+
+
+def test_two_that_come_at_once_do_not_share_a_place(monkeypatch):
+    monkeypatch.setattr(module, "LEAVING_SECONDS", 1)
+    async def run():
+        kernels = Kernels(pages=1)
+        try: return await asyncio.gather(kernels.start_kernel(), kernels.start_kernel(), return_exceptions=True), len(kernels)
+        finally: await kernels.shutdown_all()
+    (first, second), count = asyncio.run(run())
+    assert isinstance(first, str) and isinstance(second, HTTPError) and second.status_code == 503 and count == 1
