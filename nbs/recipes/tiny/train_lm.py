@@ -231,7 +231,8 @@ def held_out(model, packer, pairs, to_phoneme, device):
 class Muon(torch.optim.Optimizer):
     """Momentum made orthogonal (Jordan 2024) for matrices, those of one shape at a time; a step is as large as one of AdamW
     at the same rate."""
-    def __init__(self, matrices, lr, weight_decay=0.05, momentum=0.95): super().__init__(matrices, dict(lr=lr, weight_decay=weight_decay, momentum=momentum))
+    def __init__(self, matrices, lr, weight_decay=0.05, momentum=0.95):
+        super().__init__(matrices, dict(lr=lr, weight_decay=weight_decay, momentum=momentum))
 
     @torch.no_grad()
     def step(self):
