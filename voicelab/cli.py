@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_DETAIL', 'CommandError', 'references_of', 'repeat_words', 'clone', 'show_clone', 'models', 'show_models',
-           'measure_pair', 'evaluate', 'one_line', 'show_evaluate', 'become', 'lab', 'studio', 'parser', 'main']
+           'measure_pair', 'evaluate', 'for_terminal', 'show_evaluate', 'become', 'lab', 'studio', 'parser', 'main']
 
 # %% ../nbs/14_cli.ipynb #24677ab6
 import argparse
@@ -116,7 +116,7 @@ def evaluate(args) -> dict:
     return dict(folder=args.folder, samples=len(rows), failed=sum(row["status"] != "ok" for row in rows), rows=rows)
 
 
-def one_line(words: str, most: int | None = None) -> str: # most: characters; None: all
+def for_terminal(words: str, most: int | None = None) -> str: # most: characters; None: all
     "Words of anybody for a terminal: on one line, without what a terminal obeys."
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(words)).split())
     return line if most is None or len(line) <= most else f"{line[:most]} ..."
@@ -125,9 +125,9 @@ def one_line(words: str, most: int | None = None) -> str: # most: characters; No
 def show_evaluate(result: dict):
     "One line a sample, then the count: a failed sample is a row, never a gap."
     for row in result["rows"]:
-        shown = [f"{name} {m['value']:.3g} {m['unit']} ({m['status']})" if m["value"] is not None else f"{name} {m['status']}: {one_line(m['detail'], MOST_DETAIL)}"
+        shown = [f"{name} {m['value']:.3g} {m['unit']} ({m['status']})" if m["value"] is not None else f"{name} {m['status']}: {for_terminal(m['detail'], MOST_DETAIL)}"
                  for name, m in row.get("measures", {}).items()]
-        print(row["id"], row["status"], one_line(row["detail"], MOST_DETAIL) or "; ".join(shown))
+        print(row["id"], row["status"], for_terminal(row["detail"], MOST_DETAIL) or "; ".join(shown))
     print(f"{result['samples']} samples, {result['failed']} failed")
 
 # %% ../nbs/14_cli.ipynb #41c1de02
@@ -207,7 +207,7 @@ def main(argv: list[str] | None = None):
         print(f"voicelab {args.command}: interrupted before anything was made", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
-        line = one_line(error) if is_refusal(error) else bug_report(error)
+        line = for_terminal(error) if is_refusal(error) else bug_report(error)
         print(f"voicelab {args.command}: {line}", file=sys.stderr)
         raise SystemExit(2 if is_refusal(error) else 1) from None
     from voicelab.manifest import plain

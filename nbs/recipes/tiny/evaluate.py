@@ -4,6 +4,7 @@
     python evaluate.py FOLDER --parts main --voices 40 --first-seed 80000000
     python evaluate.py --card ../../../voicelab/checkpoints/tiny/README.md      # put the tables into the card
     python evaluate.py --parts recordings --recordings FOLDER --sounds OUT      # WAVs with a TXT transcript beside each; to hear, too
+    python evaluate.py --parts words --whisper FOLDER --kokoro FOLDER           # folders that hearing.py and kokoro.py unpack
 
 Voices are drawn from the recipe's voice space with seeds that no training step uses; the model speaks through the same
 `clone` that users call, with the lab's defaults. Figures are means with 95 % bootstrap intervals over voices.
@@ -13,7 +14,10 @@ arabic      bare against vocalised text, and references in the other language
 ablations   the reference right, wrong, reversed, halved, absent, or with a wrong transcript
 texts       texts of kinds that are rare in training or absent
 turns       long texts whose chunks are shown none, one or two of those before them
-recordings  people: the codec's resynthesis and the clone
+words       what Whisper base understands: true speech, through the codec, clones; synthetic and human-like voices apart
+space       how different the voices of the recipe are, and how near to people's; needs no model
+codec       the same as words without clones; with --recordings also the similarity of people through the codec
+recordings  people: the codec's resynthesis and the clone; NAME_1 and NAME_2 are recordings of one person
 speed       bytes, time to load, to the first sound, real-time factors, memory
 """
 import argparse
@@ -31,6 +35,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from hearing import SENTENCES as HEARD_SENTENCES
+from hearing import errors, heard, rate_interval
 from measures import cepstral_distance, embed, interval, mean_interval, scale_interval
 from speech import RATE, draw_text, draw_voice, say
 
@@ -68,6 +74,19 @@ class Speaker:
         self.reference = reference_of(self.voice, self.rng, f"voice{seed}")
 
     def true(self, text: str, accent: str | None = None) -> vl.Audio: return sound(self.voice, text, accent)
+
+
+class Person(Speaker):
+    "One held-out human-like voice, made of voices that no training hears, in a quiet room."
+    def __init__(self, seed: int, kokoro, held: bool = True):
+        from kokoro import draw_person
+        self.seed, self.rng, self.kokoro = seed, np.random.default_rng(seed), kokoro
+        self.voice = draw_person(self.rng, held) | dict(room=0.0, noise=0.0)
+        said = sentence(self.rng, 4, 7)
+        self.reference = vl.Reference(self.true(said), transcript=said, consent="synthetic", name=f"person{seed}")
+
+    def true(self, text: str, accent: str | None = None) -> vl.Audio:
+        return vl.Audio(self.kokoro.say(self.voice, text, self.seed)[0].astype(np.float32) / 32768, RATE)
 
 
 class Bench:
@@ -293,25 +312,105 @@ def part_turns(bench: Bench, args) -> dict:
     return table
 
 
+def word_errors(bench: Bench, args, clones: bool) -> dict:
+    "Word errors and similarity, each beside its ceiling: two sentences a voice, the same sentences in several voices."
+    table, kinds = {}, {"synthetic": bench.speakers[:args.word_voices]}
+    if args.kokoro:
+        from kokoro import Kokoro
+        kokoro = Kokoro(args.kokoro)
+        kinds["human-like"] = [Person(args.first_seed + 5_000_000 + i, kokoro) for i in range(args.word_voices)]
+    for kind, speakers in kinds.items():
+        pairs = [(i, (i + shift) % len(HEARD_SENTENCES)) for i in range(len(speakers)) for shift in (0, 5)]
+        voices, texts = zip(*pairs)
+        true = [speakers[i].true(HEARD_SENTENCES[j]) for i, j in pairs]
+        arms = {"true speech": true, "through the codec": [bench.through_codec(audio) for audio in true]}
+        if clones:
+            made = [bench.clone(HEARD_SENTENCES[j], speakers[i].reference, 0) for i, j in pairs]
+            arms["clone"] = [gen.audio for gen in made]
+            table[f"{kind}: ended by itself"] = mean_interval([gen.stop_reason == "eos" for gen in made])
+        counts = {arm: np.array([errors(HEARD_SENTENCES[j], heard(args.whisper, audio)) for (_, j), audio in zip(pairs, sounds)])
+                  for arm, sounds in arms.items()}
+        for arm, before in zip(arms, [None, *arms]):
+            table[f"{kind}: word error rate, {arm}"] = rate_interval(counts[arm], voices, texts)
+            if before: table[f"{kind}: word error rate, {arm} less {before}"] = rate_interval(counts[arm], voices, texts, less=counts[before])
+            table[f"{kind}: more than half of the words wrong, {arm}"] = mean_interval(counts[arm][:, 0] > counts[arm][:, 1] / 2)
+            near = [[embed(arms[arm][2 * i + n]) @ embed(speaker.reference.audio) for n in (0, 1)] for i, speaker in enumerate(speakers)]
+            table[f"{kind}: similarity to the reference, {arm}"] = mean_interval(near)
+    return table
+
+
+def part_words(bench: Bench, args) -> dict:
+    "What a recogniser understands of clones."
+    return word_errors(bench, args, clones=True)
+
+
+def part_codec(bench: Bench, args) -> dict:
+    "What the codec does to words and voices, without the language model."
+    table = word_errors(bench, args, clones=False)
+    if args.recordings:
+        people = {path.stem: vl.Reference(path, consent="test only").audio for path in sorted(Path(args.recordings).glob("*.wav"))}
+        near = {name: float(embed(bench.through_codec(audio)) @ embed(audio)) for name, audio in people.items()}
+        table |= {f"people: similarity of {name} through the codec": (value,) * 3 for name, value in near.items()}
+        people = {person_of(name): [near[other] for other in near if person_of(other) == person_of(name)] for name in near}
+        table[f"people: similarity through the codec, {len(near)} recordings of {len(people)}"] = mean_interval([np.mean(of) for of in people.values()])
+    return table
+
+
+def part_space(bench: Bench, args) -> dict:
+    "How many voices each space of voices holds, and how near to people it comes; needs no model."
+    table, kinds = {}, {"synthetic": bench.speakers[:args.word_voices]}
+    people = [embed(vl.Reference(path, consent="test only").audio) for path in sorted(Path(args.recordings).glob("*.wav"))] if args.recordings else []
+    if args.kokoro:
+        from kokoro import Kokoro
+        kokoro = Kokoro(args.kokoro)
+        kinds["human-like"] = [Person(args.first_seed + 5_000_000 + i, kokoro, held=False) for i in range(args.word_voices)]
+    for kind, speakers in kinds.items():
+        first, second = (np.stack([embed(audio) for audio in sounds]) for sounds in
+                         ([s.reference.audio for s in speakers], [s.true(sentence(s.rng, 4, 7)) for s in speakers]))
+        cosines = second @ first.T
+        apart = np.array([np.delete(row, i) for i, row in enumerate(cosines)])
+        table |= {f"{kind}: similarity of two utterances of one voice": mean_interval(np.diag(cosines)),
+                  f"{kind}: similarity to another voice": mean_interval(apart.mean(1)),
+                  f"{kind}: similarity to the likest of {len(speakers) - 1} others": mean_interval(apart.max(1)),
+                  f"{kind}: the nearest of {len(speakers)} is the same voice": mean_interval(cosines.argmax(1) == np.arange(len(speakers)))}
+        if people: table[f"{kind}: likest voice to each of {len(people)} recordings of people"] = mean_interval((np.stack(people) @ first.T).max(1))
+    return table
+
+
+def person_of(name: str) -> str:
+    "Whose recording it is: NAME_1 and NAME_2 are NAME's."
+    return re.sub(r"_\d$", "", name)
+
+
 def part_recordings(bench: Bench, args) -> dict:
     "People, whom the model never heard."
-    table, heard = {}, {}
+    table, people = {}, {}
     for path in sorted(Path(args.recordings).glob("*.wav")):
         words = path.with_suffix(".txt")
-        heard[path.stem] = vl.Reference(path, transcript=words.read_text().strip() if words.exists() else None, consent="test only")
-    voices = {name: embed(reference.audio) for name, reference in heard.items()}
-    for name, reference in heard.items():
-        away = [voices[other] for other in voices if other != name]
+        people[path.stem] = vl.Reference(path, transcript=words.read_text().strip() if words.exists() else None, consent="test only")
+    voices = {name: embed(reference.audio) for name, reference in people.items()}
+    person, found = {name: person_of(name) for name in people}, {}
+    for name, reference in people.items():
+        away = [voices[other] for other in voices if person[other] != person[name]]
         score = lambda audio: float(embed(audio) @ voices[name])
         table[f"{name}: another person's recording"] = mean_interval([voice @ voices[name] for voice in away])
         table[f"{name}: resynthesis by the codec"] = (score(bench.through_codec(reference.audio)),) * 3
         form = "assistant_ref" if reference.transcript else "system_ref"        # which needs no transcript
         made = [bench.model.clone("The garden is open today, bring two cups of coffee.", reference=reference, seed=seed,
-                                  prompt_form=form).audio for seed in range(5)]
-        table[f"{name}: clone (five seeds, {form})"] = mean_interval([score(audio) for audio in made])
+                                  prompt_form=form).audio for seed in range(args.seeds)]
+        table[f"{name}: clone ({args.seeds} seeds, {form})"] = mean_interval([score(audio) for audio in made])
+        to = {other: [float(embed(audio) @ voices[other]) for audio in made] for other in voices}
+        found[name] = [(max(to, key=lambda other: to[other][i]) == name, person[max(to, key=lambda other: to[other][i])] == person[name],
+                        to[name][i] - max(to[other][i] for other in to if person[other] != person[name])) for i in range(len(made))]
         if args.sounds:
             for kind, audio in (("codec", bench.through_codec(reference.audio)), ("clone", made[0])):
                 audio.save(Path(args.sounds) / f"{name}_{kind}.wav", {"ICMT": f"AI-generated (synthetic) speech: {kind} of the tiny model, after {name}"})
+    by_person = {}
+    for name, rows in found.items(): by_person.setdefault(person[name], []).extend(rows)
+    means = np.array([np.mean(rows, 0) for rows in by_person.values()])                 # a person counts once
+    for column, what in enumerate(("**nearest** recording is the reference", "nearest recording is of the same person",
+                                   "similarity to the reference less that to the likest other person")):
+        table[f"all {len(people)} recordings of {len(by_person)} people: {what}"] = mean_interval(means[:, column])
     return table
 
 
@@ -335,16 +434,22 @@ def shown(value) -> str:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", default="tiny")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=[part for part in PARTS if part != "recordings"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=[part for part in PARTS if part not in ("recordings", "words", "codec", "space")])
     parser.add_argument("--voices", type=int, default=40)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--words", type=int, nargs=2, default=(2, 12), metavar=("FEWEST", "MOST"))
     parser.add_argument("--recordings", help="folder of WAV files with a TXT transcript beside each")
+    parser.add_argument("--seeds", type=int, default=5, help="clones of each recording")
+    parser.add_argument("--whisper", help="folder of Whisper's weights, for the parts words and codec")
+    parser.add_argument("--kokoro", help="folder of Kokoro's weights: human-like voices in those parts")
+    parser.add_argument("--word-voices", type=int, default=24, help="voices of each kind in those parts")
     parser.add_argument("--sounds", help="folder for what the part recordings makes")
     parser.add_argument("--out", help="write the figures as JSON")
     parser.add_argument("--card", help="model card to put the tables into")
     args = parser.parse_args()
     if "recordings" in args.parts and not args.recordings: parser.error("--recordings: the part recordings needs a folder")
+    for part in {"words", "codec"} & set(args.parts):
+        if not args.whisper: parser.error(f"--whisper: the part {part} needs a folder")
     model = vl.load(args.folder)
     figures = {}
     for part in args.parts:                 # fresh speakers for each part: a part gives the same figures alone or with others

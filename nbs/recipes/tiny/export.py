@@ -5,10 +5,10 @@
 import argparse
 
 import torch
+from train_codec import load_codec
 from transformers import HiggsAudioV2ForConditionalGeneration
 
 from voicelab.models.tiny import build_config, build_tokenizer, save_checkpoint
-from voicelab.models.tinycodec import TinyCodecNet
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -16,10 +16,9 @@ def main():
     parser.add_argument("--chunk-seconds", type=float, default=6.0, help="longest speech that the model was trained on")
     parser.add_argument("--limits", default="", help="one line that the command line shows under every clone")
     args = parser.parse_args()
-    tokenizer, codec = build_tokenizer(), TinyCodecNet()
-    network = HiggsAudioV2ForConditionalGeneration(build_config(tokenizer))
-    network.load_state_dict(torch.load(args.lm, weights_only=True)["model"])
-    codec.load_state_dict(torch.load(args.codec, weights_only=True)["net"])
+    tokenizer, codec, trained = build_tokenizer(), load_codec(args.codec), torch.load(args.lm, weights_only=True, map_location="cpu")
+    network = HiggsAudioV2ForConditionalGeneration(build_config(tokenizer, **trained["shape"]))
+    network.load_state_dict(trained["model"])
     save_checkpoint(args.out, network, tokenizer, codec,
                     dict(name="tiny", version=args.version, license="Apache-2.0", languages=["english", "arabic"], chunk_seconds=args.chunk_seconds,
                          vowel_marks=True, limits=args.limits))

@@ -28,6 +28,8 @@ LEVEL = 0.08                    # root mean square of every utterance, full scal
 UNVOICED = {"whisper", "whisperf", "croak", "Half-LifeAnnouncementSystem", "UniversalRobot", "zac", "Demonic", "Alien",
             "Mr", "anikaRobot", "pedro", *(f"robosoft{n}" for n in ("", *range(2, 9)))}   # noise, robots: no voice to take
 ACCENTS = {"en": (["en-us", "en", "en-gb-scotland", "en-029"], [.7, .1, .1, .1]), "ar": (["ar"], [1.0])}
+WHOLE = {"a^ɪ": "I", "a^ʊ": "W", "e^ɪ": "A", "ɔ^ɪ": "Y", "o^ʊ": "O", "ə^ʊ": "Q", "t^ʃ": "ʧ", "d^ʒ": "ʤ", "ɚ": "əɹ", "r": "ɹ", "ɐ": "ə"}
+SILENCE = "_"
 COMMA = {"en": ",", "ar": "،"}
 END_MARKS = {"en": [".", "?", "!"], "ar": [".", "؟", "!"]}
 
@@ -47,12 +49,15 @@ class EspeakVoice(ctypes.Structure):
 class Espeak:
     "espeak-ng as a library: ten times as fast as its command, and it tells which phoneme it says when."
     LAST, PHONEME = 0, 7                    # espeak_EVENT_TYPE
-    SYNCHRONOUS, PHONEME_EVENTS = 2, 1      # espeak_AUDIO_OUTPUT, espeakINITIALIZE_PHONEME_EVENTS
+    SYNCHRONOUS, PHONEME_EVENTS = 2, 1 | 2  # espeak_AUDIO_OUTPUT, espeakINITIALIZE_PHONEME_EVENTS | _PHONEME_IPA
+    TIED_IPA = 2 | 1 << 7 | ord("^") << 8   # phonememode of espeak_TextToPhonemes: "^" between the letters of one sound
     SPEED, PITCH, UTF8 = 1, 3, 1            # espeak_PARAMETER, espeakCHARS_UTF8
     Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(EspeakEvent))
 
     def __init__(self):
-        self.library, self.pieces, self.phonemes = ctypes.CDLL("libespeak-ng.so.1"), [], []
+        try: self.library = ctypes.CDLL("libespeak-ng.so.1")
+        except OSError as error: raise SystemExit(f"espeak-ng: needs the library libespeak-ng.so.1 (Debian package espeak-ng), got: {error}") from None
+        self.pieces, self.phonemes = [], []
         if self.library.espeak_Initialize(self.SYNCHRONOUS, 0, None, self.PHONEME_EVENTS) != ESPEAK_RATE:
             raise OSError("espeak-ng did not start")
         self.heard = self.Callback(self._hear)              # kept here, or it would be freed under the library's feet
@@ -85,6 +90,27 @@ class Espeak:
         data = text.encode() + b"\0"
         self.library.espeak_Synth(data, len(data), 0, 1, 0, self.UTF8, None, None)
         return np.concatenate(self.pieces) if self.pieces else np.zeros(0, np.int16), self.phonemes
+
+    def spell(self, voice: str, text: str) -> str:
+        "`text` in the International Phonetic Alphabet, \"^\" between letters that are one sound."
+        if self.library.espeak_SetVoiceByName(voice.encode()): raise ValueError(f"espeak-ng has no voice {voice}")
+        self.library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        data, spelled = text.encode(), []                   # espeak-ng moves a pointer along it
+        rest = ctypes.c_char_p(data)
+        while rest.value: spelled.append(self.library.espeak_TextToPhonemes(ctypes.byref(rest), self.UTF8, self.TIED_IPA).decode())
+        return " ".join(spelled)
+
+
+def whole_sounds(spelled: str) -> str:
+    "Phonetic spelling with one letter for a diphthong or an affricate, as Kokoro was trained on; \"^\" is gone."
+    for many, one in WHOLE.items(): spelled = spelled.replace(many, one)
+    return spelled.replace("^", "")
+
+
+def sound_class(phoneme: str) -> str:
+    "The letter that stands for a phoneme of espeak-ng or of Kokoro when frames are told apart by it."
+    for many, one in WHOLE.items(): phoneme = phoneme.replace(many.replace("^", ""), one)
+    return next((letter for letter in phoneme if letter not in "ˈˌːʲ-~ \u0303\u0329^" and not letter.isdigit()), SILENCE)
 
 
 @cache
@@ -140,7 +166,18 @@ def say(voice: dict, text: str, accent: str | None = None) -> tuple[np.ndarray, 
     sound, phonemes = espeak().say(f"{accent or voice['accent']}+{voice['variant']}", voice["pitch"],
                                    int(voice["speed"] / scale), text)
     if len(sound) < ESPEAK_RATE // 10: return None
-    sound = soxr.resample(sound.astype(np.float32) / 32768, ESPEAK_RATE * scale, RATE)
+    made = shape(sound.astype(np.float32) / 32768, ESPEAK_RATE, voice)
+    if made is None: return None
+    sound, middles = made
+    begins = np.searchsorted([at for at, _ in phonemes], middles, side="right") - 1
+    return sound, [sound_class(phonemes[i][1]) if i >= 0 else SILENCE for i in begins]
+
+
+def shape(sound: np.ndarray, rate: int, voice: dict) -> tuple[np.ndarray, np.ndarray] | None:
+    """int16 samples at 24 kHz of float `sound` with a voice's formant scale, tilt and resonance, from 25 ms before the first
+    sound to 75 ms behind the last and on to whole frames, and the sample of `sound` in the middle of every frame; None if silent."""
+    scale = voice["formants"]
+    sound = soxr.resample(sound, rate * scale, RATE)
     sound = lfilter([1, -voice["tilt"]], [1], sound)
     frequency, radius, gain = voice["resonance"]
     angle = 2 * np.pi * frequency / RATE
@@ -151,9 +188,8 @@ def say(voice: dict, text: str, accent: str | None = None) -> tuple[np.ndarray, 
     start = max(0, loud[0] - RATE // 40)
     sound = sound[start:loud[-1] + RATE * 3 // 40]
     sound = np.pad(sound, (0, -len(sound) % STEP))
-    middles = (start + STEP // 2 + np.arange(len(sound) // STEP) * STEP) / RATE * ESPEAK_RATE * scale
-    begins = np.searchsorted([at for at, _ in phonemes], middles, side="right") - 1
-    return (np.clip(sound, -1, 1) * 32767).astype(np.int16), [phonemes[i][1] if i >= 0 else "_" for i in begins]
+    middles = (start + STEP // 2 + np.arange(len(sound) // STEP) * STEP) / RATE * rate * scale
+    return (np.clip(sound, -1, 1) * 32767).astype(np.int16), middles
 
 
 def utterances(job: tuple) -> list[tuple[str, np.ndarray, list[str]]]:

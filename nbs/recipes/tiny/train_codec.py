@@ -1,17 +1,20 @@
 """Train the tiny model's codec in two stages, each seeded and resumable.
 
-    python train_codec.py codes   --speech codec --minutes 15 --checkpoint codes.pt    # encoder, quantiser, mel
-    python train_codec.py sound   --speech codec --minutes 25 --checkpoint sound.pt --codes codes.pt
+    python train_codec.py codes --speech 'espeak*' 'people*' --minutes 15 --checkpoint codes.pt     # encoder, quantiser, mel
+    python train_codec.py sound --speech 'espeak*' 'people*' --minutes 25 --checkpoint sound.pt --codes codes.pt
 
 Stage one learns to draw the log-mel spectrum from codes, and to tell from the first codebook alone which phoneme is
 said; after it the encoder and the codebooks stay as they are, so a language model can already be trained on them. Stage
-two learns the waveform from the same codes.
+two learns the waveform from the same codes: from spectra alone, then also from judges that tell made sound from true.
+
+Every pattern of `--speech` gives an equal share of each batch; files that appear while training goes on are taken up.
 """
 import argparse
 import json
 import math
 import os
 import time
+from glob import glob
 
 import numpy as np
 import torch
@@ -22,25 +25,27 @@ from torch import nn
 from voicelab.models.tinycodec import LogMel, TinyCodecConfig, TinyCodecNet
 
 STEP = 960                                          # samples a code frame
+REFRESH = 8                                         # seconds between looks for new files
+FILES = 4                                           # files of a pattern that a batch is drawn from
 
 
 class QuantizerTrainer:
-    "Moving-average codebooks with dead codes refilled from the batch (van den Oord 2017, Zeghidour 2021)."
+    "Moving-average codebooks with dead codes refilled from the batch (van den Oord 2017, Zeghidour 2021), in float32."
     def __init__(self, quantizer, decay=0.99, dead=0.02):
         self.quantizer, self.decay, self.dead = quantizer, decay, dead
         n, size, _ = quantizer.codebooks.shape
-        self.count = torch.full((n, size), 2 * dead)
+        self.count = torch.full((n, size), 2 * dead, device=quantizer.codebooks.device)
         self.total = quantizer.codebooks * 2 * dead
 
     def __call__(self, hidden):
         """Straight-through quantised hidden, the part of codebook 0 in it, codes, commitment loss; half of the rows drop
         their last codebooks."""
         q, n = self.quantizer, len(self.quantizer.codebooks)
-        keep = torch.randint(1, n + 1, (len(hidden),))
-        keep[torch.rand(len(hidden)) < 0.5] = n
-        rest, parts, codes, loss = hidden, [], [], 0
+        keep = torch.randint(1, n + 1, (len(hidden),), device=hidden.device)
+        keep = torch.where(torch.rand(len(hidden), device=hidden.device) < 0.5, n, keep)
+        rest, parts, codes, loss = hidden.float(), [], [], 0
         for i in range(n):
-            near = F.normalize(q.project_in[i](rest).float(), dim=-1)
+            near = F.normalize(q.project_in[i](rest), dim=-1)
             flat = near.detach().reshape(-1, near.shape[-1])
             code = (flat @ q.codebooks[i].T).argmax(-1)
             self.update(i, flat, code)
@@ -55,122 +60,207 @@ class QuantizerTrainer:
     @torch.no_grad()
     def update(self, i, flat, code):
         size = self.count.shape[1]
-        self.count[i].mul_(self.decay).add_(torch.bincount(code, minlength=size), alpha=1 - self.decay)
+        ones = torch.zeros(size, device=flat.device).index_add_(0, code, torch.ones(len(code), device=flat.device))
+        self.count[i].mul_(self.decay).add_(ones, alpha=1 - self.decay)
         self.total[i].mul_(self.decay).add_(torch.zeros_like(self.total[i]).index_add_(0, code, flat), alpha=1 - self.decay)
         dead = self.count[i] < self.dead
-        if dead.any():
-            self.total[i][dead] = flat[torch.randint(len(flat), (int(dead.sum()),))] * 5 * self.dead
-            self.count[i][dead] = 5 * self.dead
+        fresh = flat[torch.randint(len(flat), (size,), device=flat.device)] * 5 * self.dead
+        self.total[i] = torch.where(dead[:, None], fresh, self.total[i])
+        self.count[i] = torch.where(dead, 5 * self.dead, self.count[i])
         self.quantizer.codebooks[i] = F.normalize(self.total[i], dim=-1)
 
 
 class Crops:
-    "Random crops of a speech file at random gain, with the phoneme of every frame."
-    def __init__(self, name, frames, seed):
-        self.speech, self.frames, self.rng = np.load(f"{name}.npy", mmap_mode="r"), frames, np.random.default_rng(seed)
-        self.labels = np.load(f"{name}.phonemes.npy").astype(np.int64)
-        listing = json.load(open(f"{name}.json"))
-        self.phonemes = listing["phonemes"]
-        self.starts = [(s, n) for _, _, s, n in listing["utterances"] if n > (frames + 1) * STEP]
+    "Random crops of speech files at random gain, with the phoneme of every frame; all speech lies on the device."
+    def __init__(self, patterns, frames, seed, device):
+        self.patterns, self.frames, self.device = patterns, frames, device
+        self.random, self.chance = torch.Generator(device).manual_seed(seed), np.random.default_rng(seed)
+        self.numbers, self.taken, self.looked = {}, set(), 0.0
+        self.files = [[] for _ in patterns]             # (samples, labels, frames at which a crop may begin) of each file
+
+    def refresh(self):
+        "Take up what has appeared; the names of phonemes get their numbers in the order of their first file."
+        self.looked = time.time()
+        for i, pattern in enumerate(self.patterns):
+            for listed in sorted(set(glob(f"{pattern}.json")) - self.taken):
+                name, listing = listed.removesuffix(".json"), json.load(open(listed))
+                number = torch.tensor([self.numbers.setdefault(p, len(self.numbers)) for p in listing["phonemes"]])
+                samples, labels = torch.from_numpy(np.load(f"{name}.npy")), number[torch.from_numpy(np.load(f"{name}.phonemes.npy")).long()]
+                # a crop begins between two frames, so it needs one more than it is long
+                starts = [np.arange(s // STEP, (s + n) // STEP - self.frames - 1) for _, _, s, n in listing["utterances"]]
+                starts = torch.from_numpy(np.concatenate(starts))
+                if len(starts): self.files[i].append([part.to(self.device) for part in (samples, labels, starts)])
+                self.taken.add(listed)
 
     def batch(self, size):
         "Samples [size, frames * STEP], phonemes [size, frames]."
-        rows, labels = [], []
-        for k in self.rng.integers(len(self.starts), size=size):
-            start, n = self.starts[k]
-            at = start + self.rng.integers(n - (self.frames + 1) * STEP)
-            rows.append(self.speech[at:at + self.frames * STEP].astype(np.float32) / 32768 * 10 ** self.rng.uniform(-.3, .2))
-            nearest = (at + STEP // 2) // STEP
-            labels.append(self.labels[nearest:nearest + self.frames])
-        return torch.tensor(np.stack(rows)), torch.tensor(np.stack(labels))
+        if time.time() - self.looked > REFRESH: self.refresh()
+        groups = [files for files in self.files if files]
+        if not groups: raise SystemExit(f"--speech: no speech in {' '.join(self.patterns)}")
+        samples, labels = [], []
+        def draw(high, *shape): return torch.randint(high, shape, generator=self.random, device=self.device)
+        for files in groups:
+            chosen = self.chance.choice(len(files), FILES, p=np.array([len(file[2]) for file in files]) / sum(len(file[2]) for file in files))
+            for k in chosen:                            # a batch comes from a few files, by their length
+                speech, phonemes, starts = files[k]
+                rows = -(-size // (len(groups) * FILES))
+                at, within = starts[draw(len(starts), rows, 1)], draw(STEP, rows, 1)
+                gain = 10 ** (torch.rand(rows, 1, generator=self.random, device=self.device) * 0.5 - 0.3) / 32768
+                span = torch.arange(self.frames * STEP, device=self.device)
+                samples.append(speech[at * STEP + within + span].float() * gain)
+                labels.append(phonemes[at + (within > STEP // 2) + span[:self.frames]])
+        return torch.cat(samples), torch.cat(labels)
 
 
-def magnitudes(samples, size):
-    return torch.stft(F.pad(samples, (size // 2, size // 2)), size, size // 4, window=torch.hann_window(size),
-                      center=False, return_complex=True).abs()
+def transform(samples, size):
+    return torch.stft(F.pad(samples, (size // 2, size // 2)), size, size // 4, window=torch.hann_window(size, device=samples.device),
+                      center=False, return_complex=True)
 
 
 def sound_loss(made, true, mels):
     "Multi-resolution STFT loss (Yamamoto 2020) and log-mel distance at three scales."
     loss = 0
     for size in (2048, 1024, 512, 256):
-        a, b = magnitudes(true, size), magnitudes(made, size)
+        a, b = transform(true, size).abs(), transform(made, size).abs()
         loss = loss + (a - b).norm() / a.norm() + (torch.log(a + 1e-3) - torch.log(b + 1e-3)).abs().mean()
     mel = sum((m(true) - m(made)).abs().mean() for m in mels) * 3 / len(mels)
     return loss / 4 + mel, mel
 
 
+class Judge(nn.Module):
+    "Tells made sound from true by its complex spectrum (Jang 2021, Defossez 2022): features of each layer, the last its verdict."
+    def __init__(self, size, channels=32):
+        super().__init__()
+        self.size = size
+        shapes = [(2, 1), (channels, 2), (channels, 2), (channels, 2), (channels, 1)]
+        self.layers = nn.ModuleList(nn.Conv2d(c, channels, (3, 9), (1, stride), (1, 4)) for c, stride in shapes)
+        self.verdict = nn.Conv2d(channels, 1, (3, 3), padding=1)
+
+    def forward(self, samples):
+        x, features = torch.view_as_real(transform(samples, self.size)).permute(0, 3, 2, 1), []
+        x = x / (x.abs() + 0.01).sqrt()                                 # a spectrum's range is too large for a judge
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.1)
+            features.append(x)
+        return [*features, self.verdict(x)]
+
+
+def judged(judges, made, true):
+    "Loss of the maker: be taken for true, and look to the judges like the true sound."
+    loss = 0
+    for judge in judges:
+        with torch.no_grad(): wanted = judge(true)
+        seen = judge(made)
+        loss = loss + F.relu(1 - seen[-1].float()).mean()
+        loss = loss + 2 * sum((a.float() - b.float()).abs().mean() for a, b in zip(seen[:-1], wanted[:-1])) / len(seen[:-1])
+    return loss / len(judges)
+
+
+def judges_loss(judges, made, true):
+    return sum(F.relu(1 - judge(true)[-1].float()).mean() + F.relu(1 + judge(made)[-1].float()).mean() for judge in judges) / len(judges)
+
+
+def load_codec(path, device="cpu"):
+    "The codec of a checkpoint of this script."
+    saved = torch.load(path, weights_only=True, map_location=device)
+    net = TinyCodecNet(TinyCodecConfig(**saved["config"] | dict(vocoder_dilations=tuple(saved["config"]["vocoder_dilations"])))).to(device)
+    net.load_state_dict(saved["net"])
+    return net.eval()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=["codes", "sound"])
-    parser.add_argument("--speech", required=True)
+    parser.add_argument("--speech", nargs="+", required=True, help="patterns of names of speech files, each an equal share of a batch")
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--codes", help="checkpoint of stage one")
     parser.add_argument("--vocoder", help="stage two: begin with the vocoder of this codec's model.safetensors")
+    parser.add_argument("--judges", type=float, default=0.4, help="stage two: share of the time after which judges come in")
+    parser.add_argument("--batch", type=int, help="crops a step (24 in stage one, 16 in stage two)")
+    parser.add_argument("--channels", type=int, default=320)
+    parser.add_argument("--vocoder-channels", type=int, default=384)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rate", type=float, default=1e-3)
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
-    net, config = TinyCodecNet(), TinyCodecConfig()
-    frames = 32 if args.stage == "codes" else 20
-    crops = Crops(args.speech, frames, seed=0)
-    to_mel, to_phoneme = nn.Conv1d(config.channels, config.n_mels, 1), nn.Linear(config.channels, len(crops.phonemes))
+    device, size = args.device, args.batch or (24 if args.stage == "codes" else 16)
+    config = TinyCodecConfig(channels=args.channels, vocoder_channels=args.vocoder_channels)
+    net = TinyCodecNet(config).to(device)
+    crops = Crops(args.speech, 32 if args.stage == "codes" else 20, 0, device)
+    to_mel, to_phoneme = nn.Conv1d(config.channels, config.n_mels, 1).to(device), nn.Linear(config.channels, 128).to(device)
     trainer = QuantizerTrainer(net.quantizer)
+    judges = nn.ModuleList(map(Judge, (2048, 1024, 512))).to(device)
     learn = [*net.encoder.parameters(), *net.quantizer.parameters(), *net.trunk.parameters(), *to_mel.parameters(),
              *to_phoneme.parameters()]
     if args.stage == "sound":
-        learned = torch.load(args.codes, weights_only=True)["net"]
+        learned = torch.load(args.codes, weights_only=True, map_location=device)["net"]
         net.load_state_dict({k: v for k, v in learned.items() if not k.startswith("vocoder.")}, strict=False)
         if args.vocoder:
             net.load_state_dict({k: v.float() for k, v in load_file(args.vocoder).items() if k.startswith("vocoder.")}, strict=False)
         learn = [*net.trunk.parameters(), *net.vocoder.parameters()]
     optimiser = torch.optim.AdamW(learn, args.rate, betas=(0.8, 0.99), weight_decay=0.01)
+    judging = torch.optim.AdamW(judges.parameters(), 3e-4, betas=(0.8, 0.99), weight_decay=0.01)
     done, step = 0.0, 0
     if os.path.exists(args.checkpoint):
-        saved = torch.load(args.checkpoint, weights_only=True)
-        net.load_state_dict(saved["net"]); optimiser.load_state_dict(saved["optimiser"])
-        to_mel.load_state_dict(saved["to_mel"]); to_phoneme.load_state_dict(saved["to_phoneme"])
+        saved = torch.load(args.checkpoint, weights_only=True, map_location=device)
+        parts = dict(net=net, optimiser=optimiser, to_mel=to_mel, to_phoneme=to_phoneme, judges=judges, judging=judging)
+        for name, part in parts.items(): part.load_state_dict(saved[name])
         trainer.count, trainer.total, done, step = saved["count"], saved["total"], saved["seconds"], saved["step"]
-        crops.rng = np.random.default_rng(step)
-    mels = nn.ModuleList(LogMel(TinyCodecConfig(window=w, hop=w // 4, n_mels=n)) for w, n in ((2048, 128), (960, 100), (512, 64)))
-    begun, last, log = time.time() - done, time.time(), []
+        crops.numbers = saved["phonemes"]
+        crops.random.manual_seed(step)
+        crops.chance = np.random.default_rng(step)
+    mels = nn.ModuleList(LogMel(TinyCodecConfig(window=w, hop=w // 4, n_mels=n)) for w, n in ((2048, 128), (960, 100), (512, 64))).to(device)
+    begun, last, log, named_log = time.time() - done, time.time(), [], []
 
     def save():
         state = dict(net=net.state_dict(), to_mel=to_mel.state_dict(), to_phoneme=to_phoneme.state_dict(), optimiser=optimiser.state_dict(),
-                     count=trainer.count, total=trainer.total, seconds=time.time() - begun, step=step)
+                     judges=judges.state_dict(), judging=judging.state_dict(), phonemes=crops.numbers, count=trainer.count, total=trainer.total,
+                     config=vars(config), seconds=time.time() - begun, step=step)
         torch.save(state, args.checkpoint + ".part"); os.replace(args.checkpoint + ".part", args.checkpoint)
 
     while (spent := time.time() - begun) < args.minutes * 60:
         progress = spent / (args.minutes * 60)
         for group in optimiser.param_groups:
             group["lr"] = args.rate * min(1, (step + 1) / 200) * max(0.02, 0.5 * (1 + math.cos(math.pi * progress)))
-        true, phonemes = crops.batch(24 if args.stage == "codes" else 16)
+        true, phonemes = crops.batch(size)
         if args.stage == "codes":
             target = net.mel(true)
-            with torch.autocast("cpu", torch.bfloat16):
-                quantized, first, codes, commit = trainer(net.encoder(target).transpose(1, 2))
-                drawn = to_mel(net.trunk(quantized.transpose(1, 2))).float()
-                named = to_phoneme(first).float()
+            with torch.autocast(device, torch.bfloat16): hidden = net.encoder(target)
+            quantized, first, _, commit = trainer(hidden.transpose(1, 2))
+            with torch.autocast(device, torch.bfloat16): drawn = to_mel(net.trunk(quantized.transpose(1, 2)))
+            drawn = drawn.float()
             shown = (drawn - target).abs().mean()
-            phoneme_loss = F.cross_entropy(named.flatten(0, 1), phonemes.flatten())
+            phoneme_loss = F.cross_entropy(to_phoneme(first).flatten(0, 1), phonemes.flatten())
             loss = shown + 0.5 * F.mse_loss(drawn, target) + 0.05 * commit + 0.25 * phoneme_loss
+            named_log.append(phoneme_loss.detach())
         else:
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16): codes = net.encode(true)
-            with torch.autocast("cpu", torch.bfloat16): made = net.decode(codes).float()
+            with torch.no_grad(): codes = net.encode(true)
+            with torch.autocast(device, torch.bfloat16): hidden = net.trunk(net.quantizer.decode(codes).transpose(1, 2))
+            with torch.autocast(device, torch.bfloat16): made = net.vocoder(hidden).float()
             loss, shown = sound_loss(made, true, mels)
+            if progress > args.judges:
+                with torch.autocast(device, torch.bfloat16): verdict = judges_loss(judges, made.detach(), true)
+                judging.zero_grad()
+                verdict.backward()
+                judging.step()
+                judges.requires_grad_(False)
+                with torch.autocast(device, torch.bfloat16): loss = loss + 0.1 * judged(judges, made, true)
+                judges.requires_grad_(True)
         optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(learn, 1.0 if args.stage == "codes" else 5.0)
-        optimiser.step()
+        if torch.isfinite(nn.utils.clip_grad_norm_(learn, 1.0 if args.stage == "codes" else 5.0)): optimiser.step()
         step += 1
-        log.append(shown.item())
+        log.append(shown.detach())
         if step % 100 == 0:
-            line = f"{step} {spent:.0f} s, mel distance {np.mean(log[-100:]):.4f}"
-            if args.stage == "codes": line += f", phoneme loss {phoneme_loss:.2f}, codes used {(trainer.count > 0.1).sum(1).tolist()}"
+            line = f"{step} {spent:.0f} s, mel distance {torch.stack(log).mean():.4f}"
+            if args.stage == "codes": line += f", phoneme loss {torch.stack(named_log).mean():.2f}, codes used {(trainer.count > 0.1).sum(1).tolist()}"
+            elif progress > args.judges: line += f", judges {verdict:.2f}"
             print(line, flush=True)
-        if time.time() - last > 120: save(); last = time.time()
+            log, named_log = [], []
+        if time.time() - last > 60: save(); last = time.time()
     save()
 
 
