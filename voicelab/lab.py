@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CHUNK_SECONDS', 'TURNS', 'HIGGS_V2', 'VITA', 'MODELS', 'RELEASED_CODEC', 'DTYPES', 'HUB_SECONDS', 'VITA_VOICE',
            'VITA_EAR', 'HUB_FILES', 'speakers_of', 'warn_of_pace', 'Voices', 'together', 'with_vowels', 'VoiceModel',
-           'ModelError', 'cached', 'fetch', 'check_device', 'check_dtype', 'load', 'vita_from', 'hub_id', 'find',
-           'known_models']
+           'ModelError', 'cached', 'fetch', 'check_device', 'check_dtype', 'load', 'vita_family', 'vita_from', 'hub_id',
+           'find', 'known_models']
 
 # %% ../nbs/11_lab.ipynb #852d722d
 import os
@@ -26,7 +26,8 @@ from .budget import DEFAULT_RATE, MIN_SPEECH_SECONDS, RATE_BAND, RULES, Budget, 
 from .chatml import PROMPT_FORMS, SCENE_TEXT, AudioContent, FormError, Message, Prompt, clone_messages, render
 from .control import Control, ControlError, Sampling, choose_sampling
 from .engine import EngineError, PrefixStore
-from .models.checkpoint import missing_files, read_json
+from .models.checkpoint import missing_files
+from .models.description import read_json
 from .models.higgs import HiggsParts, load_folder
 from .models.vita_checkpoint import VITA_LICENSE
 from .session import Chunk, Generation, Plan, Session, run_together
@@ -34,7 +35,7 @@ from .settings import Settings, SettingsError, read_settings
 from .speakers import carry_speakers, count_speakers, describe, normalise_turns, warn_of_held_sounds
 from .text import Piece, check_text, escape_control_tokens, normalise, weigh
 from .vita import VitaModel, load_vita
-from .vita_prompt import FAMILIES
+from .vita_prompt import FAMILIES, Family
 from .vowels import vocalise
 
 # %% ../nbs/11_lab.ipynb #76d59163
@@ -302,10 +303,16 @@ def load(name: str | os.PathLike = "tiny", # a name of `MODELS`, a folder, or a 
     "Load a model with its tokenizer and codec; the family is what its config.json says."
     device = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype, folder = check_dtype(dtype, device), find(name, "model")
-    if (folder / "config.json").exists() and read_json(folder / "config.json").get("model_type") in FAMILIES:
-        return vita_from(name, folder, codec, dtype, device)
+    if vita_family(folder): return vita_from(name, folder, codec, dtype, device)
     if codec is None and hub_id(name) and not (folder / "codec").is_dir(): codec = RELEASED_CODEC
     return VoiceModel(load_folder(folder, None if codec is None else find(codec, "codec"), dtype, device), os.fspath(name))
+
+
+def vita_family(folder: Path) -> Family | None:
+    "The family of VITA-Audio that a folder's config.json names, if it names one."
+    if not os.path.lexists(file := folder / "config.json"): return None
+    kind = read_json(file).get("model_type")
+    return FAMILIES.get(kind) if isinstance(kind, str) else None
 
 
 def vita_from(name, folder: Path, codec, dtype: torch.dtype, device: str) -> VitaModel: # as for `load`
@@ -313,7 +320,7 @@ def vita_from(name, folder: Path, codec, dtype: torch.dtype, device: str) -> Vit
     fetched = hub_id(name) is not None
     if codec is not None: voice = (find(codec, "codec"),)
     else: voice = tuple(map(fetch, VITA_VOICE)) if fetched and not (folder / "codec").is_dir() else ()
-    family = FAMILIES[read_json(folder / "config.json")["model_type"]]
+    family = vita_family(folder)
     am_mvn = fetch(VITA_EAR) / "am.mvn" if fetched and family.hears_features and not (folder / "am.mvn").exists() else None
     return load_vita(folder, voice, am_mvn, dtype, device, os.fspath(name))
 
