@@ -129,9 +129,10 @@ def test_tokenizer_out_of_a_whole_recogniser(codec, tmp_path):
 
 
 @pytest.mark.parametrize("change, message", [
-    (dict(pooling_type="max"), "pooling_type 'max' instead of 'avg'"), (dict(d_model="wide"), "d_model 'wide'"),
-    (dict(quantize_causal_block_size=None), "lacks quantize_causal_block_size"), (dict(pooling_position=8), "pooling_position 8"),
-    (dict(encoder_causal_convolution=False), "encoder_causal_convolution False"), (dict(quantize_vocab_size=0), "quantize_vocab_size 0")])
+    (dict(pooling_type="max"), "pooling_type = 'max': must be 'avg'"), (dict(d_model="wide"), "d_model = 'wide': must be a whole number"),
+    (dict(quantize_causal_block_size=None), "quantize_causal_block_size = None: must be"), (dict(pooling_position=8), "pooling_position = 8: must be 2"),
+    (dict(encoder_causal_convolution=False), "encoder_causal_convolution = False: must be True"),
+    (dict(quantize_vocab_size=0), "quantize_vocab_size = 0: must be a whole number from 2")])
 def test_other_tokenizers_are_refused(codec, tmp_path, change, message):
     save_glm4voice(codec, tmp_path)
     file = tmp_path / "tokenizer/config.json"
@@ -278,7 +279,7 @@ def test_released_files_convert_once(codec, tmp_path):
 @pytest.mark.parametrize("name, content, message", [
     ("flow.pt", None, "holds neither flow.safetensors nor flow.pt"), ("hift.pt", b"", "hift.pt: can't be read as tensors"),
     ("flow.pt", b"PK" + bytes(100), "flow.pt: can't be read as tensors"), ("config.yaml", None, "config.yaml: is missing"),
-    ("config.yaml", b"\xff\xfe", "config.yaml: can't be used"), ("config.yaml", b"[1, 2]", "must hold a mapping"),
+    ("config.yaml", b"\xff\xfe", "config.yaml: can't be read"), ("config.yaml", b"[1, 2]", "must hold a mapping"),
     ("config.yaml", b"flow: 3", "lacks class"), ("config.yaml", b"a: !python/object:os.x {}", "lacks class"),
     ("flow.safetensors", b"broken", "flow.safetensors: can't be read")])
 def test_damaged_folders(codec, tmp_path, name, content, message):
@@ -289,14 +290,14 @@ def test_damaged_folders(codec, tmp_path, name, content, message):
 
 
 @pytest.mark.parametrize("old, new, message", [
-    ("solver: euler", "solver: dopri5", "option_steps.*decoder.cfm_params.content.solver dopri5, not euler"),
-    ("        solver: euler\n", "", "option_steps.*decoder.cfm_params.content.solver None"),
+    ("solver: euler", "solver: dopri5", "option_steps.*decoder.cfm_params.content.solver 'dopri5', not euler"),
+    ("        solver: euler\n", "", "option_steps.*decoder.cfm_params.content.solver is missing"),
     ("flow_matching.ConditionalCFM", "stable.StableDiffusion", "option_steps.*decoder.class .*StableDiffusion"),
-    ("BlockConformerEncoder", "ConformerEncoder", "encoder.class ConformerEncoder instead of BlockConformerEncoder"),
-    ("use_cnn_module: false", "use_cnn_module: true", "encoder.use_cnn_module True instead of False"),
-    ("    num_blocks: 2", "    num_blocks: -2", "encoder.num_blocks -2"), ("in_channels: 80", "in_channels: 100", "80 mel bands, hift takes 100"),
-    ("sampling_ratios:\n    - 1", "sampling_ratios:\n    - 2", "sampling_ratios must all be 1"), ("    attention_heads: 2\n", "", "lacks encoder.attention_heads"),
-    ("channels:\n      - 32", "channels:\n      - 33", "can't be used|misshapen")])
+    ("BlockConformerEncoder", "ConformerEncoder", "encoder.class = 'ConformerEncoder': must be 'BlockConformerEncoder'"),
+    ("use_cnn_module: false", "use_cnn_module: true", "encoder.use_cnn_module = True: must be False"),
+    ("    num_blocks: 2", "    num_blocks: -2", "encoder.num_blocks = -2: must be a whole number from 1"), ("in_channels: 80", "in_channels: 100", "80 mel bands, hift takes 100"),
+    ("sampling_ratios:\n    - 1", "sampling_ratios:\n    - 2", "sampling_ratios must be a row of 1 to 16, all of them 1"), ("    attention_heads: 2\n", "", "lacks encoder.attention_heads"),
+    ("channels:\n      - 32", "channels:\n      - 33", "channels = .33.: must be multiples of 8")])
 def test_other_decoders_are_refused(codec, tmp_path, old, new, message):
     text = (released(codec, tmp_path) / "config.yaml").read_text()
     assert old in text

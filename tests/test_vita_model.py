@@ -412,7 +412,7 @@ def test_missing_files_are_named(tmp_path, hums, file, message):
 
 @pytest.mark.parametrize("changes, message", [
     (dict(num_nextn_predict_layers=9), "tensors do not fit"), (dict(vocab_size=64), "vocab_size must be at least"),
-    (dict(tie_word_embeddings=True), "tie_word_embeddings"), (dict(num_nextn_predict_layers=40), "num_nextn_predict_layers must be 0 to")])
+    (dict(tie_word_embeddings=True), "tie_word_embeddings"), (dict(num_nextn_predict_layers=40), "num_nextn_predict_layers = 40: must be 0 to")])
 def test_settings_that_do_not_fit(tmp_path, hums, changes, message):
     write(tmp_path, "qwen2_mtp", **changes)
     with pytest.raises(CheckpointError, match=message): lab.load(tmp_path)

@@ -101,7 +101,7 @@ def test_what_is_saved_is_read_again(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("content, message", [
-    *((json.dumps(dict(repetition_penalty=value)), "repetition_penalty: must be a number") for value in (0, -1, "1.05", True)),
+    *((json.dumps(dict(repetition_penalty=value)), "repetition_penalty.*: must be a number") for value in (0, -1, "1.05", True)),
     (dict(mtp_inference_mode=[1]), "turns must be pairs"), (dict(mtp_inference_mode="fast"), "mode: must be one of"), ("[1, 2]", ""), ("{", "")])
 def test_statements_that_are_none(tiny, tmp_path, content, message):
     with pytest.raises(CheckpointError, match=rf"generation_config.json.*{message}"): stated(tmp_path, tiny, content)

@@ -6,7 +6,8 @@
 __all__ = ['CHUNK_SECONDS', 'TURNS', 'HIGGS_V2', 'VITA', 'HIGGS_MODELS', 'VITA_MODELS', 'RELEASED_CODEC', 'DTYPES', 'HUB_SECONDS',
            'VITA_VOICE', 'VITA_EAR', 'HUB_FILES', 'HIGGS', 'VITA_AUDIO', 'MODELS', 'speakers_of', 'warn_of_pace',
            'Voices', 'together', 'with_vowels', 'VoiceModel', 'ModelError', 'cached', 'fetch', 'check_device',
-           'check_dtype', 'load', 'family_in', 'higgs_from', 'vita_from', 'known', 'hub_id', 'find', 'known_models']
+           'check_dtype', 'load', 'kind_in', 'family_in', 'higgs_from', 'vita_from', 'known', 'hub_id', 'find',
+           'known_models']
 
 # %% ../nbs/11_lab.ipynb #852d722d
 import os
@@ -26,9 +27,10 @@ from .chatml import PROMPT_FORMS, SCENE_TEXT, AudioContent, FormError, Message, 
 from .codec import Codec
 from .control import Control, ControlError, Sampling, choose_sampling
 from .engine import HiggsEngine, PrefixStore
-from .errors import level_outside
+from .errors import VoicelabError, level_outside
 from .family import FAMILIES, Family, Speaker, family_of, register
-from .models.checkpoint import missing_files, read_json
+from .models.checkpoint import missing_files
+from .models.description import read_json
 from .models.higgs import HiggsParts, load_folder
 from .models.vita_checkpoint import VITA_LICENSE
 from .session import Chunk, EngineError, Generation, Plan, Session, batch_sessions, check_process, run_together
@@ -240,7 +242,7 @@ VITA_EAR = "FunAudioLLM/SenseVoiceSmall"
 HUB_FILES = {VITA_VOICE[1]: ("config.yaml", "flow.pt", "hift.pt"), VITA_EAR: ("am.mvn",)}     # of repositories that are no checkpoint
 
 
-class ModelError(ValueError): "A model that is unknown or not to be had."
+class ModelError(VoicelabError): "A model that is unknown or not to be had."
 
 
 def _request(hub_id: str) -> dict:
@@ -305,10 +307,16 @@ def load(name: str | os.PathLike = "tiny", # a name of `MODELS`, a folder, or a 
     return family_in(folder).load(name, folder, codec, dtype, device)
 
 
+def kind_in(folder: Path) -> str | None:
+    "The `model_type` that the config.json of a folder names, if it names one."
+    if not os.path.lexists(file := folder / "config.json"): return None
+    kind = read_json(file).get("model_type")
+    return kind if isinstance(kind, str) else None
+
+
 def family_in(folder: Path) -> Family:
-    "The family that the config.json of a folder names; without one that is known, the first, which says what is wrong."
-    file = folder / "config.json"
-    return (family_of(read_json(file).get("model_type")) if file.exists() else None) or next(iter(FAMILIES.values()))
+    "The family of a folder's `model_type`; without one that is known, the first, which says what is wrong."
+    return family_of(kind_in(folder)) or next(iter(FAMILIES.values()))
 
 
 def higgs_from(name, folder: Path, codec, dtype: torch.dtype, device: str) -> VoiceModel: # as for `load`
@@ -322,7 +330,7 @@ def vita_from(name, folder: Path, codec, dtype: torch.dtype, device: str) -> Vit
     fetched = hub_id(name) is not None
     if codec is not None: voice = (find(codec, "codec"),)
     else: voice = tuple(map(fetch, VITA_VOICE)) if fetched and not (folder / "codec").is_dir() else ()
-    family = VITA_FAMILIES[read_json(folder / "config.json")["model_type"]]
+    family = VITA_FAMILIES[kind_in(folder)]
     am_mvn = fetch(VITA_EAR) / "am.mvn" if fetched and family.hears_features and not (folder / "am.mvn").exists() else None
     return load_vita(folder, voice, am_mvn, dtype, device, os.fspath(name))
 

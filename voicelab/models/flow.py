@@ -16,31 +16,38 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..settings import limited
 from .whispervq import block_causal
 
 # %% ../../nbs/08_models_flow.ipynb #a6129bb7
 @dataclass(frozen=True)
 class FlowConfig:
     "Shape of the flow; the defaults are the released one's."
-    codebook_size: int = 16_384
-    code_width: int = 512
-    width: int = 512                # of the encoder
-    heads: int = 8
-    feed_forward: int = 2048
-    layers: int = 6
-    block: int = 10                 # codes that see one another
-    mel_bands: int = 80
-    speaker_width: int = 192        # of a speaker embedding
+    codebook_size: int = limited(16_384, 2, 1 << 20)
+    code_width: int = limited(512, 1, 16_384)
+    width: int = limited(512, 2, 16_384)                    # of the encoder
+    heads: int = limited(8, 1, 256)
+    feed_forward: int = limited(2048, 1, 65_536)
+    layers: int = limited(6, 1, 64)
+    block: int = limited(10, 1, 10_000)                     # codes that see one another
+    mel_bands: int = limited(80, 1, 512)
+    speaker_width: int = limited(192, 1, 16_384)            # of a speaker embedding
     regulator_layers: int = 4
-    channels: tuple = (256, 256)    # of the estimator, level by level
-    estimator_heads: int = 8
-    head_width: int = 64
-    estimator_layers: int = 4       # of attention, at each place of the estimator
-    mid_blocks: int = 12
-    guidance: float = 0.7           # how far beyond the field without conditions
-    frame_rate: float = 12.5        # codes a second
-    sample_rate: int = 22_050       # Hz
-    hop: int = 256                  # samples in a mel frame
+    channels: tuple[int, ...] = limited((256, 256), 1, 8192, most=4)    # of the estimator, level by level
+    estimator_heads: int = limited(8, 1, 256)
+    head_width: int = limited(64, 1, 1024)
+    estimator_layers: int = limited(4, 1, 16)               # of attention, at each place of the estimator
+    mid_blocks: int = limited(12, 1, 48)
+    guidance: float = limited(0.7, 0, 100)                  # how far beyond the field without conditions
+    frame_rate: float = limited(12.5, 1, 200)               # codes a second
+    sample_rate: int = 22_050                               # Hz, of the vocoder
+    hop: int = 256                                          # samples in a mel frame, of the vocoder, too
+
+    def faults(self):
+        "What the numbers can't be together."
+        if self.width % self.heads or self.width % 2:
+            yield f"encoder.output_size = {self.width}: must be even and a multiple of attention_heads = {self.heads}"
+        if odd := [count for count in self.channels if count % 8]: yield f"channels = {odd}: must be multiples of 8"
 
     def frames(self, codes: int) -> int:
         "Mel frames of so many codes."

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['FLOW_PLACES', 'FLOW_FIXED', 'STEPS_NEED', 'HIFT_PLACES', 'HIFT_FIXED', 'PlainLoader', 'PlainDumper',
-           'read_decoder_config', 'read_part', 'decoder_configs', 'write_decoder_config', 'read_tensors', 'part_file',
-           'load_part', 'load_decoder', 'save_decoder', 'convert_decoder', 'weights_sha256']
+           'read_decoder_config', 'decoder_configs', 'write_decoder_config', 'check_parts', 'is_plain', 'read_tensors',
+           'part_file', 'load_part', 'load_decoder', 'save_decoder', 'convert_decoder', 'weights_sha256']
 
 # %% ../../nbs/08_models_glm4decoder.ipynb #5879bd4e
 import dataclasses
 import hashlib
-import math
+import os
+import zipfile
 from pathlib import Path
 
 import torch
@@ -19,12 +20,13 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from ..files import write_whole
-from .checkpoint import CheckpointError, check_shapes, reading, some
+from .checkpoint import MOST_WEIGHTS, CheckpointError, check_shapes, reading, some, stored_in
+from .description import MOST_JSON, BoundedLoader, at, check_fixed, described, open_regular, read_yaml, shown
 from .flow import FlowConfig, FlowNet
 from .hift import HiftConfig, HiftNet
 
 # %% ../../nbs/08_models_glm4decoder.ipynb #8025e3da
-class PlainLoader(yaml.SafeLoader):
+class PlainLoader(BoundedLoader):
     "YAML with the decoder's tags, as plain values."
 
 
@@ -35,7 +37,7 @@ class PlainDumper(yaml.SafeDumper):
 def _plain(loader, tag, node):
     if tag.startswith("ref"): return {"ref": loader.construct_scalar(node).strip(" <>")}
     if tag.startswith("new:") and isinstance(node, yaml.MappingNode):
-        return {"class": tag[4:], **loader.construct_mapping(node, deep=True)}
+        return {"class": tag.rpartition(".")[2].removeprefix("new:"), **loader.construct_mapping(node, deep=True)}
     return None
 
 
@@ -50,9 +52,7 @@ PlainDumper.add_representer(dict, _tagged)
 
 def read_decoder_config(file: Path) -> dict:
     "A decoder's config.yaml as plain dicts, references replaced, or a CheckpointError."
-    if not Path(file).is_file(): raise CheckpointError(f"{file}: is missing")
-    with reading(file): config = yaml.load(Path(file).read_text(encoding="utf-8"), PlainLoader)
-    if not isinstance(config, dict): raise CheckpointError(f"{file}: must hold a mapping")
+    config = read_yaml(file, PlainLoader)
     def replaced(value):
         if isinstance(value, dict) and list(value) == ["ref"]: return config.get(value["ref"])
         return {name: replaced(part) for name, part in value.items()} if isinstance(value, dict) else value
@@ -83,51 +83,22 @@ HIFT_PLACES = {
     "source_dilations": "source_resblock_dilation_sizes", "slope": "lrelu_slope", "limit": "audio_limit"}
 HIFT_FIXED = {"class": "HiFTGenerator", "f0_predictor.class": "ConvRNNF0Predictor", "f0_predictor.num_class": 1}
 
-# %% ../../nbs/08_models_glm4decoder.ipynb #1c387d6e
-def _at(config, place):
-    for name in place.split("."): config = config.get(name) if isinstance(config, dict) else None
-    return config
-
-
-def _like(value, default):
-    "`value` in the type of `default`; a ValueError if it is of another."
-    if isinstance(default, tuple) and isinstance(value, list) and value: return tuple(_like(part, default[0]) for part in value)
-    if type(value) is int and type(default) is int and value > 0: return value
-    if type(value) in (int, float) and type(default) is float and 0 <= value < math.inf: return float(value)
-    raise ValueError
-
-
-def read_part(kind: type, # FlowConfig or HiftConfig
-              config: dict, # what the file says of that part
-              places: dict[str, str], # field: where it stands
-              fixed: dict[str, object], # where: what must stand there; a class by its last name
-              where: str, # file and part, for the message
-             ):
-    "A `kind` out of a configuration, or a CheckpointError that names what lacks or doesn't fit."
-    lacking = [place for place in (*fixed, *places.values()) if _at(config, place) is None]
-    if lacking: raise CheckpointError(f"{where}: lacks {some(lacking)}")
-    last = lambda place: str(_at(config, place)).rpartition(".")[2] if place.split(".")[-1] == "class" else _at(config, place)
-    other = [f"{place} {last(place)} instead of {value}" for place, value in fixed.items() if last(place) != value]
-    fields, values = {field.name: field.default for field in dataclasses.fields(kind)}, {}
-    for name, place in places.items():
-        try: values[name] = _like(_at(config, place), fields[name])
-        except ValueError: other.append(f"{place} {_at(config, place)!r}")
-    if other: raise CheckpointError(f"{where}: not a decoder that voicelab knows: {some(other)}")
-    return kind(**values)
-
 # %% ../../nbs/08_models_glm4decoder.ipynb #3acd4e6f
 def decoder_configs(file: Path) -> tuple[FlowConfig, HiftConfig]:
     "The shapes of both networks from a config.yaml, or a CheckpointError."
     config = read_decoder_config(file)
     flow, hift = (config.get(part) if isinstance(config.get(part), dict) else {} for part in ("flow", "hift"))
-    wrong = [f"{place} {_at(flow, place)}, not {value}" for place, value in STEPS_NEED.items()
-             if flow and str(_at(flow, place)).rpartition(".")[2] != value]
+    stated = {place: at(flow, place) for place in STEPS_NEED}
+    wrong = [f"{place} {'is missing' if value is dataclasses.MISSING else shown(value)}, not {STEPS_NEED[place]}"
+             for place, value in stated.items() if flow and value != STEPS_NEED[place]]
     if wrong: raise CheckpointError(f"{file}: option_steps, the number of Euler steps, can't be set for this flow: {some(wrong)}")
-    vocoder = read_part(HiftConfig, hift, HIFT_PLACES, HIFT_FIXED, f"{file}: hift")
-    ratios = _at(flow, "length_regulator.sampling_ratios")
-    plain = isinstance(ratios, list) and ratios and all(ratio == 1 for ratio in ratios)
-    if flow and not plain: raise CheckpointError(f"{file}: flow: length_regulator.sampling_ratios must all be 1, got {ratios!r}")
-    shape = read_part(FlowConfig, flow, FLOW_PLACES, FLOW_FIXED, f"{file}: flow")
+    check_fixed(hift, HIFT_FIXED, f"{file}: hift")
+    vocoder = described(HiftConfig, hift, f"{file}: hift", HIFT_PLACES, required=HIFT_PLACES)
+    check_fixed(flow, FLOW_FIXED, f"{file}: flow")
+    shape = described(FlowConfig, flow, f"{file}: flow", FLOW_PLACES, required=FLOW_PLACES)
+    ratios = at(flow, place := "length_regulator.sampling_ratios")
+    if not isinstance(ratios, list) or not 1 <= len(ratios) <= 16 or any(ratio != 1 for ratio in ratios):
+        raise CheckpointError(f"{file}: flow: {place} must be a row of 1 to 16, all of them 1, got {shown(ratios)}")
     if shape.mel_bands != vocoder.mel_bands:
         raise CheckpointError(f"{file}: flow makes {shape.mel_bands} mel bands, hift takes {vocoder.mel_bands}")
     return dataclasses.replace(shape, regulator_layers=len(ratios), sample_rate=vocoder.sample_rate, hop=vocoder.hop), vocoder
@@ -149,21 +120,39 @@ def write_decoder_config(flow: FlowConfig, hift: HiftConfig, file: Path):
     write_whole(file, yaml.dump(config, Dumper=PlainDumper, sort_keys=False).encode())
 
 # %% ../../nbs/08_models_glm4decoder.ipynb #1dbe8606
+def check_parts(file: Path):
+    "A ValueError unless a .pt file is a zip file whose parts lie in it as they are."
+    with open_regular(file, MOST_WEIGHTS) as stream, zipfile.ZipFile(stream) as archive:
+        parts, size = archive.infolist(), os.fstat(stream.fileno()).st_size
+    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+    if packed or sum(part.file_size for part in parts) > size: raise ValueError
+    if any(part.file_size > MOST_JSON for part in parts if part.filename.endswith(".pkl")): raise ValueError
+
+
+def is_plain(tensor) -> bool:
+    "Whether a value is a dense tensor of numbers with a fraction, all of which are stored."
+    dense = type(tensor) in (torch.Tensor, nn.Parameter) and tensor.layout == torch.strided and tensor.device.type == "cpu"
+    return dense and tensor.is_floating_point() and tensor.nbytes <= tensor.untyped_storage().nbytes()
+
+
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:
     "The tensors of a .safetensors or .pt file, or a CheckpointError."
     try:
-        found = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+        whole = file.suffix == ".safetensors"
+        (stored_in if whole else check_parts)(file)
+        found = load_file(file) if whole else torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except CheckpointError: raise
     except Exception as error: # torch's own message is a page, and tells how to switch the check off
         raise CheckpointError(f"{file}: can't be read as tensors ({type(error).__name__}): damaged, or it holds more than weights") from None
-    if not isinstance(found, dict) or not all(isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in found.items()):
-        raise CheckpointError(f"{file}: must hold tensors by name")
+    if not isinstance(found, dict) or not all(isinstance(name, str) and is_plain(found[name]) for name in found):
+        raise CheckpointError(f"{file}: must hold tensors by name, all of their numbers stored")
     return found
 
 
 def part_file(folder: Path, part: str) -> Path:
     "The file of `flow` or `hift` in a decoder's folder, or a CheckpointError."
     for file in (folder / f"{part}.safetensors", folder / f"{part}.pt"):
-        if file.is_file(): return file
+        if os.path.lexists(file): return file
     raise CheckpointError(f"{folder}: holds neither {part}.safetensors nor {part}.pt")
 
 # %% ../../nbs/08_models_glm4decoder.ipynb #11726d3c
@@ -174,8 +163,9 @@ def load_part(net: nn.Module, # on the meta device
     tensors = read_tensors(file)
     check_shapes({name: list(tensor.shape) for name, tensor in tensors.items()},
                  {name: list(tensor.shape) for name, tensor in net.state_dict().items()}, file)
-    copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}   # off the file, which may change
-    net.load_state_dict(copies, assign=True)
+    with reading(file):
+        copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}   # the file may change
+        net.load_state_dict(copies, assign=True)
     return net.eval().requires_grad_(False)
 
 

@@ -14,28 +14,48 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..files import MAX_RATE, MIN_RATE
+from ..settings import limited
+
 # %% ../../nbs/08_models_hift.ipynb #61225257
 @dataclass(frozen=True)
 class HiftConfig:
     "Shape of the vocoder; the defaults are the released one's."
-    mel_bands: int = 80
-    channels: int = 512                     # before the first upsampling; halved by each
-    pitch_channels: int = 512
-    harmonics: int = 8                      # beside the fundamental
-    sample_rate: int = 22_050               # Hz
-    voice_level: float = 0.1                # of a harmonic, full scale 1
-    breath_level: float = 0.003             # standard deviation of the noise where there is voice
-    voiced_above: float = 10.0              # Hz
-    rates: tuple = (8, 8)                   # of upsampling
-    rate_kernels: tuple = (16, 16)
-    fft: int = 16                           # samples in a window of the STFT
-    fft_hop: int = 4
-    kernels: tuple = (3, 7, 11)
-    dilations: tuple = ((1, 3, 5),) * 3
-    source_kernels: tuple = (7, 11)
-    source_dilations: tuple = ((1, 3, 5),) * 2
-    slope: float = 0.1                      # of the leaky ReLUs
-    limit: float = 0.99                     # greatest sample
+    mel_bands: int = limited(80, 1, 512)
+    channels: int = limited(512, 1, 8192)                   # before the first upsampling; halved by each
+    pitch_channels: int = limited(512, 1, 8192)
+    harmonics: int = limited(8, 0, 64)                      # beside the fundamental
+    sample_rate: int = limited(22_050, MIN_RATE, MAX_RATE)
+    voice_level: float = limited(0.1, 0, 1)                 # of a harmonic, full scale 1
+    breath_level: float = limited(0.003, 0, 1)              # standard deviation of the noise where there is voice
+    voiced_above: float = limited(10.0, 0, 10_000)          # Hz
+    rates: tuple[int, ...] = limited((8, 8), 2, 16, most=4)     # of upsampling
+    rate_kernels: tuple[int, ...] = limited((16, 16), 2, 64, most=4)
+    fft: int = limited(16, 4, 1024)                         # samples in a window of the STFT
+    fft_hop: int = limited(4, 1, 256)
+    kernels: tuple[int, ...] = limited((3, 7, 11), 1, 31, most=8)
+    dilations: tuple[tuple[int, ...], ...] = limited(((1, 3, 5),) * 3, 1, 32, most=8)
+    source_kernels: tuple[int, ...] = limited((7, 11), 1, 31, most=4)
+    source_dilations: tuple[tuple[int, ...], ...] = limited(((1, 3, 5),) * 2, 1, 32, most=8)
+    slope: float = limited(0.1, 0, 1)                       # of the leaky ReLUs
+    limit: float = limited(0.99, 0.01, 1)                   # greatest sample
+
+    def faults(self):
+        "What the numbers can't be together."
+        levels = len(self.rates)
+        for name, row, count in (("upsample_kernel_sizes", self.rate_kernels, levels),
+                                 ("source_resblock_kernel_sizes", self.source_kernels, levels),
+                                 ("source_resblock_dilation_sizes", self.source_dilations, levels),
+                                 ("resblock_dilation_sizes", self.dilations, len(self.kernels))):
+            if len(row) != count: yield f"{name}: must be a row of {count}, got {len(row)}"
+        if any(kernel < rate or (kernel - rate) % 2 for kernel, rate in zip(self.rate_kernels, self.rates)):
+            yield f"upsample_kernel_sizes = {self.rate_kernels}: must be upsample_rates = {self.rates} plus even numbers"
+        even = [kernel for kernel in (*self.kernels, *self.source_kernels) if kernel % 2 == 0]
+        if even: yield f"kernel sizes {even}: must be odd"
+        if self.channels % 2**levels: yield f"base_channels = {self.channels}: must be a multiple of {2**levels}"
+        if self.fft % 2 or self.fft % self.fft_hop or not 2 * self.fft_hop <= self.fft < 2 * self.hop:
+            yield (f"n_fft = {self.fft}: must be even, hop_len = {self.fft_hop} twice or more often, and less than "
+                   f"two mel frames of {self.hop}")
 
     @property
     def hop(self) -> int:

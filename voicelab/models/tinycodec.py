@@ -16,22 +16,29 @@ from torch import nn
 
 from ..audio import Audio
 from ..codec import check_codes
+from ..files import MAX_RATE, MIN_RATE
+from ..settings import limited
 
 # %% ../../nbs/08_models_tinycodec.ipynb #0d7c5da7
 @dataclass(frozen=True)
 class TinyCodecConfig:
     "Shape of the codec."
-    sample_rate: int = 24_000
-    hop: int = 240                  # samples between spectra: 100 Hz
-    window: int = 960               # samples a spectrum sees
-    n_mels: int = 100
-    stride: int = 4                 # spectra in a code frame: 25 Hz
-    n_codebooks: int = 8
-    codebook_size: int = 1024
-    code_dim: int = 16
-    channels: int = 256
-    vocoder_channels: int = 304
-    vocoder_dilations: tuple = (1, 2, 4, 1, 2, 4, 1)
+    sample_rate: int = limited(24_000, MIN_RATE, MAX_RATE)
+    hop: int = limited(240, 1, 4096)                # samples between spectra: 100 Hz
+    window: int = limited(960, 2, 8192)             # samples a spectrum sees
+    n_mels: int = limited(100, 1, 512)
+    stride: int = limited(4, 1, 64)                 # spectra in a code frame: 25 Hz
+    n_codebooks: int = limited(8, 1, 64)
+    codebook_size: int = limited(1024, 2, 65_536)
+    code_dim: int = limited(16, 1, 1024)
+    channels: int = limited(256, 1, 8192)
+    vocoder_channels: int = limited(304, 1, 8192)
+    vocoder_dilations: tuple[int, ...] = limited((1, 2, 4, 1, 2, 4, 1), 1, 64, most=32)
+
+    def faults(self):
+        "What the numbers can't be together."
+        if self.window < self.hop or (self.window - self.hop) % 2 or self.window % 2:
+            yield f"window = {self.window}: must be even, and hop = {self.hop} plus an even number"
 
 # %% ../../nbs/08_models_tinycodec.ipynb #7209c01d
 class ChannelNorm(nn.LayerNorm):
@@ -55,9 +62,10 @@ class LogMel(nn.Module):
     def __init__(self, config: TinyCodecConfig):
         super().__init__()
         self.hop, self.window_size = config.hop, config.window
-        self.register_buffer("window", torch.hann_window(config.window), persistent=False)
-        bank = torchaudio.functional.melscale_fbanks(config.window // 2 + 1, 0.0, config.sample_rate / 2, config.n_mels,
-                                                     config.sample_rate, norm="slaney", mel_scale="slaney")
+        self.register_buffer("window", torch.hann_window(config.window, device="cpu"), persistent=False)
+        with torch.device("cpu"):                               # computed, not stored: even where a network is built without memory
+            bank = torchaudio.functional.melscale_fbanks(config.window // 2 + 1, 0.0, config.sample_rate / 2, config.n_mels,
+                                                         config.sample_rate, norm="slaney", mel_scale="slaney")
         self.register_buffer("bank", bank.T.contiguous(), persistent=False)
 
     def forward(self, samples):
@@ -99,7 +107,7 @@ class Vocoder(nn.Module):
         self.blocks = nn.Sequential(*(Residual(config.vocoder_channels, 3, d) for d in config.vocoder_dilations))
         self.norm = ChannelNorm(config.vocoder_channels)
         self.head = nn.Conv1d(config.vocoder_channels, config.window + 2, 1)
-        self.register_buffer("window", torch.hann_window(config.window), persistent=False)
+        self.register_buffer("window", torch.hann_window(config.window, device="cpu"), persistent=False)
 
     def forward(self, x):
         magnitude, phase = self.head(self.norm(self.blocks(self.before(x)))).float().chunk(2, 1)

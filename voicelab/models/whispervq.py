@@ -9,6 +9,7 @@ __all__ = ['SAMPLE_RATE', 'PIECE_SECONDS', 'CONFIG_NAMES', 'CONFIG_FIXED', 'Whis
 # %% ../../nbs/08_models_whispervq.ipynb #3d33e236
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,9 @@ from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer
 
 from ..audio import Audio
-from .checkpoint import CheckpointError, load_weights, read_json, some
+from ..settings import limited
+from .checkpoint import load_weights
+from .description import check_fixed, described, read_json
 
 # %% ../../nbs/08_models_whispervq.ipynb #0f4498a6
 SAMPLE_RATE, PIECE_SECONDS = 16_000, 30     # Hz, and what Whisper's positions reach
@@ -30,15 +33,22 @@ SAMPLE_RATE, PIECE_SECONDS = 16_000, 30     # Hz, and what Whisper's positions r
 @dataclass(frozen=True)
 class WhisperVQConfig:
     "Shape of the tokenizer; the defaults are the released one's."
-    mel_bands: int = 128
-    width: int = 1280
-    heads: int = 20
-    feed_forward: int = 5120
-    layers: int = 16                # of the 32 of Whisper large v3
-    positions: int = 1500           # 30 s at 50 Hz
-    pooling: int = 4                # frames of 50 Hz in a code
-    codebook_size: int = 16_384
-    block: int = 200                # frames of 50 Hz (4 s) that see one another
+    mel_bands: int = limited(128, 1, 512)
+    width: int = limited(1280, 1, 16_384)
+    heads: int = limited(20, 1, 256)
+    feed_forward: int = limited(5120, 1, 65_536)
+    layers: int = limited(16, 1, 128)                       # of the 32 of Whisper large v3
+    positions: int = limited(1500, 1, 65_536)               # 30 s at 50 Hz
+    pooling: int = limited(4, 1, 64)                        # frames of 50 Hz in a code
+    codebook_size: int = limited(16_384, 2, 1 << 20)
+    block: int = limited(200, 1, 65_536)                    # frames of 50 Hz (4 s) that see one another
+
+    def faults(self):
+        "What the numbers can't be together."
+        if self.width % self.heads:
+            yield f"d_model = {self.width}: must be a multiple of encoder_attention_heads = {self.heads}"
+        if self.positions < self.pooling:
+            yield f"max_source_positions = {self.positions}: must hold pooling_kernel_size = {self.pooling}"
 
 # %% ../../nbs/08_models_whispervq.ipynb #412b0ad8
 def block_causal(frames: int, # how many
@@ -85,7 +95,8 @@ def tokenize(net: WhisperVQ,
              audio: Audio, # of any rate and length
             ) -> torch.LongTensor: # [1, frames], on the CPU
     "The codes of `audio`, a code for every 80 ms that have begun."
-    samples, piece = audio.resample(SAMPLE_RATE).samples, SAMPLE_RATE * PIECE_SECONDS
+    whole = net.config.positions // net.config.pooling * net.config.pooling         # frames of 50 Hz, in whole codes
+    samples, piece = audio.resample(SAMPLE_RATE).samples, SAMPLE_RATE * min(PIECE_SECONDS * 50, whole) // 50
     if not len(samples): return torch.zeros(1, 0, dtype=torch.long)
     pieces = [samples[start:start + piece] for start in range(0, len(samples), piece)]
     step = 2 * net.config.pooling                           # frames of the log-mel in a code
@@ -110,13 +121,9 @@ def tokenizer_config(config: dict, # as in the folder's config.json
                      where, # file, for the message
                     ) -> WhisperVQConfig:
     "The shape that a configuration describes, or a CheckpointError."
-    wanted = {**CONFIG_FIXED, "pooling_position": config.get("quantize_position")}
-    lacking = [name for name in (*CONFIG_NAMES.values(), *wanted) if config.get(name) is None]
-    if lacking: raise CheckpointError(f"{where}: lacks {some(lacking)}: not a GLM-4-Voice tokenizer")
-    other = [f"{name} {config[name]!r} instead of {value!r}" for name, value in wanted.items() if config[name] != value]
-    other += [f"{name} {config[name]!r}" for name in CONFIG_NAMES.values() if type(config[name]) is not int or config[name] < 1]
-    if other: raise CheckpointError(f"{where}: not the tokenizer that voicelab knows: {some(other)}")
-    return WhisperVQConfig(**{ours: config[name] for ours, name in CONFIG_NAMES.items()})
+    shape = described(WhisperVQConfig, config, where, CONFIG_NAMES, required=CONFIG_NAMES)
+    check_fixed(config, {**CONFIG_FIXED, "pooling_position": shape.layers}, where)
+    return shape
 
 # %% ../../nbs/08_models_whispervq.ipynb #981ed313
 def tokenizer_names(layers: int) -> Callable[[str], str | None]:
@@ -125,7 +132,8 @@ def tokenizer_names(layers: int) -> Callable[[str], str | None]:
         if name.startswith(("model.decoder.", "proj_out.")): return None
         inner = name.removeprefix("model.encoder.")
         if inner in ("ema_count", "ema_weight"): return None
-        above = inner.startswith("layers.") and int(inner.split(".")[1]) >= layers
+        number = re.match(r"layers\.(\d{1,4})\.", inner)
+        above = number is not None and int(number[1]) >= layers
         return None if inner != name and (above or inner.startswith("layer_norm.")) else inner
     return rename
 

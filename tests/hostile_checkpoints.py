@@ -1,0 +1,215 @@
+"""Checkpoints with one thing wrong, made at random from a seed, and what loading makes of them.
+
+A campaign of any size: VOICELAB_CHECKPOINTS=1000 VOICELAB_SEED=3 python -m pytest tests/test_hostile_checkpoints.py -k campaign"""
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from voicelab.audio import Audio, Reference
+from voicelab.budget import Budget
+from voicelab.lab import VoiceModel
+from voicelab.models.glm4voice import Glm4Voice
+from voicelab.models.higgs import HiggsParts
+from voicelab.vita import VitaModel
+
+RAW = "\0raw:"                                      # a text that begins so is written into the JSON without quotes
+VALUES = (None, True, False, -1, 0, 1, 2, 3, 7, 64, 1000, 2**31, 2**63, -2**63, 0.5, -0.5, 1e-30, 1e30, -1e30, "", "x", "1", "../../x", "\ud800",
+          "x\ny", "x" * 100_000, [], [0], [1], [1] * 100_000, [None], [[]], {}, {"a": 1}, {"type": "Sequence"}, f"{RAW}NaN", f"{RAW}Infinity",
+          f"{RAW}1e999", f"{RAW}{'9' * 400}", f"{RAW}{'9' * 6000}", f"{RAW}{'[' * 5000}{']' * 5000}")
+TEXTS = (".json", ".yaml", ".mvn")
+
+
+class Late(BaseException): "Loading has not come to an end in time."
+
+
+@contextmanager
+def within(seconds):
+    "Raise `Late` inside after so many seconds."
+    def late(*_): raise Late
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try: yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class Trial(NamedTuple):
+    "One checkpoint with one thing wrong."
+    number: int
+    change: str         # what was done, in words
+    outcome: str        # "loads", "refused", or the name of an error that should not be
+    message: str
+    seconds: float
+
+
+def linked(base, folder):
+    "A folder like `base` whose files are links into it, as in the hub's cache."
+    shutil.copytree(base, folder, copy_function=os.symlink)
+    return folder
+
+
+def places(content, path=()):
+    "Every place in a JSON value; of a long list or mapping only some."
+    yield path
+    inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for n, (key, value) in enumerate(inner):
+        if n < 40: yield from places(value, (*path, key))
+
+
+def written(content):
+    "JSON, with raw parts as they are."
+    return json.dumps(content).replace(json.dumps(RAW)[:-1], '"' + RAW).replace(RAW, "\1")
+
+
+def unquoted(text):
+    while (start := text.find('"\1')) >= 0:
+        end = text.index('"', start + 1)
+        text = text[:start] + text[start + 2:end] + text[end + 1:]
+    return text
+
+
+def change_value(rng, content):
+    "One value of a JSON or YAML content is another, or is gone, or is there twice."
+    path = rng.choice([path for path in places(content) if path])
+    inner = content
+    for key in path[:-1]: inner = inner[key]
+    if rng.random() < 0.1:
+        del inner[path[-1]]
+        return f"{path} deleted"
+    there = inner[path[-1]]
+    near = (there + 1, there - 1, there * 2, there // 2, -there) if type(there) in (int, float) else ()
+    value = inner[path[-1]] = rng.choice(near if near and rng.random() < 0.3 else VALUES)
+    return f"{path} = {str(value)[:40]!r}"
+
+
+def change_text(rng, file):
+    "A value of a text file, or some bytes of it."
+    text = file.read_text()
+    if file.suffix == ".json" and rng.random() < 0.8:
+        content = json.loads(text)
+        done = change_value(rng, content)
+        return done, unquoted(written(content)).encode()
+    if file.suffix == ".yaml" and rng.random() < 0.8:
+        lines = text.splitlines()
+        n = rng.choice([n for n, line in enumerate(lines) if ":" in line])
+        lines[n] = lines[n].partition(":")[0] + ": " + rng.choice(("-1", "0", "1", "2147483648", "1e30", ".nan", "[]", "{}", "x", "~", "[1, 2]", "*a", "&a 3",
+                                                                   "!ref <flow>", "!new:a.B {}", "0x" + "f" * 9000, "true", "2001-01-01", "'" + "x" * 9000 + "'"))
+        return f"line {n}: {lines[n][:60]}", "\n".join(lines).encode()
+    return change_bytes(rng, bytearray(text.encode()))
+
+
+def change_bytes(rng, content, first=None): # first: change these bytes only
+    kind, at = rng.choice(("flip", "cut", "insert", "double")), rng.randrange(first or max(1, len(content)))
+    if kind == "flip": content[at:at + 1] = bytes([rng.randrange(256)])
+    if kind == "cut": del content[at:]
+    if kind == "insert": content[at:at] = rng.choice((b"\0", b"\xff", b"[", b"}", b'"', b"9" * 30, b"\n"))
+    if kind == "double": content[at:at] = content[at:at + 64]
+    return f"{kind} at {at}", bytes(content)
+
+
+def change_header(rng, file):
+    "A safetensors file whose header lies, or whose first bytes do."
+    content = bytearray(file.read_bytes())
+    length = int.from_bytes(content[:8], "little")
+    if rng.random() < 0.3: return change_bytes(rng, content, length + 8)
+    header = json.loads(content[8:8 + length])
+    name = rng.choice([name for name in header if name != "__metadata__"])
+    about = header[name]
+    done = rng.choice(("shape", "dtype", "data_offsets", "name", "value"))
+    if done == "shape": about["shape"] = rng.choice(([], [0], [2**40, 2**40], [-1], about["shape"][::-1], [*about["shape"], 1], "x", [1.5]))
+    if done == "dtype": about["dtype"] = rng.choice(("F64", "F16", "I64", "BOOL", "F8_E4M3", "C64", "X", 7, None))
+    if done == "data_offsets": about["data_offsets"] = rng.choice(([0, 0], [0, 2**62], [-1, 4], [4, 0], about["data_offsets"][::-1]))
+    if done == "name": header[rng.choice(("x\ny", "", "n" * 100_000, "__metadata__", "layers.x.y", f"layers.{'9' * 5000}.a"))] = header.pop(name)
+    if done == "value": header[name] = rng.choice((None, [], 7, {}))
+    made = unquoted(written(header)).encode()
+    return f"header: {done} of {name}", len(made).to_bytes(8, "little") + made + content[8 + length:]
+
+
+def change_kind(rng, file):
+    "Something else than a file under its name, or nothing."
+    kind = rng.choice(("missing", "empty", "folder", "pipe", "loop", "zero", "large", "kmsg"))
+    file.unlink()
+    if kind == "empty": file.write_bytes(b"")
+    if kind == "folder": file.mkdir()
+    if kind == "pipe": os.mkfifo(file)
+    if kind == "loop": file.symlink_to(file.name)
+    if kind == "zero": file.symlink_to("/dev/zero")
+    if kind == "kmsg": file.symlink_to("/proc/kmsg")
+    if kind == "large":
+        with open(file, "wb") as stream: stream.truncate(1 << 42)
+    return kind
+
+
+def change_something(rng, folder):
+    "Change one file of a folder of links; say what was done."
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in (*TEXTS, ".safetensors"))
+    file = rng.choice([path for path in files if path.suffix in TEXTS] if rng.random() < 0.8 else files)
+    where = file.relative_to(folder).as_posix()
+    if rng.random() < 0.1: return f"{where}: {change_kind(rng, file)}"
+    done, content = (change_text if file.suffix in TEXTS else change_header)(rng, file)
+    file.unlink()
+    file.write_bytes(content)
+    return f"{where}: {done}"
+
+
+VOICE = Reference(Audio(np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32), 16_000), transcript="What is said.", consent="synthetic")
+
+
+def use(made):
+    "A few frames of a model or a codec that loads, so that what loading let through shows."
+    if isinstance(made, HiggsParts): made = VoiceModel(made)
+    if isinstance(made, VoiceModel | VitaModel):
+        few = Budget("fixed", 1.0, 3, 12, None, "", "") if isinstance(made, VoiceModel) else 12
+        made.plan("Hello there. " * 60, reference=VOICE)
+        repr(made), made.clone("Hello there.", seed=0, reference=VOICE, budget=few)._repr_html_()
+    elif hasattr(made, "decode"):
+        codes = made.encode(VOICE.audio)
+        for some in (codes, codes[:, :1]): made.decode(some, **({"steps": 1} if isinstance(made, Glm4Voice) else {}))
+
+
+def attempt(number, change, call, seconds):
+    "Call, and write down what happened."
+    begun = time.perf_counter()
+    try:
+        with within(seconds): call()
+    except ValueError as error:
+        known = type(error).__module__.startswith("voicelab.") and "\n" not in str(error)
+        outcome, message = "refused" if known else f"{type(error).__name__}, not ours or not one line", str(error)
+    except (Late, Exception) as error: outcome, message = type(error).__name__, str(error)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException": raise
+        outcome, message = "PanicException", str(error)
+    else: outcome, message = "loads", ""
+    return Trial(number, change, outcome, message[:300], time.perf_counter() - begun)
+
+
+def campaign(bases, # name: a folder that loads, and what loads it
+             place, # an empty folder
+             count, # how many checkpoints
+             seed,
+             use=lambda made: None, # what is done with what loads
+             seconds=20, # after which a trial is "Late"
+            ): # a list of Trials
+    trials = []
+    for number in range(count):
+        rng, (name, (base, load)) = random.Random(f"{seed} {number}"), list(bases.items())[number % len(bases)]
+        folder = linked(base, Path(place) / str(number))
+        change = f"{name}: {change_something(rng, folder)}"
+        try: trials.append(attempt(number, change, lambda: use(load(folder)), seconds))
+        finally: shutil.rmtree(folder)
+    return trials
+
+
+def told(trials):
+    "What became of the trials, in a line."
+    return ", ".join(f"{outcome} {n}" for outcome, n in sorted(Counter(trial.outcome for trial in trials).items()))
