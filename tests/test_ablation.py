@@ -10,6 +10,7 @@ from conftest import ToneCodec
 from voicelab.ablation import ARMS, Ablation, AblationError, ablate, first_half, make_arm
 from voicelab.audio import GENERATED, Audio, Mark, Reference
 from voicelab.content import cepstra, cepstral_distance, warp
+from voicelab.errors import VoicelabError
 from voicelab.intervals import mean_interval, share_interval
 
 def buzz(pitch, seconds=1.5, rate=16_000, seed=0):
@@ -28,7 +29,7 @@ class Parrot:
 
     def clone(self, text, reference=None, seed=None, **options):
         self.asked.append((text, reference, seed, options))
-        if text == "No.": raise ValueError("text: is\nrefused")
+        if text == "No.": raise VoicelabError("text: is\nrefused")
         knows = reference is not None and reference.sha256 == self.right.sha256
         return SimpleNamespace(audio=buzz(120 if knows else 210, seed=len(text)), stop_reason="interrupted" if text == "Stop." else "eos")
 

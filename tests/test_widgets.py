@@ -300,15 +300,19 @@ def test_a_long_text_that_was_stopped_has_a_short_result(model):
 
 # ---- errors
 
-@pytest.mark.parametrize("error, line", [(ValueError("top_k: must be\nat least 1"), "top_k: must be at least 1"),
+@pytest.mark.parametrize("error, line", [(vl.VoicelabError("top_k: must be\nat least 1"), "top_k: must be at least 1"),
                                          (RuntimeError("out of memory"), "RuntimeError: out of memory"), (KeyError(), "KeyError:")])
-def test_an_error_in_the_work_is_one_line_and_the_widget_goes_on(model, monkeypatch, error, line):
+def test_an_error_in_the_work_is_one_line_and_the_widget_goes_on(model, monkeypatch, tmp_path, error, line):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     tuner = Tuner(model, TEXT)
     def broken(*args, **options): raise error
     with monkeypatch.context() as patch:
         patch.setattr(model, "stream", broken, raising=False)
         finish(tuner)
-    assert tuner.status.text.strip() == line and tuner.worker.error is error and not tuner.generate.disabled
+    said = tuner.status.text.strip()
+    if isinstance(error, vl.VoicelabError): assert said == line and not list(tmp_path.iterdir())
+    else: assert said.startswith(f"a bug in voicelab ({line})") and len(said.splitlines()) == 1 and str(next(tmp_path.iterdir())) in said
+    assert tuner.worker.error is error and not tuner.generate.disabled
     finish(tuner)
     assert tuner.status.text == "Done."
 

@@ -113,7 +113,7 @@ def word_wish(seconds: float, terms: "Terms") -> Wish:
                 config.duration_buffer_factor)
 
 
-RULES.add(Rule("words_per_minute", word_seconds, word_detail, word_wish, whole_words=True,
+RULES.add(replace=True, record=Rule("words_per_minute", word_seconds, word_detail, word_wish, whole_words=True,
                settings=("base_tokens_per_second", "duration_buffer_factor", "min_tokens", "max_tokens")))
 
 # %% ../nbs/05_budget.ipynb #aeb19e73
@@ -135,7 +135,7 @@ def letter_wish(seconds: float, terms: "Terms") -> Wish:
     return Wish(frames, least, "min_seconds", math.inf, "", margin)
 
 
-RULES.add(Rule("reference_rate", letter_seconds, letter_detail, letter_wish,
+RULES.add(replace=True, record=Rule("reference_rate", letter_seconds, letter_detail, letter_wish,
                settings=("reference_margin", "min_seconds")))
 
 # %% ../nbs/05_budget.ipynb #a2b13564
@@ -145,7 +145,7 @@ def fixed_wish(seconds: float, terms: "Terms") -> Wish:
     return Wish(most, most, "", math.inf, "", None)
 
 
-RULES.add(Rule("fixed", letter_seconds, letter_detail, fixed_wish, settings=("max_tokens",), cap="max_tokens"))
+RULES.add(replace=True, record=Rule("fixed", letter_seconds, letter_detail, fixed_wish, settings=("max_tokens",), cap="max_tokens"))
 
 # %% ../nbs/05_budget.ipynb #b421677d
 def choose_rule(rule: str | None, config: AudioGenerationConfig) -> str:

@@ -70,5 +70,5 @@ def cepstral_distance(audio: Audio,
                    "hears the voice, too, not the words alone")
 
 
-CEPSTRAL_DISTANCE = METRICS.add(Metric("cepstral_distance", cepstral_distance, "dB", CEPSTRAL_RULE, False,
+CEPSTRAL_DISTANCE = METRICS.add(replace=True, record=Metric("cepstral_distance", cepstral_distance, "dB", CEPSTRAL_RULE, False,
                                        "whether words or voice are wrong", needs=("same_words",), in_report=False))

@@ -50,9 +50,12 @@ class Family:
 FAMILIES: dict[str, Family] = {}            # by name
 
 
-def register(family: Family) -> Family:
+def register(family: Family,
+             replace: bool = False, # put it in the place of another family of that name
+            ) -> Family:
     "Put a family in; a FamilyError if its name, a model type or a known model is taken."
     for known in FAMILIES.values():
+        if replace and known.name == family.name: continue
         taken = {"name": {family.name} & {known.name}, "model_types": {*family.model_types} & {*known.model_types},
                  "known": {*family.known} & {*known.known}}
         for what, clash in taken.items():

@@ -21,6 +21,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+import voicelab.content  # noqa: F401
+
 from .audio import NOT_STATED, Audio, Reference
 from .budget import DEFAULT_RATE, MIN_SPEECH_SECONDS, RATE_BAND, RULES, Budget, BudgetError, columns_for_frames, plan
 from .chatml import PROMPT_FORMS, SCENE_TEXT, AudioContent, FormError, Message, Prompt, clone_messages, render
@@ -358,8 +360,10 @@ def find(name: str | os.PathLike, # as for `load`
     raise ModelError(f"{argument}: must be one of {', '.join(known())}, a folder or a hub id, got {name!r}")
 
 # %% ../nbs/11_lab.ipynb #606c3fd5
-HIGGS = register(Family("higgs-audio-v2", ("higgs_audio_v2", "higgs_audio"), higgs_from, HIGGS_MODELS, {RELEASED_CODEC: "the codec"}))
-VITA_AUDIO = register(Family("vita-audio", tuple(VITA_FAMILIES), vita_from, VITA_MODELS, dict.fromkeys(VITA_VOICE, "the voice")))
+HIGGS = register(replace=True, family=Family(
+    "higgs-audio-v2", ("higgs_audio_v2", "higgs_audio"), higgs_from, HIGGS_MODELS, {RELEASED_CODEC: "the codec"}))
+VITA_AUDIO = register(replace=True, family=Family(
+    "vita-audio", tuple(VITA_FAMILIES), vita_from, VITA_MODELS, dict.fromkeys(VITA_VOICE, "the voice")))
 MODELS = known()
 
 # %% ../nbs/11_lab.ipynb #fd161906
