@@ -22,9 +22,11 @@ from voicelab.models.higgs import HiggsParts
 from voicelab.vita import VitaModel
 
 RAW = "\0raw:"                                      # a text that begins so is written into the JSON without quotes
-VALUES = (None, True, False, -1, 0, 1, 2, 3, 7, 64, 1000, 2**31, 2**63, -2**63, 0.5, -0.5, 1e-30, 1e30, -1e30, "", "x", "1", "../../x", "\ud800",
-          "x\ny", "x" * 100_000, [], [0], [1], [1] * 100_000, [None], [[]], {}, {"a": 1}, {"type": "Sequence"}, f"{RAW}NaN", f"{RAW}Infinity",
-          f"{RAW}1e999", f"{RAW}{'9' * 400}", f"{RAW}{'9' * 6000}", f"{RAW}{'[' * 5000}{']' * 5000}")
+VALUES = (None, True, False, -1, 0, 1, 2, 3, 7, 64, 1000, 2**31, 2**63, -2**63, 0.5, -0.5, 1e-30, 1e30, -1e30, "", "x", "1",
+          "../../x", "\ud800", "x\ny", "x" * 100_000, [], [0], [1], [1] * 100_000, [None], [[]], {}, {"a": 1}, {"type": "Sequence"},
+          f"{RAW}NaN", f"{RAW}Infinity", f"{RAW}1e999", f"{RAW}{'9' * 400}", f"{RAW}{'9' * 6000}", f"{RAW}{'[' * 5000}{']' * 5000}")
+YAML_VALUES = ("-1", "0", "1", "2147483648", "1e30", ".nan", "[]", "{}", "x", "~", "[1, 2]", "*a", "&a 3", "!ref <flow>",
+               "!new:a.B {}", "0x" + "f" * 9000, "true", "2001-01-01", "'" + "x" * 9000 + "'")
 TEXTS = (".json", ".yaml", ".mvn")
 
 
@@ -102,8 +104,7 @@ def change_text(rng, file):
     if file.suffix == ".yaml" and rng.random() < 0.8:
         lines = text.splitlines()
         n = rng.choice([n for n, line in enumerate(lines) if ":" in line])
-        lines[n] = lines[n].partition(":")[0] + ": " + rng.choice(("-1", "0", "1", "2147483648", "1e30", ".nan", "[]", "{}", "x", "~", "[1, 2]", "*a", "&a 3",
-                                                                   "!ref <flow>", "!new:a.B {}", "0x" + "f" * 9000, "true", "2001-01-01", "'" + "x" * 9000 + "'"))
+        lines[n] = lines[n].partition(":")[0] + ": " + rng.choice(YAML_VALUES)
         return f"line {n}: {lines[n][:60]}", "\n".join(lines).encode()
     return change_bytes(rng, bytearray(text.encode()))
 

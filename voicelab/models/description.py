@@ -53,6 +53,7 @@ def reading(file: Path,
 # %% ../../nbs/08_models_description.ipynb #7bdb5d6a
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = _brief.maxlong = 80
+_brief.maxlevel = 2
 
 
 def shown(value) -> str:

@@ -113,8 +113,6 @@ class AcousticShape:
     downsampling_ratios: tuple[int, ...] = limited((2, 4, 8, 8), 1, 64, most=8)
     upsampling_ratios: tuple[int, ...] = limited((8, 8, 4, 2), 1, 64, most=8)
 
-
-
 # %% ../../nbs/08_models_higgs.ipynb #0f74d8f4
 @dataclass(frozen=True)
 class SemanticShape:

@@ -66,8 +66,6 @@ class NetworkShape:
             if (getattr(self, name) or 0) >= self.vocab_size:
                 yield f"{name} = {getattr(self, name)}: must be below vocab_size = {self.vocab_size}"
 
-
-
 # %% ../../nbs/08_models_original.ipynb #1e840ea0
 @dataclass(frozen=True)
 class RopeShape:

@@ -119,8 +119,6 @@ def special_tokens(content: dict, file: Path) -> dict:
     return {name: value for name, value in content.items()
             if name in TABLES and value is not None or name.endswith("_token") and isinstance(value, str | dict | None)}
 
-
-
 # %% ../../nbs/08_models_tokenizer.ipynb #8ecc530f
 def checked_files(folder: Path) -> dict[str, str]:
     "The files of a tokenizer, by name, as they may be read; a CheckpointError where they can't."
