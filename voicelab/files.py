@@ -306,22 +306,24 @@ def read_frames(
     most: int,           # frames to read at most
 ) -> np.ndarray:         # float32 [frames], mean of the channels
     "Read up to `most` frames in blocks; raise `AudioError` when the sound ends before it should."
-    blocks, count, reason, stated = [], 0, "", stated_frames(sound)
+    stated = stated_frames(sound)
+    whole, count, reason = np.empty(min(most, stated or BLOCK_FRAMES), np.float32), 0, ""
     try:
         while count < most:
             block = sound.read(min(max(1, BLOCK_FRAMES // sound.channels), most - count), dtype="float32", always_2d=True)
             if not len(block): break
-            blocks.append(block.mean(axis=1) if sound.channels > 1 else block[:, 0])    # a mean of one turns -0.0 into 0.0
+            if count + len(block) > len(whole): whole = np.append(whole, np.empty(max(len(block), count), np.float32))
+            whole[count:count + len(block)] = block.mean(axis=1) if sound.channels > 1 else block[:, 0]     # a mean turns -0.0 into 0.0
             count += len(block)
     except soundfile.LibsndfileError as error: reason = f": {error.error_string}"
     if reason or (stated and count < min(most, stated)):
         there = f"{count / sound.samplerate:.2f}" + (f" of {stated / sound.samplerate:.2f}" if stated else "")
         raise AudioError(f"{str(path)!r} is truncated or damaged: {there} s could be read{reason}")
     if not count: raise AudioError(f"{str(path)!r} holds no samples")
-    return np.concatenate(blocks)
+    return whole[:count]
 
 # %% ../nbs/00_files.ipynb #0ccb3f3e
-MAX_SECONDS, MAX_FRAMES = 7_200, 2**26      # of one reading: a quarter of a gigabyte
+MAX_SECONDS, MAX_FRAMES = 7_200, 2**27      # of one reading
 
 
 def read_sound(
