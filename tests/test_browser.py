@@ -125,10 +125,10 @@ def test_delay_pattern(opened):
     expect(status(widget, "stopped by")).to_be_visible()
     last = int(browser.run_cell(page, 2))
     press(widget, "Back")
-    expect(widget.get_by_role("img", name=f"column {last - 1} marked")).to_be_visible()
-    widget.get_by_role("slider", name="column").press("Home")
+    expect(widget.get_by_role("img", name=f"step {last - 1} marked")).to_be_visible()
+    widget.get_by_role("slider", name="step").press("Home")
     for _ in range(9): press(widget, "Forth")
-    expect(widget.get_by_role("img", name="column 9 marked")).to_be_visible()
+    expect(widget.get_by_role("img", name="step 9 marked")).to_be_visible()
     press(widget, "Hear up to here")
     assert abs(heard(widget, "up to here") - 0.08) < 0.02                  # columns 8 and 9 complete two frames
 
