@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STREAM_BOS', 'STREAM_EOS', 'Codec', 'CodecError', 'check_codes', 'delay', 'plot_columns', 'undelay', 'StreamDecoder',
-           'decode_batch', 'frame_seconds', 'code_tokens', 'parse_code_tokens']
+           'cut_rows', 'decode_batch', 'code_tokens', 'parse_code_tokens']
 
 # %% ../nbs/03_codec.ipynb #6ccb2720
 import re
@@ -19,7 +19,7 @@ from .errors import VoicelabError
 # %% ../nbs/03_codec.ipynb #41daae41
 @runtime_checkable
 class Codec(Protocol):
-    "Sound to codes and back. `encode` and `decode` are deterministic and keep the time axis: frame t is sample t * hop."
+    "Sound to codes and back, deterministic in both directions. Frame t begins at sample t * hop."
     name: str               # model id that goes into reports and manifests
     sample_rate: int        # Hz, of the sound it takes and gives
     frame_rate: float       # code frames a second
@@ -54,7 +54,7 @@ def delay(codes: torch.Tensor, # [n_codebooks, frames]; no frames gives the empt
           bos: int = STREAM_BOS,
           eos: int = STREAM_EOS,
          ) -> torch.LongTensor: # [n_codebooks, frames + 1 + n_codebooks]
-    "The columns that the model sees: each codebook's BOS, ids, EOS, codebook k shifted right by k."
+    "The columns that the model sees: each codebook's BOS, ids, EOS, with codebook k shifted right by k."
     k, frames = codes.shape
     columns = torch.full((k, frames + 1 + k), eos, dtype=torch.long, device=codes.device)
     for i in range(k):
@@ -81,7 +81,7 @@ def plot_columns(columns: torch.Tensor, # [n_codebooks, columns]
 def undelay(columns: torch.Tensor, # [n_codebooks, columns] with the leading BOS column
             codebook_size: int = 1024,
            ) -> torch.LongTensor: # [n_codebooks, frames], every id below `codebook_size`
-    "The whole frames in `columns`: straightened, trailing frames with BOS or EOS dropped, strays inside clipped."
+    "The complete frames in `columns`, without delay; trailing frames with BOS or EOS dropped, strays inside clipped."
     k, n = columns.shape
     frames = max(0, n - k)                                # frame t needs column t + 1 .. t + k
     codes = torch.stack([columns[i, i + 1:i + 1 + frames] for i in range(k)]).long()
@@ -97,16 +97,17 @@ class StreamDecoder:
     ):
         self.codec, self.block_frames = codec, block_frames
         self.codes = torch.zeros(codec.n_codebooks, 0, dtype=torch.long)
-        self.emitted = 0                                  # frames whose sound has been given out
+        self.emitted = 0                                  # frames whose sound was returned
 
     def push(self, frames: torch.Tensor) -> Audio | None: # frames [n_codebooks, new]
-        "Take new frames; sound, if a block of it is final."
+        "Add new frames; return sound if a block of it is final."
         window = self.grow(frames)
         return None if window is None else self.keep(self.codec.decode(window))
 
     def flush(self) -> Audio | None:
-        "The rest of the sound: no more frames will come."
-        return self.keep(self.codec.decode(self._window(self.codes.shape[1]))) if self.emitted < self.codes.shape[1] else None
+        "Return the rest of the sound: no more frames will come."
+        if self.emitted == self.codes.shape[1]: return None
+        return self.keep(self.codec.decode(self._window(self.codes.shape[1])))
 
     def grow(self, frames: torch.Tensor) -> torch.LongTensor | None: # frames [n_codebooks, new]
         "Add frames; return the next window to decode, if one is ready. `keep` takes its sound."
@@ -117,7 +118,7 @@ class StreamDecoder:
         return self._window(final)
 
     def keep(self, window: Audio) -> Audio:
-        "Of the sound of the window that `grow` gave, what is new and final."
+        "The new and final part of the sound of a window that `grow` returned."
         hop = round(self.codec.sample_rate / self.codec.frame_rate)
         piece = window.samples[(self.emitted - self.first) * hop:(self.end - self.first) * hop]
         self.emitted = self.end
@@ -127,38 +128,40 @@ class StreamDecoder:
         self.first, self.end = max(0, self.emitted - self.codec.context_frames), end
         return self.codes[:, self.first:end + self.codec.context_frames]
 
-# %% ../nbs/03_codec.ipynb #7c1d2b90
-def decode_batch(codec: Codec, # decodes several rows in one go where it has `decode_rows`, else one by one
-                 rows: list[torch.Tensor], # codes [n_codebooks, frames] each; no frames give no samples
-                 window_frames: int = 128, # longest window; at least four times the context
-                ) -> list[Audio]: # each equal to `codec.decode` of its row, to rounding
-    "Decode rows of any lengths together."
-    if len(rows) == 1 or not hasattr(codec, "decode_rows"):
-        return [codec.decode(codes) if codes.shape[1] else Audio(np.zeros(0, np.float32), codec.sample_rate) for codes in rows]
-    reach, hop = codec.context_frames, round(codec.sample_rate / codec.frame_rate)
-    long = [codes.shape[1] for codes in rows if codes.shape[1] > 4 * reach]     # shorter ones go as they are
-    most, cuts = max(4 * reach, min([window_frames, *long])), {}       # by length: row, first frame, frames to keep
-    for row, codes in enumerate(rows):
-        frames, kept = codes.shape[1], 0
+# %% ../nbs/03_codec.ipynb #56f71b23
+def cut_rows(lengths: list[int], # frames of each row
+             reach: int, # context frames on either side
+             window_frames: int, # longest window
+            ) -> dict[int, list[tuple]]: # by window length: row, first frame, and the first and last frame to keep
+    "Cut rows into overlapping windows of one length, and shorter rows into one window each."
+    long = [frames for frames in lengths if frames > 4 * reach]
+    most, cuts = max(4 * reach, min([window_frames, *long])), {}
+    for row, frames in enumerate(lengths):
+        kept = 0
         while kept < frames:
             size = min(most, frames)
             first = min(max(0, kept - reach), frames - size)
             end = frames if first + size == frames else first + size - reach
             cuts.setdefault(size, []).append((row, first, kept, end))
             kept = end
-    pieces = [[] for _ in rows]
-    for size, group in cuts.items():
-        sounds = codec.decode_rows(torch.stack([rows[row][:, first:first + size] for row, first, _, _ in group]))
-        for (row, first, kept, end), sound in zip(group, sounds): pieces[row].append((kept, sound[(kept - first) * hop:(end - first) * hop]))
-    return [Audio(np.concatenate([np.zeros(0, np.float32), *(piece for _, piece in sorted(parts, key=lambda part: part[0]))]),
-                  codec.sample_rate) for parts in pieces]
+    return cuts
 
-# %% ../nbs/03_codec.ipynb #b2ec027a
-def frame_seconds(frames: int, # how many
-                  frame_rate: float = 25.0,
-                 ) -> np.ndarray: # [frames], seconds
-    "Start of each frame in seconds."
-    return np.arange(frames) / frame_rate
+# %% ../nbs/03_codec.ipynb #7c1d2b90
+def decode_batch(codec: Codec, # decodes several rows in one go where it has `decode_rows`, else one by one
+                 rows: list[torch.Tensor], # codes [n_codebooks, frames] each; no frames give no samples
+                 window_frames: int = 128, # longest window; at least four times the context
+                ) -> list[Audio]: # each equal to `codec.decode` of its row, to rounding
+    "Decode rows of any lengths together."
+    silence = np.zeros(0, np.float32)
+    if len(rows) == 1 or not hasattr(codec, "decode_rows"):
+        return [codec.decode(codes) if codes.shape[1] else Audio(silence, codec.sample_rate) for codes in rows]
+    hop, pieces = round(codec.sample_rate / codec.frame_rate), [{} for _ in rows]       # of a row: piece by first frame
+    for size, group in cut_rows([codes.shape[1] for codes in rows], codec.context_frames, window_frames).items():
+        sounds = codec.decode_rows(torch.stack([rows[row][:, first:first + size] for row, first, _, _ in group]))
+        for (row, first, kept, end), sound in zip(group, sounds):
+            pieces[row][kept] = sound[(kept - first) * hop:(end - first) * hop]
+    return [Audio(np.concatenate([silence, *(parts[kept] for kept in sorted(parts))]), codec.sample_rate)
+            for parts in pieces]
 
 # %% ../nbs/03_codec.ipynb #0a2c0d2d
 def code_tokens(codes: torch.Tensor) -> str: # codes [frames] of one codebook
