@@ -13,9 +13,9 @@ class Registry(dict):
     "Records by their `name`, in the order in which they were added."
     def add(self,
         record,                 # anything with a `name`
-        replace: bool = False,  # put it in the place of another record of that name
+        replace: bool = False,  # replace a record of that name
     ):                          # the record
-        "Put `record` into the table; an ArgumentError where its name is taken."
+        "Add `record` to the table; an ArgumentError if its name is taken."
         if self.get(record.name) is not None and not replace:
             raise ArgumentError(f"name: {record.name!r} is taken; replace=True puts the new one in its place")
         self[record.name] = record
