@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['NO_SOUND', 'MISSING', 'NEEDED', 'OUTCOME', 'OPTIONAL', 'JSON_NAMES', 'MOST_ID', 'MOST_SECONDS', 'UNREADABLE',
-           'QUOTED_NAME', 'BEGINNING', 'ManifestError', 'plain', 'versions', 'request_row', 'measures', 'one_line',
-           'result_row', 'made_row', 'failed_row', 'line_of', 'info_fields', 'is_id', 'next_id', 'check_types',
-           'distinct', 'shown_number', 'read_row', 'row_of', 'is_row', 'Note', 'note_of']
+           'QUOTED_NAME', 'BEGINNING', 'ManifestError', 'plain', 'versions', 'request_row', 'measures', 'result_row',
+           'made_row', 'failed_row', 'line_of', 'info_fields', 'check_types', 'is_id', 'next_id', 'shown_number',
+           'distinct', 'read_object', 'read_row', 'row_of', 'is_row', 'Note', 'note_of']
 
 # %% ../nbs/10_manifest.ipynb #f5857032
 import json
@@ -24,14 +24,14 @@ import torch
 
 import voicelab.content  # every metric, and with them `Generation.report`
 
-from .audio import Reference
-from .errors import VoicelabError
-from .session import Generation, mark_of
+from .errors import VoicelabError, noted, one_line
+from .generation import Generation, mark_of
+from .reference import Reference
 from .store import MOST_LINE_BYTES, check_bare
 from .text import language_of
 
 # %% ../nbs/10_manifest.ipynb #0d84ec8c
-class ManifestError(VoicelabError): "A line that is no sample, or that can't be made."
+class ManifestError(VoicelabError): "A line of a manifest that is not a sample, or that can't be written."
 
 
 def plain(value):
@@ -51,7 +51,7 @@ def versions() -> dict:
     return {"voicelab": voicelab.__version__, "python": platform.python_version(), **packages}
 
 
-def request_row(text: str, # what should be said
+def request_row(text: str, # the text to speak
                 reference: Reference | None,
                 speaker: str | None, # default: the reference's name
                 language: str | None, # default: that of the text's script
@@ -66,15 +66,12 @@ def request_row(text: str, # what should be said
 
 # %% ../nbs/10_manifest.ipynb #89ff5588
 def measures(generation: Generation) -> dict:
-    "The report in plain values; the `error` in its place if measuring fails."
+    "The report in plain values, or the `error` if measuring fails."
     try: return generation.report().to_dict()
-    except Exception as error: return {"error": one_line(error)}
+    except Exception as error: return {"error": one_line(noted(error))}
 
 
-def one_line(error: Exception) -> str: return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def result_row(generation: Generation) -> dict:
+def result_row(generation: Generation, measured: bool = True) -> dict: # measured: with its report
     "The part of a line that says what was generated, how, and by what."
     g, voice = generation, generation.reference and generation.reference.sha256
     chunks = [dict(text=chunk.text, prompt=plain(chunk.prompt.text), stop_reason=chunk.stop_reason,
@@ -82,7 +79,7 @@ def result_row(generation: Generation) -> dict:
     return {"prompt_form": g.prompt.form,
             "settings": plain(g.settings), "seed": g.sampling.seed,
             "stop_reason": g.stop_reason, "seconds": g.audio.seconds, "frames": g.codes.shape[1],
-            "rtf": plain(g.timings["rtf"]), "chunks": chunks, "measures": measures(g),
+            "rtf": plain(g.timings["rtf"]), "chunks": chunks, "measures": measures(g) if measured else {},
             "hashes": {"generated": None, "reference": None, "voice": voice, "model": g.model.sha256},
             "model": plain(g.model), "torch_threads": torch.get_num_threads(), "synthetic": True}
 
@@ -90,13 +87,13 @@ def result_row(generation: Generation) -> dict:
 NO_SOUND = {"generated": None, "reference": None}       # names of the files, until there are some
 
 
-def made_row(generation: Generation, speaker: str | None, language: str | None) -> dict:
+def made_row(generation: Generation, speaker: str | None, language: str | None, measured: bool = True) -> dict:
     "The line of a sample that was made, without its id and files."
     asked = request_row(generation.text, generation.reference, speaker, language)
-    return {"status": "ok"} | NO_SOUND | asked | result_row(generation)
+    return {"status": "ok"} | NO_SOUND | asked | result_row(generation, measured)
 
 
-def failed_row(text: str, # what should have been said
+def failed_row(text: str, # the text to speak
                error: Exception | str,
                reference: Reference | None,
                speaker: str | None,
@@ -106,7 +103,8 @@ def failed_row(text: str, # what should have been said
     "The line of a sample that could not be made, without its id."
     said = one_line(error) if isinstance(error, Exception) else " ".join(str(error).split())
     row = {"status": "failed"} | NO_SOUND | {"error": said} | request_row(text, reference, speaker, language)
-    if clash := sorted(set(context) & {"id", *row}): raise ManifestError(f"context: {', '.join(clash)} can't be set here")
+    if clash := sorted(set(context) & {"id", *row}):
+        raise ManifestError(f"context: {', '.join(clash)} can't be set here")
     return row | plain(context)
 
 # %% ../nbs/10_manifest.ipynb #793e137c
@@ -115,14 +113,15 @@ def line_of(row: dict) -> bytes:
     try: text = json.dumps(plain(row), ensure_ascii=False, allow_nan=False)
     except RecursionError: raise ManifestError("row: is nested too deeply") from None
     line = text.encode(errors="backslashreplace") + b"\n"
-    if len(line) > MOST_LINE_BYTES: raise ManifestError(f"row: a line has at most {MOST_LINE_BYTES} bytes, got {len(line)}")
+    if len(line) > MOST_LINE_BYTES:
+        raise ManifestError(f"row: a line has at most {MOST_LINE_BYTES} bytes, got {len(line)}")
     return line
 
 # %% ../nbs/10_manifest.ipynb #73d7f681
 def info_fields(row: dict, # a line of the manifest, with its id
                 kind: str, # "generated" or "reference"
                ) -> dict[str, str]: # RIFF INFO fields
-    "What a saved WAV says about itself."
+    "The labels in a saved WAV file."
     mark = mark_of(row["model"]["name"], row["consent"])
     comment = {"generated": f"{mark.comment}; run sample {row['id']}",
                "reference": "Reference recording of a voice; the input of a generation"}[kind]
@@ -133,60 +132,68 @@ MISSING = type(None)
 NEEDED = {"id": int, "status": str, "generated": (str, MISSING), "reference": (str, MISSING), "text": (str, MISSING),
           "transcript": (str, MISSING), "speaker": (str, MISSING), "consent": (str, MISSING), "notice": (str, MISSING)}
 OUTCOME = {"ok": {"stop_reason": str, "seconds": (int, float)}, "failed": {"error": str}}        # by status
-OPTIONAL = {"measures": dict, "model": dict, "hashes": dict, "settings": dict, "versions": dict, "chunks": list, "language": str}
-JSON_NAMES = {dict: "object", list: "array", str: "text", int: "number", float: "number", bool: "true or false", MISSING: "null"}
-
-
-MOST_ID = 999_999_999
-
-
-MOST_SECONDS = 1e9
-
-
-def is_id(id) -> bool: return type(id) is int and 0 <= id <= MOST_ID
-
-
-def next_id(taken: set[int]) -> int:
-    "The id after all that are taken; the first free one where somebody has used the greatest."
-    after = 1 + max(taken, default=-1)
-    return after if is_id(after) else next(id for id in count() if id not in taken)
+OPTIONAL = {"measures": dict, "model": dict, "hashes": dict, "settings": dict, "versions": dict, "chunks": list,
+            "language": str}
+JSON_NAMES = {dict: "object", list: "array", str: "text", int: "number", float: "number", bool: "true or false",
+              MISSING: "null"}
 
 
 def check_types(row: dict, types: dict):
-    "A ManifestError that names the first key of `types` which `row` has with another type."
+    "Raise a ManifestError that names the first key of `types` which `row` has with another type."
     for key, wanted in types.items():
         if key not in row or (isinstance(row[key], wanted) and not isinstance(row[key], bool)): continue
         wanted = wanted if isinstance(wanted, tuple) else (wanted,)
         names = " or ".join(dict.fromkeys(JSON_NAMES[each] for each in wanted))
         raise ManifestError(f"is not a sample: its {key} is {JSON_NAMES[type(row[key])]}, not {names}")
 
+# %% ../nbs/10_manifest.ipynb #dc618f30
+MOST_ID, MOST_SECONDS = 999_999_999, 1e9
 
-def distinct(pairs: list[tuple[str, object]]) -> dict:
-    "An object of JSON whose keys are all different; a ManifestError for another, since readers differ on which one counts."
-    found = dict(pairs)
-    if len(found) < len(pairs): raise ManifestError("is not a sample: a key stands twice in one of its objects")
-    return found
+
+def is_id(id) -> bool: return type(id) is int and 0 <= id <= MOST_ID
+
+
+def next_id(taken: set[int]) -> int:
+    "The id after all that are taken, or the first free one if the greatest is taken."
+    after = 1 + max(taken, default=-1)
+    return after if is_id(after) else next(id for id in count() if id not in taken)
 
 
 def shown_number(number: int | float) -> str:
     "A number in words of a line: of a long one the beginning."
     return text if len(text := str(number)) <= 20 else f"{text[:20]}... ({len(text)} digits)"
 
+# %% ../nbs/10_manifest.ipynb #89125081
+def distinct(pairs: list[tuple[str, object]]) -> dict:
+    "An object of JSON; a ManifestError if a key is there twice, since programs differ on which one counts."
+    found = dict(pairs)
+    if len(found) < len(pairs): raise ManifestError("is not a sample: a key stands twice in one of its objects")
+    return found
 
-def read_row(line: bytes) -> dict:
-    "A line of the manifest as a row; a ManifestError of one line for anything else."
+
+def read_object(line: bytes) -> dict:
+    "A line as an object of JSON; a ManifestError of one line for anything else."
     try: row = json.loads(line, object_pairs_hook=distinct)
     except ManifestError: raise
     except RecursionError: raise ManifestError("is not a sample: it is nested too deeply") from None
     except ValueError as error: raise ManifestError(f"is not JSON: {error}") from None
     if not isinstance(row, dict): raise ManifestError(f"is not a sample, but JSON of type {type(row).__name__}")
+    return row
+
+
+def read_row(line: bytes) -> dict:
+    "A line of the manifest as a row; a ManifestError of one line for anything else."
+    row = read_object(line)
     needed = NEEDED | OUTCOME["failed" if row.get("status") == "failed" else "ok"]
-    if lacks := [key for key in needed if key not in row]: raise ManifestError(f"is not a sample: it lacks {', '.join(lacks)}")
+    if lacks := [key for key in needed if key not in row]:
+        raise ManifestError(f"is not a sample: it lacks {', '.join(lacks)}")
     check_types(row, needed | OPTIONAL)
-    if row["status"] not in OUTCOME: raise ManifestError(f"is not a sample: its status is {row['status'][:20]!r}, not {' or '.join(OUTCOME)}")
-    if not is_id(row["id"]): raise ManifestError(f"is not a sample: its id must be 0 to {MOST_ID}, got {shown_number(row['id'])}")
-    if row["status"] == "ok" and not 0 <= row["seconds"] <= MOST_SECONDS:
-        raise ManifestError(f"is not a sample: its seconds must be 0 to {MOST_SECONDS:g}, got {shown_number(row['seconds'])}")
+    id, status = row["id"], row["status"]
+    if status not in OUTCOME:
+        raise ManifestError(f"is not a sample: its status is {status[:20]!r}, not {' or '.join(OUTCOME)}")
+    if not is_id(id): raise ManifestError(f"is not a sample: its id must be 0 to {MOST_ID}, got {shown_number(id)}")
+    if status == "ok" and not 0 <= (seconds := row["seconds"]) <= MOST_SECONDS:
+        raise ManifestError(f"is not a sample: its seconds must be 0 to {MOST_SECONDS:g}, got {shown_number(seconds)}")
     for kind in ("generated", "reference"):
         if row[kind] is not None: check_bare(row[kind])
     return row
@@ -212,19 +219,20 @@ def is_row(line: bytes) -> bool:
 
 # %% ../nbs/10_manifest.ipynb #6d8ba7e9
 QUOTED_NAME = rb'(?:null|"([^"\\/.][^"\\/]*[.]wav)")'
-BEGINNING = re.compile(rb'{"id": ([0-9]{1,9}), "status": "(ok|failed)", "generated": %b, "reference": %b, ' % (QUOTED_NAME, QUOTED_NAME))
+BEGINNING = re.compile(rb'{"id": ([0-9]{1,9}), "status": "(ok|failed)", "generated": %b, "reference": %b, '
+                       % (QUOTED_NAME, QUOTED_NAME))
 
 
 class Note(NamedTuple):
-    "What a run remembers of a line."
+    "What a run remembers about a line."
     id: int | None
     status: str
-    generated: str | None       # names of its sounds
+    generated: str | None       # the names of its WAV files
     reference: str | None
 
 
 def note_of(line: bytes) -> Note:
-    "The note of a line, which is read as far as it must be."
+    "The note of a line, parsed only as far as needed."
     if found := BEGINNING.match(line):
         id, status, *names = found.groups()
         return Note(int(id), status.decode(), *(name and name.decode(errors="replace") for name in names))
