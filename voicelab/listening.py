@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'SAMPLES', 'ANSWERS', 'RATINGS', 'MOST_FILE_BYTES', 'ListeningError', 'Trial', 'condition_of', 'voice_of',
-           'pairs_alike', 'make_trials', 'shuffled', 'read_answers', 'read_line', 'is_trial', 'is_answer', 'take_line',
-           'ListeningTest', 'one_level', 'unnamed', 'read_results']
+           'text_and_voice', 'pairs_alike', 'make_trials', 'SweepSamples', 'shuffled', 'read_answers', 'read_line',
+           'is_trial', 'is_answer', 'take_line', 'ListeningTest', 'one_level', 'unnamed', 'read_results']
 
 # %% ../nbs/12_listening.ipynb #11181e9a
 import hashlib
@@ -16,71 +16,110 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 
 from .audio import GENERATED, Audio, Mark
 from .errors import VoicelabError
-from .intervals import mean_interval, share_interval
+from .files import utf8
+from .intervals import coin_p, mean_interval, share_interval
 from .runs import Run
 from .store import append_whole, hold, mend_end, open_own
+from .sweep import Sweep
 
 # %% ../nbs/12_listening.ipynb #1c50b81f
 KINDS = {"preference": "Which voice is more like the reference?", "similarity": "How alike are the two voices?"}
 SAMPLES = {"preference": 2, "similarity": 1}                # of a trial
 ANSWERS = {"preference": ("A", "B"), "similarity": (1, 2, 3, 4, 5)}
-RATINGS = {1: "another person", 2: "rather another person", 3: "can't tell", 4: "rather the same person", 5: "the same person"}
+RATINGS = {1: "another person", 2: "rather another person", 3: "can't tell", 4: "rather the same person",
+           5: "the same person"}
 
 
-class ListeningError(VoicelabError): "A listening test that can't be made, taken up or answered."
+class ListeningError(VoicelabError): "A listening test that can't be made, continued or answered."
 
 
 @dataclass(frozen=True)
 class Trial:
     "One question, by the ids of its samples in the run, in the order in which they are played."
     ids: tuple[int, ...]            # two for a preference (A and B), one for similarity
-    conditions: tuple[str, ...]     # theirs; never shown
+    conditions: tuple[str, ...]     # of these samples; never shown
 
-
+# %% ../nbs/12_listening.ipynb #203fd569
 def condition_of(row: dict, # a line of the manifest
                  by: str | Callable, # a column of the run's table, or a function of the line
                 ) -> str:
     "The condition that a sample was made under, in words."
     if callable(by): return str(by(row))
-    known = {"model": row.get("model", {}).get("name")} | {key: value for key, value in row.items() if not isinstance(value, dict)}
+    known = {"model": row.get("model", {}).get("name")}
+    known |= {key: value for key, value in row.items() if not isinstance(value, dict)}
     if by not in known: raise ListeningError(f"by: must be a function or one of {', '.join(sorted(known))}, got {by!r}")
     return str(known[by])
 
 
 def voice_of(row: dict) -> str | None:
-    "Hash of the reference's samples, as the line has it."
+    "Hash of the reference's samples, from the line."
     return row.get("hashes", {}).get("voice")
 
 
-def pairs_alike(found: list[tuple[dict, str]]) -> list[tuple]: # found: rows with their conditions
-    "All pairs of one text and one voice, in the order of the run."
-    alike = {}
-    for place, (row, condition) in enumerate(found): alike.setdefault((row["text"], repr(voice_of(row))), []).append((place, row, condition))
-    pairs = sorted((pair for group in alike.values() for pair in combinations(group, 2)), key=lambda pair: (pair[0][0], pair[1][0]))
-    return [(a[1:], b[1:]) for a, b in pairs]
+def text_and_voice(row: dict) -> tuple: return row["text"], repr(voice_of(row))
 
 
-def make_trials(run: Run, kind: str, by: str | Callable) -> list[Trial]:
+def pairs_alike(found: list[tuple[dict, str]], # rows with their conditions
+                alike: Callable = text_and_voice, # of a row: what the two of a pair have in common
+               ) -> list[tuple]:
+    "All pairs that are alike, in the order of the run."
+    groups = {}
+    for place, (row, condition) in enumerate(found): groups.setdefault(alike(row), []).append((place, row, condition))
+    pairs = [pair for group in groups.values() for pair in combinations(group, 2)]
+    return [(a[1:], b[1:]) for a, b in sorted(pairs, key=lambda pair: (pair[0][0], pair[1][0]))]
+
+# %% ../nbs/12_listening.ipynb #d6380d78
+def make_trials(run: Run, kind: str, by: str | Callable, alike: Callable = text_and_voice) -> list[Trial]:
     "All questions of a kind over the samples of a run that have sound and a reference, in the order of the run."
     rows = [row for row in run.rows if row["status"] == "ok" and row["generated"] and row["reference"]]
     id, times = max(Counter(row["id"] for row in rows).items(), key=lambda item: item[1], default=(None, 0))
     if times > 1: raise ListeningError(f"run: {str(run.folder)!r}: {id} is the id of {times} samples")
     found = [(row, condition_of(row, by)) for row in rows]
     if kind == "similarity": trials = [Trial((row["id"],), (condition,)) for row, condition in found]
-    else: trials = [Trial((a["id"], b["id"]), (x, y)) for (a, x), (b, y) in pairs_alike(found) if x != y]
+    else: trials = [Trial((a["id"], b["id"]), (x, y)) for (a, x), (b, y) in pairs_alike(found, alike) if x != y]
     if not trials:
-        wanted = "a sample with sound and a reference" if kind == "similarity" else "two samples of one text and reference under different conditions"
-        raise ListeningError(f"run: {str(run.folder)!r} has no trial for {kind!r}: that needs {wanted}; its {len(rows)} samples have "
-                             f"{len({c for _, c in found})} conditions by {by if isinstance(by, str) else 'the function'!r}")
+        wanted = {"similarity": "a sample with sound and a reference",
+                  "preference": "two samples of one text and reference under different conditions"}[kind]
+        n_conditions, name = len({condition for _, condition in found}), by if isinstance(by, str) else "the function"
+        raise ListeningError(f"run: {str(run.folder)!r} has no trial for {kind!r}: that needs {wanted}; "
+                             f"its {len(rows)} samples have {n_conditions} conditions by {name!r}")
     return trials
+
+# %% ../nbs/12_listening.ipynb #3865f27d
+@dataclass(frozen=True)
+class SweepSamples:
+    "The samples of a sweep's cells as a run, for one axis."
+    sweep: Sweep
+    by: str         # the axis that makes the conditions
+
+    def __post_init__(self):
+        axes = list(dict.fromkeys(name for cell in self.sweep.grid.cells for name in cell.labels))
+        if self.by not in axes: raise ListeningError(f"by: must be an axis, one of {', '.join(axes)}, got {self.by!r}")
+
+    @property
+    def folder(self): return self.sweep.folder
+
+    @cached_property
+    def labels(self) -> dict[str, dict]: return {cell.name: cell.labels for cell in self.sweep.grid.cells}
+
+    @property
+    def rows(self) -> list[dict]: return [row for row in self.sweep.samples.rows if row.get("cell") in self.labels]
+
+    def condition(self, row: dict) -> str: return str(self.labels[row["cell"]].get(self.by))
+
+    def rest(self, row: dict) -> tuple:
+        "The levels of the other axes."
+        return tuple((name, repr(level)) for name, level in self.labels[row["cell"]].items() if name != self.by)
 
 # %% ../nbs/12_listening.ipynb #0d1e5ee8
 def shuffled(trials: list[Trial], # in the order of the run
@@ -88,7 +127,7 @@ def shuffled(trials: list[Trial], # in the order of the run
              listener: str,
              most: int | None, # None: all
             ) -> list[Trial]:
-    "The trials in a listener's own order, with A and B changed about by chance."
+    "The trials in a listener's own order, with A and B swapped at random."
     chance = random.Random(hashlib.sha256(f"{seed} {listener}".encode(errors="backslashreplace")).digest())
     flip = lambda trial: Trial(trial.ids[::-1], trial.conditions[::-1]) if chance.random() < 0.5 else trial
     return [flip(trial) for trial in chance.sample(trials, len(trials))[:most]]
@@ -97,17 +136,20 @@ def shuffled(trials: list[Trial], # in the order of the run
 MOST_FILE_BYTES = 2**26         # of answers: 64 MB
 
 
-def read_answers(path: Path) -> tuple[dict[str, dict], dict[str, dict]]: # plans and answers (by number of the trial), each by listener
-    "What a file of answers holds. What stands behind the last line break was torn in writing and is left out."
+def read_answers(path: Path) -> tuple[dict[str, dict], dict[str, dict]]: # plans, and answers by trial; each by listener
+    "The plans and answers in a file. A last line without a line break was not written to its end, and is left out."
     try:
         with open_own(path) as file: content = file.read(MOST_FILE_BYTES + 1)
     except FileNotFoundError: return {}, {}
     except OSError as error: raise ListeningError(f"file: {str(path)!r} can't be read: {error.strerror}") from None
-    if len(content) > MOST_FILE_BYTES: raise ListeningError(f"file: {str(path)!r} has more than {MOST_FILE_BYTES} bytes")
+    if len(content) > MOST_FILE_BYTES:
+        raise ListeningError(f"file: {str(path)!r} has more than {MOST_FILE_BYTES} bytes")
     plans, given = {}, {}
     for number, line in enumerate(content.split(b"\n")[:-1], 1):
         try: take_line(read_line(line), plans, given)
-        except ListeningError as error: raise ListeningError(f"file: line {number} of {str(path)!r} {error}; remove that line to use the others") from None
+        except ListeningError as error:
+            where = f"file: line {number} of {str(path)!r}"
+            raise ListeningError(f"{where} {error}; remove that line to use the others") from None
     return plans, given
 
 # %% ../nbs/12_listening.ipynb #2e5f176d
@@ -115,121 +157,121 @@ def read_line(line: bytes) -> dict:
     "A line as a plan or an answer, never both; a ListeningError for anything else."
     try: found = json.loads(line)
     except (ValueError, RecursionError): raise ListeningError("is not JSON") from None
-    if not isinstance(found, dict) or not isinstance(found.get("listener"), str): raise ListeningError("is of no file of answers: it names no listener")
+    if not isinstance(found, dict) or not isinstance(found.get("listener"), str):
+        raise ListeningError("is of no file of answers: it names no listener")
     if ("trials" in found) == ("answer" in found): raise ListeningError("is neither a plan nor an answer, or both")
     if "answer" in found: return found
     kind, trials = found.get("kind"), found["trials"]
     if kind not in list(KINDS): raise ListeningError("is a plan of no kind that there is")
-    if not isinstance(trials, list) or not all(is_trial(trial, kind) for trial in trials): raise ListeningError(f"is a plan whose trials are none of {kind!r}")
+    if not isinstance(trials, list) or not all(is_trial(trial, kind) for trial in trials):
+        raise ListeningError(f"is a plan whose trials are none of {kind!r}")
     return found
 
 
 def is_trial(trial, kind: str) -> bool:
-    "Whether this is a trial as a plan of `kind` has it."
+    "Whether this is a trial in a plan of `kind`."
     if not isinstance(trial, dict): return False
-    fits = lambda items, wanted: isinstance(items, list) and len(items) == SAMPLES[kind] and all(type(item) is wanted for item in items)
+    def fits(items, wanted):
+        return isinstance(items, list) and len(items) == SAMPLES[kind] and all(type(item) is wanted for item in items)
     return fits(trial.get("ids"), int) and fits(trial.get("conditions"), str)
 
 
-def is_answer(answer, kind: str) -> bool: return any(type(answer) is type(each) and answer == each for each in ANSWERS[kind])
+def is_answer(answer, kind: str) -> bool:
+    "Whether this is an answer to `kind`, of the right type."
+    return any(type(answer) is type(each) and answer == each for each in ANSWERS[kind])
 
-
+# %% ../nbs/12_listening.ipynb #b360e185
 def take_line(line: dict, # a plan or an answer
               plans: dict[str, dict],
               given: dict[str, dict],
              ):
-    "Put a line to the others of its listener. The first answer to a trial counts."
+    "Add a line to the plans or answers. The first answer to a trial counts."
     listener, plan = line["listener"], plans.get(line["listener"])
     if "trials" in line:
         if plan not in (None, line): raise ListeningError(f"is a second plan of {listener!r}")
         plans[listener] = line
         return
     number = line.get("trial")
-    if plan is None or type(number) is not int or not 0 <= number < len(plan["trials"]): raise ListeningError(f"answers no trial of a plan of {listener!r}")
-    if not is_answer(line["answer"], plan["kind"]): raise ListeningError(f"is no answer to {plan['kind']!r}: {str(line['answer'])[:20]!r}")
+    if plan is None or type(number) is not int or not 0 <= number < len(plan["trials"]):
+        raise ListeningError(f"answers no trial of a plan of {listener!r}")
+    if not is_answer(line["answer"], plan["kind"]):
+        raise ListeningError(f"is not an answer to {plan['kind']!r}: {str(line['answer'])[:20]!r}")
     given.setdefault(listener, {}).setdefault(number, line["answer"])
 
 # %% ../nbs/12_listening.ipynb #dd90e83c
 class ListeningTest:
     "A blind test over the samples of a run, for one listener. Answers are on disk as soon as they are given."
     def __init__(self,
-        run: Run | str | Path, # or its folder
+        run: Run | Sweep | str | Path, # or its folder
         kind: str = "preference", # one of KINDS
         *,
-        by: str | Callable = "prompt_form", # the condition of a sample: a column of the run's table, or a function of its line
-        listener: str = "listener 1", # who answers; only the file of answers knows
+        by: str | Callable = "prompt_form", # the condition: a column of the run's table, a sweep's axis, or a function
+        listener: str = "listener 1", # who answers; written only in the file of answers
         seed: int = 0, # of the order
         most: int | None = None, # trials for this listener; None: all
         file: str | Path | None = None, # of answers; None: listening-KIND.jsonl in the run's folder
     ):
         if kind not in KINDS: raise ListeningError(f"kind: must be one of {', '.join(KINDS)}, got {kind!r}")
-        if not isinstance(listener, str) or not listener.strip(): raise ListeningError(f"listener: must be a name, got {listener!r}")
-        if most is not None and not (isinstance(most, int) and most > 0): raise ListeningError(f"most: must be a whole number above 0, got {most!r}")
-        self.run, self.kind, self.listener = run if isinstance(run, Run) else Run(run), kind, listener.strip()
-        self.trials = shuffled(make_trials(self.run, kind, by), seed, self.listener, most)
+        if not isinstance(listener, str) or not listener.strip():
+            raise ListeningError(f"listener: must be a name, got {listener!r}")
+        if most is not None and not (isinstance(most, int) and most > 0):
+            raise ListeningError(f"most: must be a whole number above 0, got {most!r}")
+        self.kind, self.listener = kind, listener.strip()
+        if isinstance(run, Sweep) and not callable(by):
+            self.run, drawn = run.samples, SweepSamples(run, by)
+            trials = make_trials(drawn, kind, drawn.condition, drawn.rest)
+        else:
+            run = run.samples if isinstance(run, Sweep) else run
+            self.run = run if isinstance(run, Run) else Run(run)
+            trials = make_trials(self.run, kind, by)
+        self.trials = shuffled(trials, seed, self.listener, most)
         self.file = Path(file) if file is not None else self.run.folder / f"listening-{kind}.jsonl"
         self.plan = {"kind": kind, "listener": self.listener, "seed": seed, "question": KINDS[kind],
                      "trials": [{"ids": list(t.ids), "conditions": list(t.conditions)} for t in self.trials]}
         self._take_up()
 
-    def __repr__(self): return f"ListeningTest({self.kind}, {self.listener!r}: {len(self.answers)} of {len(self.trials)} answered)"
+    def __repr__(self):
+        return f"ListeningTest({self.kind}, {self.listener!r}: {len(self.answers)} of {len(self.trials)} answered)"
     def __len__(self): return len(self.trials)
 
-    def _mine(self) -> tuple[dict | None, dict]:
-        "This listener's plan, if there is one, and answers."
-        plans, given = read_answers(self.file)
-        return plans.get(self.listener), given.get(self.listener, {})
+# %% ../nbs/12_listening.ipynb #f47b5689
+@patch
+def _mine(self: ListeningTest) -> tuple[dict | None, dict]:
+    "This listener's plan, if there is one, and this listener's answers."
+    plans, given = read_answers(self.file)
+    return plans.get(self.listener), given.get(self.listener, {})
 
-    def _take_up(self):
-        "Read this listener's answers; write the plan if there is none."
-        if not self._mine()[0]:
-            with self._writing():
-                if not self._mine()[0]: self._write(self.plan)
-        plan, self.answers = self._mine()
-        if plan != self.plan:
-            raise ListeningError(f"file: {str(self.file)!r} has answers of {self.listener!r} to another plan (seed, run or question differ); "
-                                 f"give another file, or the old seed and run")
 
-    @contextmanager
-    def _writing(self):
-        "Hold the lock of the file of answers, which other listeners write to."
-        try:
-            with hold(self.file, self.run.private):
-                mend_end(self.file, self.file.with_name(f"{self.file.name}.torn"), is_whole=lambda line: False, private=self.run.private)
-                yield
-        except OSError as error: raise ListeningError(f"file: {str(self.file)!r} can't be written: {error.strerror}") from None
-
-    def _write(self, line: dict):
-        words = json.dumps(line, ensure_ascii=False).encode(errors="backslashreplace")      # a lone surrogate stays valid JSON
-        append_whole(self.file, words + b"\n", self.run.private)
-
-    @property
-    def next(self) -> int | None:
-        "The number of the first trial without an answer; None when all have one."
-        return next((number for number in range(len(self.trials)) if number not in self.answers), None)
-
-    def sounds(self, number: int) -> dict[str, Audio]:
-        "What is played in a trial: the reference, and A and B or the sample, all at the level of the quietest and without names."
-        trial = self.trials[number]
-        pairs = [self.run[id] for id in trial.ids]
-        sounds = [pairs[0].reference, *(pair.generated for pair in pairs)]
-        if None in sounds: raise ListeningError(f"trial: {number} has lost a sound: the run has changed")
-        names = ["reference", *("A", "B")] if self.kind == "preference" else ["reference", "sample"]
-        return dict(zip(names, map(unnamed, one_level(sounds))))
-
-    def answer(self, number: int, answer: str | int):
-        "Write an answer down, once for each trial."
-        if type(number) is not int or number not in range(len(self.trials)): raise ListeningError(f"trial: must be 0 to {len(self.trials) - 1}, got {number!r}")
-        if not is_answer(answer, self.kind): raise ListeningError(f"answer: must be one of {', '.join(map(str, ANSWERS[self.kind]))}, got {answer!r}")
+@patch
+def _take_up(self: ListeningTest):
+    "Read this listener's answers; write the plan if there is none."
+    if not self._mine()[0]:
         with self._writing():
-            self.answers = self._mine()[1]                  # another page of this listener may have answered
-            if number in self.answers: raise ListeningError(f"trial: {number} has an answer already, {self.answers[number]!r}")
-            self._write({"listener": self.listener, "trial": number, "answer": answer, "ids": list(self.trials[number].ids),
-                         "answered": datetime.now(timezone.utc).isoformat(timespec="seconds")})
-        self.answers[number] = answer
+            if not self._mine()[0]: self._write(self.plan)
+    plan, self.answers = self._mine()
+    if plan != self.plan:
+        raise ListeningError(f"file: {str(self.file)!r} has answers of {self.listener!r} to another plan (seed, run or "
+                             f"question differ); give another file, or the old seed and run")
 
-    @property
-    def results(self) -> pd.DataFrame: return read_results(self.file)
+# %% ../nbs/12_listening.ipynb #e5e66f93
+@patch
+@contextmanager
+def _writing(self: ListeningTest):
+    "Hold the lock of the file of answers, which other listeners write to, too."
+    torn, private = self.file.with_name(f"{self.file.name}.torn"), self.run.private
+    try:
+        with hold(self.file, private):
+            mend_end(self.file, torn, is_whole=lambda line: False, private=private)
+            yield
+    except OSError as error:
+        raise ListeningError(f"file: {str(self.file)!r} can't be written: {error.strerror}") from None
+
+
+@patch
+def _write(self: ListeningTest, line: dict):
+    words = json.dumps(line, ensure_ascii=False)
+    content = words.encode(errors="backslashreplace")       # a lone surrogate stays valid JSON
+    append_whole(self.file, content + b"\n", self.run.private)
 
 # %% ../nbs/12_listening.ipynb #5074505b
 def one_level(sounds: list[Audio]) -> list[Audio]:
@@ -241,28 +283,69 @@ def one_level(sounds: list[Audio]) -> list[Audio]:
 
 
 def unnamed(sound: Audio) -> Audio:
-    "The sound with a mark that says whether it is AI-generated and nothing else: a blind test names no model."
+    "The sound with a mark that only says whether it is AI-generated: a blind test names no model."
     return replace(sound, mark=Mark(GENERATED if sound.synthetic else ""))
+
+# %% ../nbs/12_listening.ipynb #c4b8b0d3
+@patch(as_prop=True)
+def next(self: ListeningTest) -> int | None:
+    "The number of the first trial without an answer; None when all have one."
+    return next((number for number in range(len(self.trials)) if number not in self.answers), None)
+
+
+@patch
+def sounds(self: ListeningTest, number: int) -> dict[str, Audio]:
+    "The sounds of a trial at one level and without names: the reference, and A and B or the sample."
+    trial = self.trials[number]
+    pairs = [self.run[id] for id in trial.ids]
+    sounds = [pairs[0].reference, *(pair.generated for pair in pairs)]
+    if None in sounds: raise ListeningError(f"trial: {number} has lost a sound: the run has changed")
+    names = ["reference", *("A", "B")] if self.kind == "preference" else ["reference", "sample"]
+    return dict(zip(names, map(unnamed, one_level(sounds))))
+
+# %% ../nbs/12_listening.ipynb #9b73446c
+@patch
+def answer(self: ListeningTest, number: int, answer: str | int):
+    "Save the answer to a trial, once."
+    if type(number) is not int or number not in range(len(self.trials)):
+        raise ListeningError(f"trial: must be 0 to {len(self.trials) - 1}, got {number!r}")
+    if not is_answer(answer, self.kind):
+        raise ListeningError(f"answer: must be one of {', '.join(map(str, ANSWERS[self.kind]))}, got {answer!r}")
+    with self._writing():
+        self.answers = self._mine()[1]                  # another page of this listener may have answered
+        if number in self.answers:
+            raise ListeningError(f"trial: {number} has an answer already, {self.answers[number]!r}")
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self._write({"listener": self.listener, "trial": number, "answer": answer,
+                     "ids": list(self.trials[number].ids), "answered": now})
+    self.answers[number] = answer
+
+
+@patch(as_prop=True)
+def results(self: ListeningTest) -> pd.DataFrame: return read_results(self.file)
 
 # %% ../nbs/12_listening.ipynb #2d81806c
 def read_results(file: str | Path) -> pd.DataFrame:
     "The results of all listeners in a file of answers."
     plans, given = read_answers(Path(file))
     if not plans: raise ListeningError(f"file: {str(file)!r} has no plan of a listening test")
-    if len({plan["kind"] for plan in plans.values()}) > 1: raise ListeningError(f"file: {str(file)!r} holds tests of two kinds")
+    if len({plan["kind"] for plan in plans.values()}) > 1:
+        raise ListeningError(f"file: {str(file)!r} holds tests of two kinds")
     chosen = [(listener, plans[listener]["trials"][number]["conditions"], answer)
               for listener, answers in given.items() for number, answer in answers.items()]
     table = _preferences if next(iter(plans.values()))["kind"] == "preference" else _ratings
-    return table(pd.DataFrame(chosen, columns=["listener", "conditions", "answer"]))
+    return table(pd.DataFrame(utf8(chosen), columns=["listener", "conditions", "answer"]))
 
 
 def _preferences(given: pd.DataFrame) -> pd.DataFrame:
-    chosen = [(*sorted(conditions), conditions["AB".index(answer)]) for conditions, answer in zip(given.conditions, given.answer)]
+    chosen = [(*sorted(conditions), conditions["AB".index(answer)])
+              for conditions, answer in zip(given.conditions, given.answer)]
     frame, rows = pd.DataFrame(chosen, columns=["condition", "against", "chosen"]).assign(listener=given.listener), []
     for (condition, against), part in frame.groupby(["condition", "against"]):
-        share = share_interval(int((part.chosen == condition).sum()), len(part))
-        rows.append((condition, against, share.mean, share.low, share.high, share.count, part.listener.nunique()))
-    return pd.DataFrame(rows, columns=["condition", "against", "preferred", "low", "high", "answers", "listeners"])
+        wins = int((part.chosen == condition).sum())
+        share, listeners = share_interval(wins, len(part)), part.listener.nunique()
+        rows.append((condition, against, *share[:3], coin_p(wins, len(part)), share.count, listeners))
+    return pd.DataFrame(rows, columns=["condition", "against", "preferred", "low", "high", "p", "answers", "listeners"])
 
 
 def _ratings(given: pd.DataFrame) -> pd.DataFrame:
