@@ -1,11 +1,17 @@
 """What people touch in JupyterLab."""
+from voicelab.old_names import moved
 from voicelab.widgets.ablation import Ablation
-from voicelab.widgets.attention import Listening
+from voicelab.widgets.attention import AttentionMap
+from voicelab.widgets.conversation import Conversation
 from voicelab.widgets.delay import DelayPattern
 from voicelab.widgets.explore import CodecExplorer
 from voicelab.widgets.listening import ListeningTest
 from voicelab.widgets.microphone import Microphone
+from voicelab.widgets.pivot import Pivot
 from voicelab.widgets.prompt import PromptAnatomy
 from voicelab.widgets.tuner import Tuner
 
-__all__ = ["Ablation", "CodecExplorer", "DelayPattern", "Listening", "ListeningTest", "Microphone", "PromptAnatomy", "Tuner"]
+__all__ = ["Ablation", "AttentionMap", "CodecExplorer", "Conversation", "DelayPattern", "ListeningTest", "Microphone",
+           "Pivot", "PromptAnatomy", "Tuner"]
+
+__getattr__ = moved("widgets")

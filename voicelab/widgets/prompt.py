@@ -10,9 +10,9 @@ import html
 
 import ipywidgets as W
 
-from ..audio import Reference
-from ..chatml import ROLE_COLOURS, Prompt, segments_html
+from ..chat import ROLE_COLOURS, Prompt, segments_html
 from ..errors import VoicelabError
+from ..reference import Reference
 from .base import LABEL, Panel, Status, card
 from .voice import VoiceChooser, text_box
 
@@ -21,22 +21,25 @@ def strip_html(prompt: Prompt) -> str:
     "Segments as a strip, each as wide as its positions."
     def part(row):
         colour, share = ROLE_COLOURS[row.role], 100 * row.tokens / len(prompt.ids)
-        fill = f"repeating-linear-gradient(45deg, rgba({colour},.85) 0 4px, rgba({colour},.45) 4px 8px)" if row.kind == "audio" else \
-               f"rgba({colour},{.25 if row.kind == 'control' else .6})"
-        return f"<span title='{row.role}, {row.kind}: {row.tokens} positions' style='width: {share:.2f}%; background: {fill}'></span>"
+        hatched = f"repeating-linear-gradient(45deg, rgba({colour},.85) 0 4px, rgba({colour},.45) 4px 8px)"
+        fill = hatched if row.kind == "audio" else f"rgba({colour},{.25 if row.kind == 'control' else .6})"
+        return (f"<span title='{row.role}, {row.kind}: {row.tokens} positions' "
+                f"style='width: {share:.2f}%; background: {fill}'></span>")
     parts = "".join(part(row) for row in prompt.segments.itertuples() if row.kind != "features")
-    return f"<div style='display: flex; height: 16px' role='img' aria-label='{len(prompt.ids)} positions by segment'>{parts}</div>"
+    return (f"<div style='display: flex; height: 16px' role='img' aria-label='{len(prompt.ids)} positions by segment'>"
+            f"{parts}</div>")
 
-
+# %% ../../nbs/13_widgets_prompt.ipynb #cf94fb65
 def segment_table(prompt: Prompt) -> str:
     "The segments as rows: role, kind, positions, seconds and where they feed."
     def cells(row):
         seconds, words = f"{row.seconds:.2f} s" if row.seconds == row.seconds else "", row.text.replace("\n", "⏎")
         words = words if len(words) <= 60 else words[:57] + "…"
-        return (f"<tr><td style='border-left: 6px solid rgb({ROLE_COLOURS[row.role]})'>{row.role}</td><td>{row.kind}</td><td><bdi>{html.escape(words)}</bdi></td>"
+        return (f"<tr><td style='border-left: 6px solid rgb({ROLE_COLOURS[row.role]})'>{row.role}</td>"
+                f"<td>{row.kind}</td><td><bdi>{html.escape(words)}</bdi></td>"
                 f"<td>{row.tokens}</td><td>{seconds}</td><td class='quiet'>{html.escape(row.feeds)}</td></tr>")
-    body = "".join(map(cells, prompt.segments.itertuples()))
-    return f"<table><tr><th>role</th><th>kind</th><th>text</th><th>positions</th><th>sound</th><th>feeds</th></tr>{body}</table>"
+    head = "".join(f"<th>{name}</th>" for name in ("role", "kind", "text", "positions", "sound", "feeds"))
+    return f"<table><tr>{head}</tr>{''.join(map(cells, prompt.segments.itertuples()))}</table>"
 
 # %% ../../nbs/13_widgets_prompt.ipynb #4a9898ab
 class PromptAnatomy(Panel):
@@ -47,7 +50,8 @@ class PromptAnatomy(Panel):
         reference: Reference | None = None, # None: the first shipped voice
     ):
         self.model, self.prompt, self.voice = model, None, VoiceChooser(reference)
-        self.form = W.ToggleButtons(options=model.prompt_forms, description="prompt form", style=LABEL | {"button_width": "auto"})
+        self.form = W.ToggleButtons(options=model.prompt_forms, description="prompt form",
+                                    style=LABEL | {"button_width": "auto"})
         self.text = text_box(text)
         self.status, self.shown = Status(), W.HTML()
         super().__init__("Prompt anatomy", self.voice, self.text, self.form, self.status, self.shown)
