@@ -1,6 +1,6 @@
-"""The checks behind the exercises of the lessons: an answer goes in, a word on it comes back
+"""The checks of the lessons' exercises: each takes an answer, and prints whether it is right or gives a hint
 
-Each check works its answer out from what the lesson has made. Reading on here spoils the exercises.
+Each check computes its solution from what the lesson has made. Reading on spoils the exercises.
 """
 import math
 import unicodedata
@@ -9,19 +9,20 @@ import numpy as np
 import torch
 
 from voicelab.codec import delay
+from voicelab.intervals import share_interval
 from voicelab.metrics import similarity
 from voicelab.text import strip_harakat, weigh
 
 def reply(answer, right: bool, think: str):
-    "Say right, or what to think about next."
+    "Print that the answer is right, or a hint."
     print("Right." if right else f"Not yet. {think}")
 
 
 def answered(answer, kind=object) -> bool:
-    "Whether there is an answer to look at; says so if there is none, or none of the right kind."
-    if answer is None or answer is Ellipsis: print("No answer yet: put yours in place of None, and run the cell again.")
+    "Whether there is an answer of the right kind; prints what is wrong if not."
+    if answer is None or answer is Ellipsis: print("No answer yet: write yours in place of None, and run the cell again.")
     elif not isinstance(answer, kind) or isinstance(answer, bool):
-        print(f"That is {type(answer).__name__}; the question asks for something else.")
+        print(f"That is of type {type(answer).__name__}; the question asks for another type.")
     else: return True
     return False
 
@@ -30,8 +31,8 @@ def answered(answer, kind=object) -> bool:
 
 def same_sample(again, clone):
     if not answered(again): return
-    if again is clone: return print("Not yet. That is the old sample itself; make it anew.")
-    if not hasattr(again, "codes"): return print("Not yet. It should be what `model.clone` gives.")
+    if again is clone: return print("Not yet. That is the old sample itself; make a new one.")
+    if not hasattr(again, "codes"): return print("Not yet. It should be what `model.clone` returns.")
     thoughts = {"text": again.text == clone.text, "reference": getattr(again.reference, "sha256", None) == clone.reference.sha256,
                 "seed": again.sampling.seed == clone.sampling.seed, "sampling or budget": (again.sampling, again.budget) == (clone.sampling, clone.budget)}
     differs = [name for name, same in thoughts.items() if not same]
@@ -41,18 +42,18 @@ def same_sample(again, clone):
 def gain_of_reference(gain, to_ben):
     if not answered(gain, (int, float)): return
     means = to_ben.mean()
-    think = "That is against Ada's." if abs(gain - (means["Ben"] - means["Ada"])) <= 0.011 else "Subtract two of the three means."
+    think = "That is the difference from Ada's reference." if abs(gain - (means["Ben"] - means["Ada"])) <= 0.011 else "Subtract two of the three means."
     reply(gain, abs(gain - (means["Ben"] - means["nobody"])) <= 0.011, think)
 
 
 def wrong_transcript(mistaken, clone):
     if not answered(mistaken): return
     if getattr(mistaken, "reference", None) is None: return print("Not yet. It should be a clone with a reference.")
-    if mistaken.reference.sha256 != clone.reference.sha256: return print("Not yet. Keep Ben's recording, and change only what is said to be said in it.")
+    if mistaken.reference.sha256 != clone.reference.sha256: return print("Not yet. Keep Ben's recording, and change only its transcript.")
     if mistaken.reference.transcript == clone.reference.transcript: return print("Not yet. The transcript is still the right one.")
     if mistaken.text != clone.text or mistaken.sampling.seed != clone.sampling.seed: return print("Not yet. Same text and seed, so that one thing differs.")
     values = [similarity(made.audio, clone.reference) for made in (clone, mistaken)]
-    shown = ["not to be had" if measure.value is None else f"{measure.value:.2f}" for measure in values]
+    shown = ["no value" if measure.value is None else f"{measure.value:.2f}" for measure in values]
     print(f"Right. Similarity to Ben: {shown[0]} with the true transcript, {shown[1]} with the wrong one. One sample is no evidence: how would you find out?")
 
 
@@ -62,8 +63,8 @@ def longest_text(words):
     if not answered(words, int): return
     exact = (512 - 9) / 25 / 60 * 150
     if words == int(512 / 25 / 60 * 150): think = "Nearly: are all 512 columns sound?"
-    elif abs(words - exact / 1.5) < 1: think = "That is with the margin of 1.5; leave it out."
-    else: think = "Columns to frames, frames to seconds, seconds to words; only whole words count."
+    elif abs(words - exact / 1.5) < 1: think = "That includes the margin of 1.5; leave it out."
+    else: think = "Convert columns to frames, frames to seconds, seconds to words; count whole words only."
     reply(words, words == int(exact), think)
 
 
@@ -71,8 +72,8 @@ def least_margin(margin, taken):
     if not answered(margin, (int, float)): return
     ratio = (taken.seconds / taken.expected).max()
     right = abs(margin - math.ceil(ratio * 10) / 10) < 1e-6
-    reply(margin, right, "One of the samples would be cut off." if margin < ratio else "None is cut off, but a smaller one would do.")
-    if right: print("Four samples are few: the next may be slower, so a lab takes more than the largest it has seen.")
+    reply(margin, right, "One of the samples would be cut off." if margin < ratio else "None is cut off, but a smaller margin is enough.")
+    if right: print("Four samples are few, and the next may be slower. So a lab takes a larger margin than any it has seen.")
 
 
 def one_second(control, run):
@@ -81,7 +82,7 @@ def one_second(control, run):
     if frames is None: return print("Not yet. It must be a vl.Control.")
     made = run()
     think = (f"The sample stopped by {made.stop_reason}." if made.stop_reason != "silence" else
-             f"It struck after {frames} silent frames; how many are a second?")
+             f"It stopped after {frames} silent frames; how many frames are a second?")
     reply(control, made.stop_reason == "silence" and frames == 25, think)
 
 
@@ -90,21 +91,21 @@ def one_second(control, run):
 def counted_columns(columns, model):
     if not answered(columns, int): return
     books, frames = model.codec.n_codebooks, round(4 * model.codec.frame_rate)
-    think = {frames: "Those are the frames of one of them.", 2 * frames: "Those are the frames; what does each codebook add at its ends?",
-             frames + 1 + books: "That is one of them."}.get(columns, "25 frames a second, and F + 9 columns for F frames.")
+    think = {frames: "Those are the frames of one copy.", 2 * frames: "Those are the frames; which columns come on top?",
+             frames + 1 + books: "That is one of the two copies."}.get(columns, "There are 25 frames a second, and F + 9 columns for F frames.")
     reply(columns, columns == 2 * (frames + 1 + books), think)
 
 
 def nearest_form(form):
-    if answered(form, str): reply(form, form == "system_ref", "Which row of the table names no transcript?")
+    if answered(form, str): reply(form, form == "system_ref", "Which row of the table has no transcript?")
 
 
 def two_voices(prompt, ben, ada, model):
     if not answered(prompt): return
-    if not hasattr(prompt, "codes"): return print("Not yet. It must be a prompt, as model.prompt(...) gives it.")
+    if not hasattr(prompt, "codes"): return print("Not yet. It must be a prompt, as model.prompt(...) returns it.")
     wanted = [model.encode(voice) for voice in (ben, ada)]
     right = len(prompt.codes) == 2 and all(map(torch.equal, prompt.codes, wanted))
-    think = "In the system message, please: which form is that?" if right else "Both recordings, as a list, the first one is SPEAKER0."
+    think = "Which form puts them into the system message?" if right else "Give both recordings as a list; the first one is SPEAKER0."
     reply(prompt, right and prompt.form == "system_ref", think)
 
 
@@ -112,16 +113,16 @@ def two_voices(prompt, ben, ada, model):
 
 def reference_columns(positions):
     if not answered(positions, int): return
-    thoughts = {250: "Those are its frames. What does the delay add?", 257: "And the columns of begin and end?",
-                252: "Begin and end are there; and the staircase?", 2000: "The eight codes of a column share one position."}
-    reply(positions, positions == 259, thoughts.get(positions, "Seconds to frames; then the columns that are no frames."))
+    thoughts = {250: "Those are its frames. What does the delay add?", 257: "What about the columns for begin and end?",
+                252: "That includes begin and end. What does the delay add?", 2000: "The eight codes of a column share one position."}
+    reply(positions, positions == 259, thoughts.get(positions, "Convert seconds to frames; then add the columns that are not frames."))
 
 
 def frames_of_a_cut(frames):
     if not answered(frames, int): return
-    thoughts = {60: "Is every column a whole frame?", 59: "The begin column is off; and the staircase?",
-                51: "There is no end column here: it was cut off before."}
-    reply(frames, frames == 52, thoughts.get(frames, "In which column does the last code of frame 0 stand?"))
+    thoughts = {60: "Is every column a whole frame?", 59: "That leaves out the begin column. What does the delay take?",
+                51: "There is no end column here: the sample was cut off before it."}
+    reply(frames, frames == 52, thoughts.get(frames, "In which column is the last code of frame 0?"))
 
 
 def straighten(written, clips):
@@ -130,10 +131,10 @@ def straighten(written, clips):
         if made is None:
             answered(None)
             return
-        if not isinstance(made, torch.Tensor): return print("Not yet. It should give a tensor; torch.stack joins rows.")
+        if not isinstance(made, torch.Tensor): return print("Not yet. It should return a tensor; torch.stack joins rows.")
         if made.shape != codes.shape:
             return print(f"Not yet. The shape should be {list(codes.shape)}, it is {list(made.shape)}. Where does row k begin, and how many frames are there?")
-        if not torch.equal(made, codes): return print("Not yet. The shape is right, but the rows do not stand where they should.")
+        if not torch.equal(made, codes): return print("Not yet. The shape is right, but the rows are shifted by a wrong number of columns.")
     print("Right.")
 
 
@@ -142,16 +143,16 @@ def straighten(written, clips):
 def supported(letters, table):
     if not answered(letters, (set, list, tuple, str)): return
     given, true = {str(letter).upper() for letter in letters if str(letter).isalpha()}, {"A", "B"} & {letter for letter, left_out in zip("AB", table["leaves out 0"]) if left_out}
-    thoughts = {"A": "Look again at the first row of the table.", "B": "Does the interval of the second row hold 0?",
-                "C": "Which of the measures has listened to words?", "D": "How many voices were cloned here?"}
+    thoughts = {"A": "Look again at the first row of the table.", "B": "Does the interval of the second row include 0?",
+                "C": "Which of the measures depends on the words?", "D": "How many voices were cloned here?"}
     wrong = sorted(given ^ true)
     reply(letters, not wrong, thoughts.get(wrong[0] if wrong else "", "The letters are A to D."))
 
 
 def pairs_for_half(pairs, now):
     if not answered(pairs, (int, float)): return
-    think = "A mean gets steadier with the square root of their number." if pairs == 2 * now else "How does the width of an interval depend on the number of pairs?"
-    if pairs == 4: think = "That is how many times as many; how many are that?"
+    think = "The interval of a mean shrinks with the square root of the number of pairs." if pairs == 2 * now else "How does the width of an interval depend on the number of pairs?"
+    if pairs == 4: think = "You need that many times as many pairs; how many is this?"
     reply(pairs, abs(pairs - 4 * now) <= 1, think)
 
 
@@ -163,7 +164,7 @@ def placed(written):
     for given, wanted in tries.items():
         if not np.isclose(written(*given), wanted):
             return print("Not yet. With value {:g}, floor {:g} and ceiling {:g} it gives".format(*given), f"{written(*given):g}.",
-                         "Don't hide what lies outside: a clone worse than a stranger is worth knowing." if not 0 <= wanted <= 1 else "")
+                         "Don't clip what lies outside: it is useful to know that a clone is worse than a stranger." if not 0 <= wanted <= 1 else "")
     print("Right.")
 
 
@@ -178,7 +179,7 @@ def unmarked(written):
         if made == wanted: continue
         kept = [char for char in str(made) if char not in wanted]
         think = (f"{len(kept)} marks are still there, the first is U+{ord(kept[0]):04X}." if kept else
-                 "Something is gone that belongs to a letter: perhaps a hamza or madda written as a mark of its own?")
+                 "Something that belongs to a letter is missing: perhaps a hamza or madda that is written as a mark of its own?")
         return print(f"Not yet. {text} should become {wanted}. {think}")
     print("Right.")
 
@@ -188,16 +189,16 @@ def longest_word(answer, words):
     weights = {name: weigh(word) for name, word in words.items()}
     top = [name for name, weight in weights.items() if weight == max(weights.values())]
     wanted = "equal" if len(top) == len(words) else top[0]
-    reply(answer, answer.strip().lower() == wanted.lower(), "What is heard of a tatweel, and of a vowel that every reader adds anyway?")
+    reply(answer, answer.strip().lower() == wanted.lower(), "Does a tatweel have a sound? Does a reader say a vowel that is not written?")
 
 
 def lost_in_english(lost, means):
     if not answered(lost, (int, float)): return
     true = means.loc["noor", ("noor", "Arabic")] - means.loc["noor", ("noor", "English")]
     right = abs(lost - true) <= 0.011
-    think = "Only the sign is off: lost is Arabic less English." if abs(lost + true) <= 0.011 else "Take the row of Noor's reference, and the columns that compare with Noor."
+    think = "Only the sign is wrong: subtract English from Arabic." if abs(lost + true) <= 0.011 else "Take the row of Noor's reference, and the columns that compare with Noor."
     reply(lost, right, think)
-    if right: print("One experiment: true recordings of people who speak both languages, compared across them. What they lose, the measure loses.")
+    if right: print("One such experiment: compare true recordings of people who speak both languages. A loss of similarity there comes from the measure.")
 
 
 # ---- the released checkpoints
@@ -211,15 +212,61 @@ def original_name(name):
 def memory_needed(given, exact):
     if not answered(given, (int, float)): return
     right = abs(given - exact) <= 0.051 + 1e-9
-    think = "Not four bytes a weight: bfloat16 has two." if abs(given - 2 * exact) < 1 else "Weights times bytes, and the keys and values; `gigabytes` of section 2 does both."
+    think = "A weight in bfloat16 has two bytes, not four." if abs(given - 2 * exact) < 1 else "Add weights, keys and values; `gigabytes` of section 2 does both."
     reply(given, right, think)
-    if right: print("The codec and torch itself come on top: with 12 GB it would be tight at best.")
+    if right: print("The codec and torch itself need memory, too: 12 GB is barely enough, if at all.")
 
 
 def eight_bits(times, step_bytes):
     if not answered(times, (int, float)): return
     exact = 1.0e12 / (step_bytes / 2) / 25
     if abs(times - exact / 2) < 1: think = "That is the bound for 16 bits."
-    elif abs(times - exact * 25) < 25: think = "Those are columns a second; how many make a second of sound?"
-    else: think = "What does a step read, and how many steps are a second?"
+    elif abs(times - exact * 25) < 25: think = "Those are columns a second; how many columns make a second of sound?"
+    else: think = "How many bytes does a step read, and how many steps make a second of sound?"
     reply(times, abs(times - exact) <= 0.05 * exact, think)
+
+
+# ---- ask a question
+
+def cells_of_grid(cells):
+    if not answered(cells, int): return
+    thoughts = {120: "That is the grid as it was.", 200: "And the third temperature?", 180: "And the two voices?"}
+    reply(cells, cells == 5 * 4 * 5 * 3, thoughts.get(cells, "Multiply voices, texts, seeds and temperatures."))
+
+
+def verdict_of(word):
+    if answered(word, str): reply(word, word == "can't tell", "Does the interval leave out 0?")
+
+
+def column_for_failures(column):
+    if not answered(column, str): return
+    think = "That counts the failures. Which one says what they could do?" if column == "missing" else "Look at the list in section 3."
+    reply(column, column == "if_bad", think)
+
+
+# ---- how sure is it
+
+def ten_times(more_of, error):
+    if not answered(more_of, str): return
+    errors = {"voices": error(30, 4, 5), "texts": error(3, 40, 5), "seeds": error(3, 4, 50)}
+    if more_of not in errors: return print(f"Not yet. Choose one of {', '.join(errors)}.")
+    reply(more_of, errors[more_of] == min(errors.values()), f"That gives {errors[more_of]:.4f}; try `error` with the others.")
+
+
+def interval_of_coverage(low_high):
+    if not answered(low_high, (tuple, list)): return
+    found = share_interval(372, 400)
+    right = len(low_high) == 2 and all(abs(given - true) <= 0.0051 for given, true in zip(low_high, found[1:3]))
+    reply(low_high, right, "share_interval(wins, count) gives mean, low, high and count.")
+    if right: print("0.95 is in it, just: 400 experiments can't tell. That is why 00_crossed takes 2,000.")
+
+
+def without_tail(written):
+    if written([0.1, 0.3]) is None:
+        answered(None)
+        return
+    tries = {(0.1, 0.3, 9.0): 0.2, (0.5, 0.6): 0.5, (0.0,): 0.0}
+    for rates, wanted in tries.items():
+        made = written(list(rates))
+        if not np.isclose(made, wanted): return print(f"Not yet. Of {list(rates)} it should give {wanted:g}, and gives {made}.")
+    reply(written, math.isnan(written([2.0])), "What does it give if all rates are above 0.5?")

@@ -12,11 +12,12 @@ from torch import nn
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def make_parser(about: str, shapes: dict, part: str = "network") -> argparse.ArgumentParser: # part: that has one of `shapes`
+def make_parser(about: str, shapes: dict, part: str = "network", # that has one of `shapes`
+                shape: str = "scaled", device: str = "cpu") -> argparse.ArgumentParser:
     "A command line with the options that all benchmarks have."
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=shapes, default="scaled", help=f"of the {part} (default: scaled)")
-    parser.add_argument("--device", default="cpu", help="of torch (default: cpu)")
+    parser.add_argument("--shape", choices=shapes, default=shape, help=f"of the {part} (default: {shape})")
+    parser.add_argument("--device", default=device, help=f"of torch (default: {device})")
     parser.add_argument("--json", metavar="FILE", help="write the table there as well")
     return parser
 

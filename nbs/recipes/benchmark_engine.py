@@ -1,7 +1,9 @@
 """Steps a second of voicelab's engine and of transformers' `generate`, over the same network, in the same run.
 
     python nbs/recipes/benchmark_engine.py                                        # a scaled shape, on the CPU
-    python nbs/recipes/benchmark_engine.py --shape 3b --device cuda --dtype bfloat16 --bandwidth 3350 --batch 1 4 16
+    python nbs/recipes/benchmark_engine.py --shape tiny --batch 1 8 --bandwidth 15
+
+On a GPU take benchmark_gpu.py, which has the graphs, too.
 
 Weights are random: what is said is noise, how long it takes is not. Nobody ends: every row gets `--columns` columns after a
 prompt of `--positions` positions, most of them a reference. Prompts are read before the clock starts. A step reads
@@ -15,11 +17,12 @@ import torch
 from benchmark import DTYPES, clock, make_parser, millions, random_weights, show_head, show_table
 from transformers import HiggsAudioV2Config, HiggsAudioV2ForConditionalGeneration
 
-from voicelab.chatml import Prompt, clone_messages, render
+from voicelab.chat import Prompt
 from voicelab.codec import STREAM_BOS, STREAM_EOS
 from voicelab.control import Sampling
-from voicelab.engine import decode
-from voicelab.models.tiny import build_config, build_tokenizer
+from voicelab.families.higgs.engine import decode
+from voicelab.families.higgs.prompt import clone_messages, render
+from voicelab.families.higgs.tiny import build_config, build_tokenizer
 
 STEPS_A_SECOND = 25
 # hidden, layers, heads, heads of keys and values, width of a head, feed-forward; None: as in the tiny model
@@ -54,9 +57,10 @@ def make_prompts(batch: int, positions: int) -> list[Prompt]:
     return [prompt(1 + positions - least, seed) for seed in range(batch)]
 
 
-def time_voicelab(network, prompts: list[Prompt], columns: int, device: str) -> tuple[float, torch.Tensor]:
+def time_voicelab(network, prompts: list[Prompt], columns: int, device: str, loop=decode, sampling: Sampling = Sampling.preset("greedy"),
+                 ) -> tuple[float, torch.Tensor]:
     "Steps a second without the first, and the columns [batch, n_codebooks, columns]."
-    steps = decode(network, prompts, [columns] * len(prompts), Sampling.preset("greedy"), [torch.Generator()] * len(prompts))
+    steps = loop(network, prompts, [columns] * len(prompts), sampling, [torch.Generator()] * len(prompts))
     next(steps)
     begun = clock(device)
     *_, last = islice(steps, columns - 1)

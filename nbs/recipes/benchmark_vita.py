@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 from benchmark import DTYPES, clock, make_parser, millions, random_weights, show_head, show_table
 
-from voicelab.models.vita import VitaNetwork, vita_config
-from voicelab.models.vita_checkpoint import build_vita_tokenizer
-from voicelab.vita_engine import MODES, Cascade, plan_turns
-from voicelab.vita_prompt import DISCRETE, Heard, render_vita, vita_messages
+from voicelab.families.vita.checkpoint import build_vita_tokenizer
+from voicelab.families.vita.decode import MODES, Cascade, plan_turns
+from voicelab.families.vita.network import VitaNetwork, vita_config
+from voicelab.families.vita.prompt import DISCRETE, Heard, render_vita, vita_messages
 
 HEADS = 10
 # hidden, main layers, heads of attention, of keys and values, feed-forward, vocabulary (None: the tokenizer's)
@@ -42,7 +42,7 @@ def time_mode(network: VitaNetwork, prompt, mode: str, tokens: int, device: str)
             spoke.append(speaker)
         return spoke
     first = 0
-    while first < 40 and not (cascade.read[-1] and (not cascade.heads or min(cascade.read))): first += len(say(1))
+    while first < 40 and not (cascade.read[-1] and (not cascade.prediction_heads or min(cascade.read))): first += len(say(1))
     begun = clock(device)
     spoke = say(tokens)
     seconds = clock(device) - begun

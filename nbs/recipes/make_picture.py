@@ -1,8 +1,12 @@
-"""Make the README's picture: a reference and its clone, with the budget and the probability of the end.
+"""Make the README's pictures: a reference and its clone, with the budget and the probability of the end; and the tuner.
 
     python make_picture.py ../images/clone.png        # run from nbs/recipes
+    python make_picture.py ../images/tuner.png        # needs Chromium
 """
+import re
 import sys
+import tempfile
+from pathlib import Path
 
 import matplotlib
 
@@ -22,7 +26,24 @@ def draw(audio, ax, title, limit):
     ax.set(title=title, ylabel="frequency / Hz", ylim=(0, 8000), xlim=(0, limit))
 
 
-def main(path):
+def draw_tuner(path):
+    "The tuner in JupyterLab, after it has made a sample."
+    sys.path.append("../../tests")
+    import browser
+    from playwright.sync_api import expect
+    tuner = f"import voicelab as vl\ntuner = vl.widgets.Tuner(vl.load('tiny'), {TEXT!r})\ntuner.knobs.seed.value = 1\ntuner"
+    with tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as folder, browser.chromium() as chromium, \
+         browser.jupyterlab(Path(home), Path(folder)) as url:
+        page = browser.Lab(url, Path(folder), chromium).open("tuner", tuner)
+        page.set_viewport_size(dict(width=1280, height=2000))
+        widget = page.locator(".jp-Cell").first.locator(".jp-OutputArea-output")
+        widget.get_by_role("button", name="Generate").click()
+        expect(widget.get_by_role("row", name=re.compile("similarity"))).to_be_visible(timeout=300_000)
+        page.wait_for_timeout(3000)                         # the sound is played to its end
+        widget.screenshot(path=path)
+
+
+def draw_clone(path):
     reference = vl.Reference(VOICE, transcript=WORDS, consent="synthetic voice, made with espeak-ng for voicelab")
     made = vl.load("tiny").clone(TEXT, reference=reference, seed=1)
     limit = max(reference.audio.seconds, made.budget.cap_seconds)
@@ -37,4 +58,4 @@ def main(path):
     fig.savefig(path, dpi=110)
 
 
-if __name__ == "__main__": main(sys.argv[1])
+if __name__ == "__main__": (draw_tuner if Path(sys.argv[1]).stem == "tuner" else draw_clone)(sys.argv[1])

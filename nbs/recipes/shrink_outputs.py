@@ -15,7 +15,8 @@ from pathlib import Path
 from PIL import Image
 
 from voicelab.audio import data_url
-from voicelab.files import TEXTS, read_info, read_sound, sound_file
+from voicelab.files import TEXTS, sound_file
+from voicelab.recordings import read_info, read_sound
 
 WAV_URL = re.compile(r"data:audio/wav;base64,([A-Za-z0-9+/=]+)")
 PNG_URL = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")

@@ -42,7 +42,7 @@ from speech import RATE, draw_text, draw_voice, say
 
 import voicelab as vl
 from voicelab.codec import STREAM_BOS, STREAM_EOS, delay
-from voicelab.lab import VoiceModel
+from voicelab.families.higgs.model import HiggsModel
 from voicelab.text import TextError, strip_harakat
 
 FIRST_SEED, TEXTS_A_VOICE = 70_000_000, 3
@@ -91,7 +91,7 @@ class Person(Speaker):
 
 class Bench:
     "A model with its held-out speakers, and the anchors that every table needs."
-    def __init__(self, model: VoiceModel, speakers: list[Speaker]):
+    def __init__(self, model: HiggsModel, speakers: list[Speaker]):
         self.model, self.speakers, self.others = model, speakers, speakers[7:] + speakers[:7]
         self.references = np.stack([embed(speaker.reference.audio) for speaker in speakers])
 
@@ -123,7 +123,7 @@ def distances(true: list[list[vl.Audio]], sounds: list[list[vl.Audio]]) -> np.nd
 
 
 @torch.inference_mode()
-def loss(model: VoiceModel, text: str, reference: vl.Reference, codes: torch.Tensor) -> float:
+def loss(model: HiggsModel, text: str, reference: vl.Reference, codes: torch.Tensor) -> float:
     "Mean cross entropy of codebook 0 of the true `codes` (and its end) after the prompt."
     prompt, columns = model.prompt(text, reference), delay(codes)
     ids = torch.cat([prompt.network_ids, torch.full((columns.shape[1],), prompt.audio_token_id)])

@@ -8,7 +8,7 @@ import torch
 from train_codec import load_codec
 from transformers import HiggsAudioV2ForConditionalGeneration
 
-from voicelab.models.tiny import build_config, build_tokenizer, save_checkpoint
+from voicelab.families.higgs.tiny import build_config, build_tokenizer, save_checkpoint
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -21,7 +21,7 @@ def main():
     network.load_state_dict(trained["model"])
     save_checkpoint(args.out, network, tokenizer, codec,
                     dict(name="tiny", version=args.version, license="Apache-2.0", languages=["english", "arabic"], chunk_seconds=args.chunk_seconds,
-                         vowel_marks=True, limits=args.limits))
+                         vowel_marks=True, capitals="lowered", emoji="dropped", numbers="words", limits=args.limits))
 
 
 if __name__ == "__main__": main()

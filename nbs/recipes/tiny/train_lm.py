@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import HiggsAudioV2ForConditionalGeneration
 
 from voicelab.codec import delay
-from voicelab.models.tiny import build_config, build_tokenizer
+from voicelab.families.higgs.tiny import build_config, build_tokenizer
 from voicelab.text import strip_harakat
 
 K, BOS, EOS, STEP, NOT_COUNTED = 8, 1024, 1025, 960, -100
