@@ -12,12 +12,12 @@ import torch
 from transformers import HiggsAudioV2ForConditionalGeneration
 
 from voicelab.audio import Audio
-from voicelab.chatml import clone_messages, render
 from voicelab.control import Sampling
+from voicelab.families.higgs.prompt import clone_messages, render
+from voicelab.families.higgs.tiny import build_config, build_tokenizer
 from voicelab.lab import load
-from voicelab.models.tiny import build_config, build_tokenizer
 from voicelab.models.tinycodec import TinyCodec, TinyCodecConfig, TinyCodecNet
-from voicelab.widgets.voice import shipped_voices
+from voicelab.reference import shipped_voices
 
 GREEDY = Sampling.preset("greedy")
 EDGE = 1e4                                              # a logit that decides
@@ -107,16 +107,21 @@ def endless(at, logits):
 def tiny_tokenizer(): return build_tokenizer()
 
 
-@pytest.fixture(scope="session")
-def tiny_network(tiny_tokenizer):
-    "A random network of the shipped model's class in its smallest useful size. Hooks put on it must be taken off."
+def random_network(tokenizer):
+    "A random network of the shipped model's class in its smallest useful size."
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        config = build_config(tiny_tokenizer, hidden_size=64, layers=2, heads=4, intermediate_size=128)
+        config = build_config(tokenizer, hidden_size=64, layers=2, heads=4, intermediate_size=128)
         network = HiggsAudioV2ForConditionalGeneration(config).eval()
         for tensor in network.parameters():                 # so that what was read matters for what is said
             if tensor.ndim > 1: tensor.data.mul_(4)
         return network
+
+
+@pytest.fixture(scope="session")
+def tiny_network(tiny_tokenizer):
+    "Hooks put on it must be taken off."
+    return random_network(tiny_tokenizer)
 
 
 @pytest.fixture(scope="session")

@@ -1,25 +1,36 @@
-"""Checkpoints with one thing wrong, made at random from a seed, and what loading makes of them.
-
-A campaign of any size: VOICELAB_CHECKPOINTS=1000 VOICELAB_SEED=3 python -m pytest tests/test_hostile_checkpoints.py -k campaign"""
+"Checkpoints of every kind as small as they get, and what may be wrong with one, by chance from a seed."
 import json
 import os
-import random
 import shutil
 import signal
-import time
-from collections import Counter
 from contextlib import contextmanager
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+import torch
+from safetensors.torch import load_file
+from test_models import SMALL, small_higgs_codec
+from test_original import SIZES, back_to_original, original_json, write_shards
 
-from voicelab.audio import Audio, Reference
+from voicelab.audio import Audio
 from voicelab.budget import Budget
-from voicelab.lab import VoiceModel
-from voicelab.models.glm4voice import Glm4Voice
-from voicelab.models.higgs import HiggsParts
-from voicelab.vita import VitaModel
+from voicelab.families.higgs.checkpoint import HiggsParts, load_codec, load_folder
+from voicelab.families.higgs.model import HiggsModel
+from voicelab.families.higgs.tiny import save_checkpoint
+from voicelab.families.vita.checkpoint import load_vita_folder, save_vita, tiny_settings, tiny_vita
+from voicelab.families.vita.model import VitaModel
+from voicelab.lab import MODELS, load
+from voicelab.models.flow import FlowConfig, FlowNet
+from voicelab.models.glm4decoder import load_decoder
+from voicelab.models.glm4voice import Glm4Voice, load_glm4voice, save_glm4voice, tiny_glm4voice
+from voicelab.models.tinycodec import TinyCodecNet
+from voicelab.models.whispervq import WhisperVQ, WhisperVQConfig, load_whispervq
+from voicelab.reference import Reference
+
+CODES = 64
+KINDS = ("qwen2_mtp", "qwen2_mtp_sensevoice")
+LOADERS = {"shipped": load, "shipped/codec": load_codec, "higgs": load_folder, "higgs/codec": load_codec, "original": load_folder,
+           "qwen2_mtp": load_vita_folder, "qwen2_mtp_sensevoice": load_vita_folder, "codec": load_glm4voice, "codec/decoder": load_decoder,
+           "codec/tokenizer": load_whispervq}
 
 RAW = "\0raw:"                                      # a text that begins so is written into the JSON without quotes
 VALUES = (None, True, False, -1, 0, 1, 2, 3, 7, 64, 1000, 2**31, 2**63, -2**63, 0.5, -0.5, 1e-30, 1e30, -1e30, "", "x", "1",
@@ -45,13 +56,30 @@ def within(seconds):
         signal.signal(signal.SIGALRM, before)
 
 
-class Trial(NamedTuple):
-    "One checkpoint with one thing wrong."
-    number: int
-    change: str         # what was done, in words
-    outcome: str        # "loads", "refused", or the name of an error that should not be
-    message: str
-    seconds: float
+def make_bases(top, network, tokenizer): # of the Higgs class
+    "Put a folder of each kind, as small as it gets, into the folder `top`."
+    os.symlink(MODELS["tiny"]["folder"], top / "shipped")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_checkpoint(top / "original", network, tokenizer, TinyCodecNet(SMALL), dict(name="small", chunk_seconds=6.0))
+        voice = tiny_glm4voice()
+        voice = Glm4Voice(WhisperVQ(WhisperVQConfig(mel_bands=32, width=32, heads=2, feed_forward=64, layers=2, codebook_size=CODES)),
+                          FlowNet(FlowConfig(codebook_size=CODES, code_width=32, width=32, heads=2, feed_forward=64, layers=2, channels=(32, 32),
+                                             head_width=16, estimator_heads=2, estimator_layers=1, mid_blocks=2)), voice.hift, "small")
+    shutil.copytree(top / "original", top / "higgs")
+    shutil.rmtree(top / "higgs/codec")
+    small_higgs_codec().save_pretrained(top / "higgs/codec")
+    config = network.config
+    content = original_json({name: getattr(config, name) for name in SIZES}, config.vocab_size, config.audio_token_id)
+    (top / "original/config.json").write_text(json.dumps(content))
+    state = load_file(top / "original/model.safetensors")
+    (top / "original/model.safetensors").unlink()
+    write_shards(top / "original", back_to_original(state), shards=2)
+    for kind in KINDS:
+        parts = tiny_vita(kind, n_codes=CODES)
+        save_vita(top / kind, parts, tiny_settings(kind, parts.tokenizer, 10), dict(name="small", license="Apache-2.0"))
+    save_glm4voice(voice, top / "codec")
+    return top
 
 
 def linked(base, folder):
@@ -168,49 +196,11 @@ VOICE = Reference(Audio(np.random.default_rng(0).normal(0, 0.1, 16_000).astype(n
 
 def use(made):
     "A few frames of a model or a codec that loads, so that what loading let through shows."
-    if isinstance(made, HiggsParts): made = VoiceModel(made)
-    if isinstance(made, VoiceModel | VitaModel):
-        few = Budget("fixed", 1.0, 3, 12, None, "", "") if isinstance(made, VoiceModel) else 12
+    if isinstance(made, HiggsParts): made = HiggsModel(made)
+    if isinstance(made, HiggsModel | VitaModel):
+        few = Budget("fixed", 1.0, 3, 12, None, "", "") if isinstance(made, HiggsModel) else 12
         made.plan("Hello there. " * 60, reference=VOICE)
         repr(made), made.clone("Hello there.", seed=0, reference=VOICE, budget=few)._repr_html_()
     elif hasattr(made, "decode"):
         codes = made.encode(VOICE.audio)
         for some in (codes, codes[:, :1]): made.decode(some, **({"steps": 1} if isinstance(made, Glm4Voice) else {}))
-
-
-def attempt(number, change, call, seconds):
-    "Call, and write down what happened."
-    begun = time.perf_counter()
-    try:
-        with within(seconds): call()
-    except ValueError as error:
-        known = type(error).__module__.startswith("voicelab.") and "\n" not in str(error)
-        outcome, message = "refused" if known else f"{type(error).__name__}, not ours or not one line", str(error)
-    except (Late, Exception) as error: outcome, message = type(error).__name__, str(error)
-    except BaseException as error:
-        if type(error).__name__ != "PanicException": raise
-        outcome, message = "PanicException", str(error)
-    else: outcome, message = "loads", ""
-    return Trial(number, change, outcome, message[:300], time.perf_counter() - begun)
-
-
-def campaign(bases, # name: a folder that loads, and what loads it
-             place, # an empty folder
-             count, # how many checkpoints
-             seed,
-             use=lambda made: None, # what is done with what loads
-             seconds=20, # after which a trial is "Late"
-            ): # a list of Trials
-    trials = []
-    for number in range(count):
-        rng, (name, (base, load)) = random.Random(f"{seed} {number}"), list(bases.items())[number % len(bases)]
-        folder = linked(base, Path(place) / str(number))
-        change = f"{name}: {change_something(rng, folder)}"
-        try: trials.append(attempt(number, change, lambda: use(load(folder)), seconds))
-        finally: shutil.rmtree(folder)
-    return trials
-
-
-def told(trials):
-    "What became of the trials, in a line."
-    return ", ".join(f"{outcome} {n}" for outcome, n in sorted(Counter(trial.outcome for trial in trials).items()))

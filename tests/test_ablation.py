@@ -6,12 +6,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import ToneCodec
+from matplotlib.figure import Figure
 
 from voicelab.ablation import ARMS, Ablation, AblationError, ablate, first_half, make_arm
-from voicelab.audio import GENERATED, Audio, Mark, Reference
+from voicelab.audio import GENERATED, Audio, Mark
 from voicelab.content import cepstra, cepstral_distance, warp
 from voicelab.errors import VoicelabError
 from voicelab.intervals import mean_interval, share_interval
+from voicelab.metrics import METRICS, Measure, Metric
+from voicelab.reference import Reference
 
 def buzz(pitch, seconds=1.5, rate=16_000, seed=0):
     "A harmonic sound with vowels picked by `seed`; above 200 Hz from a throat a quarter shorter."
@@ -116,8 +119,8 @@ def test_a_failed_sample_is_a_row(right):
 
 def test_an_interrupted_one_keeps_what_there_is_and_goes_on(right):
     made = Ablation(model := Parrot(right), ["Yes.", "Stop."], right, arms=["none"], seeds=[1])
-    assert len(made.run().trials) == 2 and len(model.asked) == 3
-    assert len(made.run().trials) == 2 and len(model.asked) == 4            # what was made is not made again
+    assert len(made.run().attempts) == 2 and len(model.asked) == 3
+    assert len(made.run().attempts) == 2 and len(model.asked) == 4            # what was made is not made again
 
 
 def test_steps_can_be_left(right):
@@ -125,7 +128,7 @@ def test_steps_can_be_left(right):
     steps = made.steps()
     next(steps), next(steps)
     steps.close()
-    assert len(made.trials) == 2 and len(made.rows) == 2 and len(made.run().trials) == 12 and len(made.rows) == 12
+    assert len(made.attempts) == 2 and len(made.rows) == 2 and len(made.run().attempts) == 12 and len(made.rows) == 12
 
 
 def test_an_empty_ablation_says_so(right):
@@ -175,3 +178,18 @@ def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():
     draws = np.random.default_rng(3).normal(size=(200, 30))
     held = np.mean([found.low < 0 < found.high for found in map(mean_interval, draws)])
     assert 0.88 < held < 0.99
+
+
+def test_any_metric_of_the_registry_is_measured_too(right, other, monkeypatch):
+    def louder(audio, reference): return Measure("loudness", audio.rms_db - reference.audio.rms_db, "dB", "test", "ok")
+    loud = Metric("loudness", louder, "dB", "test", None, "words")
+    monkeypatch.setitem(METRICS, "loudness", loud)
+    parrot = Parrot(right)
+    parrot.clone = lambda text, **options: SimpleNamespace(text=text, reference=options["reference"], **vars(Parrot(right).clone(text, **options)))
+    found = ablate(parrot, ["One.", "Two two."], right, arms=["none", "right"], seeds=[0, 1], also=["loudness", "similarity"])
+    made = found.generations("none")[0]
+    assert found.measures == ("similarity", "cepstral_distance", "loudness")       # each once
+    assert found.rows.loudness.notna().all() and found.rows.loudness.iloc[0] == pytest.approx(made.audio.rms_db - right.audio.rms_db)
+    assert {"loudness", "loudness_low", "loudness_high"} <= {*found.table.columns} & {*found.differences.columns}
+    assert "loudness (dB)" in found._repr_html_() and found.plot("loudness", Figure().subplots()).get_xlabel() == "loudness (dB)"
+    with pytest.raises(AblationError, match="measure: must be one of similarity, cepstral_distance, loudness"): found.plot("beauty")

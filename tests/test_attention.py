@@ -1,6 +1,8 @@
 "Attention that is read by hooks is what the network's own slow kernel gives, and reading leaves no trace."
 from contextlib import contextmanager
-from itertools import count
+from dataclasses import replace
+from itertools import count, product
+from threading import Thread
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,30 +11,51 @@ import torch
 from conftest import prompt_of, random_codes, untouched
 from transformers import DynamicCache
 
-from voicelab.attention import (
-    AttentionError,
-    forced_inputs,
-    layer_weights,
-    listen,
-    read_attention,
-    recording_span,
-    segment_spans,
-    text_span,
-)
-from voicelab.audio import Audio, Reference
-from voicelab.chatml import PROMPT_FORMS
+from voicelab.attention import KEPT_MAPS, AttentionError, attention_of, layer_weights, read_attention
+from voicelab.audio import Audio
+from voicelab.chat import segment_spans, text_span
 from voicelab.codec import delay
 from voicelab.control import Control
+from voicelab.families.higgs.attention import forced_inputs, recording_span
+from voicelab.families.higgs.prompt import PROMPT_FORMS
+from voicelab.families.vita.checkpoint import tiny_vita
+from voicelab.families.vita.decode import place_embeddings
+from voicelab.families.vita.model import VitaModel
+from voicelab.families.vita.prompt import VARIANTS
+from voicelab.family import View
 from voicelab.models.glm4voice import tiny_glm4voice
-from voicelab.models.vita_checkpoint import tiny_vita
+from voicelab.reference import Reference
 from voicelab.settings import AudioGenerationConfig, Settings
-from voicelab.vita import VitaModel
-from voicelab.vita_engine import place_embeddings
-from voicelab.vita_prompt import FAMILIES
+
+def all_weights(view):
+    "All weights of a view, [layers, heads, frames, positions]."
+    read = []
+    read_attention(view, lambda _, weights: read.append(weights))
+    return torch.stack(read)
+
 
 def read(network, inputs, rows):
     "The weights of some positions of a sequence of Higgs Audio v2."
-    return read_attention(network.model.layers, lambda: network.model(**inputs, use_cache=False), rows)
+    return all_weights(View(network.model.layers, lambda: network.model(**inputs, use_cache=False), rows, None, None, 25.0))
+
+
+def check_sums(attention, begin):
+    "What is kept of the weights is what all weights give; begin: of the model's own sound. All weights."
+    weights, view = all_weights(attention.view), attention.view
+    table, close = attention.heads, lambda one, two: torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-5)
+    for name, span in dict(text=view.text, recording=view.recording, own_sound=slice(begin, None)).items():
+        close(attention.shares[name], weights.new_zeros(weights.shape[:3]) if span is None else weights[..., span].sum(-1))
+        close(torch.from_numpy(table[name].to_numpy()).view(weights.shape[:2]), attention.shares[name].mean(-1))
+    if view.text:
+        inside = weights[..., view.text].double()
+        close(attention.text_places.double(), (inside * torch.arange(inside.shape[-1])).sum(-1) / inside.sum(-1).clamp(min=1e-12))
+    layers, heads = weights.shape[:2]
+    for layer, head in ((None, None), (0, None), (None, 1), (1, 1), *product(range(layers), range(1))):
+        some = weights[slice(None) if layer is None else [layer]][:, slice(None) if head is None else [head]]
+        for over in ("recording", "text"):
+            if span := getattr(view, over): close(attention.map(over, layer, head), some[..., span].mean((0, 1)))
+    assert attention.positions == weights.shape[-1] and len(attention.maps) <= KEPT_MAPS and (None, None) in attention.maps
+    return weights
 
 
 def test_the_weights_are_those_of_the_slow_kernel(tiny_network, tiny_tokenizer):
@@ -66,9 +89,50 @@ def test_an_error_inside_leaves_no_hook(tiny_network, tiny_tokenizer):
     assert not any(layer.self_attn._forward_pre_hooks for layer in tiny_network.model.layers)
 
 
+def test_what_is_kept_is_what_all_weights_give(model, reference):
+    made = model.clone("My sister bought a small red boat.", reference=reference, seed=0)
+    attention = attention_of(model, made)
+    weights = check_sums(attention, len(made.prompt.ids))
+    kept = [*attention.shares.values(), attention.text_places, *attention.maps[None, None].values()]
+    assert sum(each.nbytes for each in kept) < weights.nbytes / 8
+    check_sums(attention_of(model, model.clone("Open today.", seed=0)), len(model.prompt("Open today.").ids))
+
+
+def test_what_is_kept_grows_with_the_frames_and_not_with_frames_times_positions(model, reference):
+    "A prompt twice as long makes the weights larger, and what is kept only by the map of all heads."
+    made = model.clone("My sister bought a small red boat.", reference=reference, seed=0)
+    sizes = []
+    for audio in (reference.audio.slice(0, 1), reference.audio):
+        prompt = model.clone_prompt(made.text, Reference(audio, transcript="What is said.", consent="synthetic"))
+        attention = attention_of(model, replace(made, chunks=[replace(made.chunks[0], prompt=prompt)]))
+        sizes.append((sum(each.nbytes for each in attention.shares.values()), attention.maps[None, None]["recording"].nbytes, attention.positions))
+    (shares, short, few), (same, long, many) = sizes
+    assert shares == same == 3 * 4 * attention.text_places[..., 0].numel() * attention.n_frames and long > 1.5 * short and many > few
+
+
+def test_a_map_after_the_weights_were_changed_is_refused(model, reference, monkeypatch):
+    attention = attention_of(model, model.clone("Yes.", reference=reference, seed=0))
+    kept = attention.map()
+    monkeypatch.setattr(type(model), "info", replace(model.info, sha256="changed"))
+    assert attention.map() is kept
+    with pytest.raises(AttentionError, match="^model: 'tiny' has other weights than when the attention was read; read it again$"): attention.map(layer=1)
+
+
+def test_what_another_thread_says_meanwhile_is_not_read(model, reference):
+    attention = attention_of(model, model.clone("Yes.", reference=reference, seed=0))
+    right, run = attention.map(layer=1, head=1), attention.view.run
+    def run_beside():
+        other = Thread(target=lambda: model.clone("Something else.", seed=1))
+        other.start()
+        other.join()
+        run()
+    beside = replace(attention, view=replace(attention.view, run=run_beside), maps={})
+    assert torch.equal(beside.map(layer=1, head=1), right)
+
+
 def test_reading_changes_no_later_sample(model, reference):
     first = model.clone("Yes, today.", reference=reference, seed=5)
-    listen(model, first)
+    attention_of(model, first)
     assert torch.equal(model.clone("Yes, today.", reference=reference, seed=5).codes, first.codes)
 
 
@@ -95,35 +159,35 @@ def test_chunks_of_a_long_text_are_read_one_by_one(model, reference):
     made = model.clone(text, reference=reference, seed=1)
     assert len(made.chunks) > 1
     for number, chunk in enumerate(made.chunks):
-        attention = listen(model, made, number)
-        assert attention.n_frames == chunk.codes.shape[1] and "".join(attention.letters) in text
+        attention = attention_of(model, made, number)
+        assert attention.n_frames == chunk.codes.shape[1] and "".join(attention.tokens) in text
         assert attention.generated.seconds == pytest.approx(attention.n_frames / 25)
-    with pytest.raises(AttentionError, match="chunk: must be 0 to"): listen(model, made, len(made.chunks))
+    with pytest.raises(AttentionError, match="chunk: must be 0 to"): attention_of(model, made, len(made.chunks))
 
 
 def test_both_times_of_a_place(model, reference):
-    attention = listen(model, model.clone("The garden is open today.", reference=reference, seed=0))
+    attention = attention_of(model, model.clone("The garden is open today.", reference=reference, seed=0))
     seconds = [attention.reference_seconds(place) for place in range(attention.recording.stop - attention.recording.start)]
     assert seconds[:2] == [0, 0.04] and reference.audio.seconds - 0.05 < seconds[-1] < reference.audio.seconds
     assert attention.frame_at(0) == 0 and attention.frame_at(attention.generated.seconds) == attention.n_frames - 1
     place, letter = attention.strongest(0.6, *attention.reader)
-    assert place in seconds and 0 <= letter < len(attention.letters)
-    assert attention.map("text", layer=1).shape == (attention.n_frames, len(attention.letters))
+    assert place in seconds and 0 <= letter < len(attention.tokens)
+    assert attention.map("text", layer=1).shape == (attention.n_frames, len(attention.tokens))
 
 
 @pytest.mark.parametrize("over", ["recording", "text"])
 def test_a_map_is_drawn_on_the_axes_it_is_given(model, reference, over):
     from matplotlib.figure import Figure
     ax = Figure(figsize=(9, 4.5)).subplots()
-    attention = listen(model, model.clone("Open today.", reference=reference, seed=0))
+    attention = attention_of(model, model.clone("Open today.", reference=reference, seed=0))
     assert attention.plot(over, ax=ax) is ax and ax.get_xlabel() == "time in the sample (s)"
 
 
 def test_what_cannot_be_read_is_refused_in_a_line(model, reference):
     made = model.clone("Yes.", reference=reference, seed=0)
     other = SimpleNamespace(info=SimpleNamespace(name="x", family="higgs-audio-v2", sha256="0"))
-    with pytest.raises(AttentionError, match="was made by 'tiny' with other weights than those of 'x'"): listen(other, made)
-    attention = listen(model, made)
+    with pytest.raises(AttentionError, match="was made by 'tiny' with other weights than those of 'x'"): attention_of(other, made)
+    attention = attention_of(model, made)
     for wrong in (-1, 6, 1.5, "a"):
         with pytest.raises(AttentionError, match="layer: must be 0 to 5"): attention.map(layer=wrong)
     with pytest.raises(AttentionError, match="over: must be"): attention.map("audio")
@@ -139,10 +203,10 @@ QUICK = dict(seed=5, budget=40, option_steps=1)
 
 
 @pytest.fixture(scope="module")
-def vitas(): return {kind: VitaModel(tiny_vita(kind), tiny_glm4voice()) for kind in FAMILIES}
+def vitas(): return {kind: VitaModel(tiny_vita(kind), tiny_glm4voice()) for kind in VARIANTS}
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=VARIANTS)
 def vita(vitas, request): return vitas[request.param]
 
 
@@ -174,17 +238,18 @@ def slow_weights(network, x):
 @pytest.mark.parametrize("mode", ["vanilla", "boost"])
 def test_what_vita_looks_with_is_the_place_before_each_code(vita, mode):
     with writing(vita, lambda step: step % 4 == 1): answer = vita.clone("Hi there.", reference=VOICE, mode=mode, **QUICK)
-    attention = untouched(lambda: listen(vita, answer))
+    attention = untouched(lambda: attention_of(vita, answer))
     network, prompt, trace = vita.network, answer.prompt, answer.trace
     ids = torch.cat([prompt.ids, torch.tensor(trace.id.tolist())])
     places = [n for n in range(len(prompt.ids), len(ids)) if vita.parts.tokens.code(int(ids[n])) is not None]
     assert len(places) == attention.n_frames == answer.codes.shape[1] < len(trace)
     with torch.inference_mode():
         x = place_embeddings(network, ids[None], prompt.features)
-        torch.testing.assert_close(attention.weights, slow_weights(network, x)[:, :, [n - 1 for n in places]], atol=1e-5, rtol=1e-4)
+        weights = check_sums(attention, len(prompt.ids))
+        torch.testing.assert_close(weights, slow_weights(network, x)[:, :, [n - 1 for n in places]], atol=1e-5, rtol=1e-4)
         logits = network.logits(network.main(x, DynamicCache(), 0)[0])[..., :vita.parts.tokens.last_code + 1]
-    torch.testing.assert_close(attention.weights.sum(-1), torch.ones(attention.weights.shape[:3]))
-    assert not any(attention.weights[:, :, row, place:].any() for row, place in enumerate(places))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:3]))
+    assert not any(weights[:, :, row, place:].any() for row, place in enumerate(places))
     main = trace[(trace.speaker == "main") & (trace.kind == "audio")]       # what was run is what it had before its eyes
     chances = logits.softmax(-1)[len(prompt.ids) - 1 + torch.tensor(main.step.tolist()), main.id.tolist()]
     np.testing.assert_allclose(chances, main.probability, atol=1e-4)
@@ -197,12 +262,12 @@ def test_vita_text_recording_and_sound_of_each_chunk(vita):
     text = " ".join(f"This is sentence number {number}, and it takes a few seconds to say." for number in ("one", "two", "three", "four"))
     answer = vita.clone(text, reference=VOICE, seed=1, option_steps=1, control=Control(silence_frames=100_000), settings=settings)
     assert len(answer.chunks) > 1
-    looks = [listen(vita, answer, number) for number in range(len(answer.chunks))]
+    looks = [attention_of(vita, answer, number) for number in range(len(answer.chunks))]
     assert np.array_equal(np.concatenate([look.generated.samples for look in looks]), answer.audio.samples)
     tokens, heard = vita.parts.tokens, vita.hear(VOICE, "reference", "system")
     for look, chunk in zip(looks, answer.chunks):
         assert look.n_frames == chunk.codes.shape[1] and look.generated.seconds == pytest.approx(look.n_frames / 12.5, abs=0.02)
-        assert "".join(look.letters) == str(chunk.text) and look.spans[-1][2].stop == len(chunk.prompt.ids)
+        assert "".join(look.tokens) == str(chunk.text)
         ids, places = chunk.prompt.ids, look.recording
         queries = 0 if heard.features is None else 4
         assert ids[places.start - queries - 1] == tokens.begin and ids[places.stop] == tokens.end
@@ -215,38 +280,38 @@ def test_vita_text_recording_and_sound_of_each_chunk(vita):
 
 def test_a_spoken_question_has_no_text_to_look_at(vita):
     answer = vita.respond("spoken_qa", audio=VOICE.audio.slice(0, 1), text="Be brief.", reference=VOICE, **QUICK)
-    attention = listen(vita, answer)
-    assert attention.text is None and attention.letters == [] and attention.heads.reading.isna().all() and not attention.heads.text.any()
+    attention = attention_of(vita, answer)
+    assert attention.text is None and attention.tokens == [] and attention.heads.reading.isna().all() and not attention.heads.text.any()
     place, token = attention.strongest(0, *attention.listener)
     assert 0 <= place < 3 and token is None
-    for wrong in (lambda: attention.map("text"), lambda: attention.reader, attention.text_places, lambda: attention.plot("text")):
+    for wrong in (lambda: attention.map("text"), lambda: attention.reader, lambda: attention.plot("text")):
         with pytest.raises(AttentionError, match="over: the sample has no text to say in its prompt"): wrong()
 
 
 def test_without_a_reference_vita_looks_at_the_text_alone(vita):
-    attention = listen(vita, vita.clone("Hi there.", **QUICK))
-    assert attention.recording is None and "".join(attention.letters) == "Hi there." and not attention.heads.recording.any()
+    attention = attention_of(vita, vita.clone("Hi there.", **QUICK))
+    assert attention.recording is None and "".join(attention.tokens) == "Hi there." and not attention.heads.recording.any()
     with pytest.raises(AttentionError, match="no reference recording"): attention.listener
 
 
 def test_what_cannot_be_read_of_vita_is_refused_in_a_line(vita):
     question = VOICE.audio.slice(0, 1)
-    with pytest.raises(AttentionError, match="neither a reference nor a text"): listen(vita, vita.respond("spoken_qa", audio=question, **QUICK))
+    with pytest.raises(AttentionError, match="neither a reference nor a text"): attention_of(vita, vita.respond("spoken_qa", audio=question, **QUICK))
     spoken = vita.clone("Hi.", reference=VOICE, reproduce=("drop_by_role",), **QUICK)
-    assert (listen(vita, spoken).recording is None) == vita.family.hears_features
+    assert (attention_of(vita, spoken).recording is None) == vita.variant.hears_features
     live = vita.stream("Hi.", reference=VOICE, seed=5, budget=80, option_steps=1)
     for _ in live: break                                    # what is left in the middle has the sound of its codes
-    assert listen(vita, live.generation).n_frames == live.generation.codes.shape[1]
+    assert attention_of(vita, live.generation).n_frames == live.generation.codes.shape[1]
     untimely = []
-    if not vita.family.hears_features: untimely.append(vita.clone("Hi.", reference=VOICE, reproduce=("speak_prompt",), **QUICK))
+    if not vita.variant.hears_features: untimely.append(vita.clone("Hi.", reference=VOICE, reproduce=("speak_prompt",), **QUICK))
     for made in untimely:
-        with pytest.raises(AttentionError, match="s of sound for .* s of codes, so no time can be told"): listen(vita, made)
+        with pytest.raises(AttentionError, match="s of sound for .* s of codes, so no time can be told"): attention_of(vita, made)
     with writing(vita, lambda step: True): silent = vita.clone("Hi.", reference=VOICE, **QUICK)
-    with pytest.raises(AttentionError, match="has no frames, so nothing was looked at"): listen(vita, silent)
+    with pytest.raises(AttentionError, match="has no frames, so nothing was looked at"): attention_of(vita, silent)
 
 
 def test_a_map_of_vita_is_as_high_as_the_recording(vita):
     from matplotlib.figure import Figure
-    attention = listen(vita, vita.clone("Hi there.", reference=VOICE, **QUICK))
+    attention = attention_of(vita, vita.clone("Hi there.", reference=VOICE, **QUICK))
     ax = attention.plot(ax=Figure(figsize=(9, 4.5)).subplots())
     assert ax.get_ylim()[0] == pytest.approx(VOICE.audio.seconds, abs=0.08)

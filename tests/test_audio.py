@@ -16,17 +16,8 @@ import pytest
 import soundfile
 import torch
 
-from voicelab.audio import (
-    GENERATED,
-    LONGEST_TEXT,
-    Audio,
-    AudioError,
-    Mark,
-    Reference,
-    load_audio,
-    read_info,
-    resampling_ratio,
-)
+from voicelab.audio import GENERATED, LONGEST_TEXT, Audio, AudioError, Mark, load_audio, read_info, resampling_ratio
+from voicelab.reference import Reference
 from voicelab.settings import ReferencePolicy, Settings
 
 RATE = 16_000
@@ -42,6 +33,13 @@ def speech(*parts, rate=RATE):
     "Seconds of tone (positive) and of silence (negative), one after the other."
     pieces = [tone(part, rate) if part > 0 else np.zeros(round(-part * rate)) for part in parts]
     return Audio(np.concatenate(pieces), rate)
+
+
+def syllables(seconds, rate=RATE):
+    "A gliding buzz with four syllables a second: by the simple measures it is speech."
+    time = np.arange(round(seconds * rate)) / rate
+    phase = 2 * np.pi * np.cumsum(150 + 40 * np.sin(5 * time) + 20 * np.sin(17 * time)) / rate
+    return Audio(0.2 * sum(np.sin(k * phase) / k for k in range(1, 9)) * np.sin(4 * np.pi * time) ** 2, rate)
 
 
 def refusal(call, *arguments, **options):
@@ -260,7 +258,7 @@ def test_a_file_of_too_many_chunks_is_refused_in_one_line(tmp_path):
 
 
 def test_a_long_sound_of_silence_is_not_read_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("voicelab.files.MAX_SECONDS", 60)
+    monkeypatch.setattr("voicelab.recordings.MAX_SECONDS", 60)
     path = Audio(np.zeros(61 * 8_000), 8_000).save(tmp_path / "a.flac")
     assert path.stat().st_size < 20_000 and "a.flac' holds more than 60 s" in refusal(load_audio, path, limit_seconds=None)
     assert spoken(load_audio, path)[0].seconds == 25
@@ -405,11 +403,9 @@ def test_a_reference_from_a_path_an_audio_and_samples(tmp_path):
 def test_recordings_that_are_no_reference(audio, said): assert said in refusal(Reference, audio)
 
 
-def test_short_silent_and_cancelled_files_are_no_reference(tmp_path):
+def test_short_and_silent_files_are_no_reference(tmp_path):
     assert "'a' is 0.40 s long" in refusal(Reference, speech(0.4).save(tmp_path / "a.wav"))
     assert "'b' is silent" in refusal(Reference, Audio(np.zeros(RATE), RATE).save(tmp_path / "b.wav"))
-    soundfile.write(tmp_path / "c.wav", np.stack([tone(), -tone()], axis=1), RATE)
-    assert "'c' is silent" in refusal(Reference, tmp_path / "c.wav")
 
 
 @pytest.mark.parametrize("seconds", [0.5, 30])
@@ -434,7 +430,7 @@ def test_an_exact_copy_of_a_reference_is_the_same_reference(tmp_path, monkeypatc
     given = Reference(Audio(tone(30.0) * 4.1, RATE), consent="synthetic")
     given.audio.save(tmp_path / "exact.wav", {"ISFT": "voicelab"}, exact=True)
     given.audio.save(tmp_path / "rounded.wav")
-    again, warned = spoken(Reference, "~/exact.wav", consent="synthetic")
+    again, warned = spoken(Reference, "~/exact.wav", consent="synthetic", remarks=())
     assert again.sha256 == given.sha256 and again.name == "exact" and not warned and read_info(tmp_path / "exact.wav") == {"ISFT": "voicelab"}
     assert Reference(tmp_path / "rounded.wav").sha256 != given.sha256
 
@@ -447,7 +443,7 @@ def test_the_notice_shows_until_consent_is_stated():
 
 
 def test_the_notice_comes_once_when_the_reference_is_made_at_the_line_that_made_it(tmp_path):
-    path = speech(1).save(tmp_path / "a.wav")
+    path = syllables(1).save(tmp_path / "a.wav")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         silent = Reference(path)
@@ -471,6 +467,142 @@ def test_a_setting_refuses_references_without_consent(tmp_path, monkeypatch):
 def test_html_is_escaped():
     shown = Reference(speech(1), "<script>", "<b>", "<i>")._repr_html_()
     assert "<script>" not in shown and "<b>" not in shown and "<i>" not in shown and "&lt;script&gt;" in shown
+
+
+# What is done to a recording, and heard in it
+
+@pytest.mark.parametrize("hiss", [0, 1e-3, 0.03])
+@pytest.mark.parametrize("given", ["file", "array", "array of rows", "weak"])
+def test_an_inverted_channel_does_not_silence_a_recording(tmp_path, given, hiss):
+    voice, noise = syllables(1).samples, np.random.default_rng(0).normal(0, 1, (RATE, 2))
+    both = np.stack([voice, -voice * (0.8 if given == "weak" else 1)], axis=1) + hiss * noise * voice.std()
+    if given in ("file", "weak"): soundfile.write(tmp_path / "a.wav", both, RATE, subtype="FLOAT")
+    source = tmp_path / "a.wav" if given in ("file", "weak") else (both.T if "rows" in given else both, RATE)
+    reference, said = spoken(Reference, source, consent="mine")
+    assert np.abs(reference.audio.samples - both[:, 0]).max() < 1e-6
+    assert len(said) == 1 and "its channels cancel each other (is one inverted?): channel 1 is read alone" in said[0]
+
+
+@pytest.mark.parametrize("right", [1.0, 0.0, 0.5, -0.5, "other", "hiss", "late"])
+def test_other_stereo_is_averaged(tmp_path, right):
+    voice, other = syllables(1).samples, np.random.default_rng(0).normal(0, 0.05, RATE)
+    second = dict(other=other, hiss=other / 50, late=np.roll(voice, 8)).get(right, voice * right if not isinstance(right, str) else None)
+    both = np.stack([voice, second], axis=1).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", both, RATE, subtype="FLOAT")
+    for call in (load_audio, lambda path: Reference((both, RATE), consent="mine").audio):
+        audio, said = spoken(call, tmp_path / "a.wav")
+        assert np.abs(audio.samples - both.mean(axis=1)).max() < 1e-6 and not [words for words in said if "cancel" in words]
+
+
+def test_a_silent_or_single_channel_is_not_cancelled(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros((RATE, 2)), RATE)
+    audio, said = spoken(load_audio, tmp_path / "a.wav")
+    assert audio.peak == 0 and not said and not spoken(load_audio, syllables(1).save(tmp_path / "b.wav"))[1]
+
+
+@pytest.mark.parametrize("offset", [0.02, -0.3, 0.9])
+def test_an_offset_is_no_sound(offset):
+    voice = Audio.join([syllables(1), Audio(np.zeros(RATE), RATE), syllables(1)])
+    moved = Audio(voice.samples + np.float32(offset), RATE)
+    assert moved.silences() == voice.silences() and moved.speech_seconds == voice.speech_seconds
+    assert "silent: its loudest 20 ms" in refusal(Reference, Audio(np.full(RATE, offset), RATE))
+    reference, said = spoken(Reference, moved, consent="mine")
+    assert [words for words in said if f"a constant offset of {moved.samples.mean():.2g} was removed" in words]
+    assert abs(reference.audio.samples.mean()) < 1e-6 and reference.audio.samples == pytest.approx(voice.samples - voice.samples.mean(), abs=1e-6)
+
+
+def test_a_small_offset_stays():
+    voice = Audio(syllables(1).samples + np.float32(0.005), RATE)
+    assert Reference(voice, consent="mine").audio is voice
+
+
+@pytest.mark.parametrize("before, behind, left", [(0, 0, (0, 0)), (0.9, 0.9, (0.9, 0.9)), (10, 0, (0.25, 0)), (0, 10, (0, 0.25)), (3, 4, (0.25, 0.25)),
+                                                  (5, 0.6, (0.25, 0.6))])
+def test_long_silence_at_the_ends_is_cut_and_told(before, behind, left):
+    voice = Audio(np.where(np.arange(2 * RATE) % 100 < 50, 0.1, -0.1) * (1 + 0.5 * np.sin(np.arange(2 * RATE) / 600)), RATE)
+    padded = Audio.join([Audio(np.zeros(round(before * RATE)), RATE), voice, Audio(np.zeros(round(behind * RATE)), RATE)])
+    reference, said = spoken(Reference, padded, consent="mine")
+    kept, told = spoken(Reference, padded, consent="mine", trim=False)
+    assert reference.audio.seconds == pytest.approx(2 + sum(left), abs=0.03) and kept.audio is padded
+    for lines in (said, told):
+        lines = [line for line in lines if "silence around the speech" in line]
+        assert len(lines) == (max(before, behind) > 1)
+        if lines: assert f"{before:.1f} s before and {behind:.1f} s behind it" in lines[0]
+    again = spoken(replace, reference, transcript="Words.")
+    assert again[0].audio is reference.audio and not again[1] and again[0].remarks == reference.remarks
+
+
+def test_a_recording_above_full_scale_is_kept_and_told():
+    voice = syllables(1)
+    loud, said = spoken(Reference, Audio(voice.samples * 10, RATE), consent="mine")
+    assert loud.audio.peak == pytest.approx(voice.peak * 10) and "dB over full scale" in said[0] and loud.remarks[0] in loud._repr_html_()
+    assert spoken(Reference, voice, consent="mine")[1] == []
+
+
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_whole_numbers_in_floats_are_refused_in_one_line(tmp_path, subtype):
+    whole = np.round(syllables(1).samples / syllables(1).peak * 32767)
+    soundfile.write(tmp_path / "a.wav", whole, RATE, subtype=subtype)
+    for call, given in ((load_audio, tmp_path / "a.wav"), (Reference, tmp_path / "a.wav"), (Reference, (whole, RATE))):
+        said = refusal(call, given)
+        assert "samples: the greatest is 32767, +90 dBFS" in said and "divide whole numbers by 32768" in said
+    assert Audio(np.full(10, 100.0), RATE).peak == 100 and "at most 100" in refusal(Audio, [100.1], RATE)
+
+
+@pytest.mark.parametrize("samples", [np.zeros(RATE, np.int16), np.zeros((RATE, 2)), np.zeros(3), [0.0] * 2000, torch.zeros(9)])
+def test_scipys_order_is_answered_in_one_short_line(samples):
+    assert refusal(Reference, (RATE, samples)) == "audio: (rate, samples) given, as scipy returns it, but (samples, rate) is needed"
+    said = refusal(Audio, np.zeros(3), samples)
+    assert said.startswith("rate: ") and len(said) < 120 and "is not a whole number" in said
+
+
+NOISE = np.random.default_rng(0).normal(0, 0.1, 3 * RATE)
+MOMENTS = np.arange(3 * RATE) / RATE
+
+
+def tune(notes_a_second, sustained):
+    "Notes of a synthesiser, with seven partials."
+    place = MOMENTS * notes_a_second
+    hertz = 220 * 2 ** (np.array([0, 4, 7, 5, 9, 2, 11, 3])[place.astype(int) % 8] / 12)
+    wave = sum(np.sin(2 * np.pi * k * hertz * (place % 1) / notes_a_second) / k**1.5 for k in range(1, 8))
+    return 0.1 * wave * (1 if sustained else np.exp(-3 * (place % 1)))
+
+
+@pytest.mark.parametrize("samples, kind", [
+    (NOISE, "noise"), (NOISE * (MOMENTS % 0.4 < 0.2), "noise"), (NOISE[:RATE], "noise"), (np.cumsum(NOISE) * 0.01, "a steady sound"),
+    (np.sin(2765 * MOMENTS) * 0.3, "a tone or music"), (np.sin(2765 * MOMENTS) * (1 + np.sin(31 * MOMENTS)) * 0.2, "a tone or music"),
+    (sum(np.sin(314.16 * k * MOMENTS) / k for k in range(1, 12)) * 0.1, "a tone or music"),
+    *((tune(pace, sustained), "a tone or music") for pace in (1, 2, 4, 8) for sustained in (True, False)),
+])
+def test_noise_tones_and_tunes_are_told(samples, kind):
+    reference, said = spoken(Reference, Audio(samples, RATE), consent="mine")
+    assert [f"audio: 'reference': {words}" for words in reference.remarks] == said and f"it sounds like {kind}: " in said[-1]
+
+
+PEOPLE = Path(os.environ.get("VOICELAB_VOICES", "no-such-folder"))      # recordings of people, where there are some
+
+
+@pytest.mark.parametrize("path", sorted([*Path(__file__).parent.parent.glob("data/voices/*.wav"), *PEOPLE.glob("*.wav")]), ids=lambda path: path.stem)
+def test_speech_gives_no_remark(path):
+    whole = load_audio(path)
+    pieces = [whole.slice(start, start + 2) for start in range(int(whole.seconds) - 1)]
+    noise = np.random.default_rng(0).normal(0, whole.samples.std() * 0.3, len(whole.samples))
+    assert [piece.unlike_speech for piece in (whole, *pieces, Audio(whole.samples + noise, whole.rate), whole.slice(0.5, 1))] == [""] * (len(pieces) + 3)
+    assert Reference(path, consent="mine").remarks == () and Reference(path, consent="mine").sha256 == Reference(whole, consent="mine").sha256
+
+
+@pytest.mark.parametrize("limit", [0, 0.4, 30.1, -1, np.nan, "10", True])
+def test_limits_of_a_reference_that_are_refused(tmp_path, limit):
+    assert "limit_seconds: " in refusal(Reference, syllables(3).save(tmp_path / "a.wav"), limit_seconds=limit)
+
+
+def test_a_reference_is_cut_where_its_owner_wants(tmp_path):
+    recording = Audio.join([syllables(2.5), Audio(np.zeros(RATE // 2), RATE), syllables(3)])
+    for source in (recording.save(tmp_path / "a.wav"), recording, (recording.samples, RATE)):
+        reference, said = spoken(Reference, source, consent="mine", limit_seconds=4)
+        assert reference.audio.seconds == pytest.approx(2.75, abs=0.1) and len(said) == 1
+        assert "6.0 s long, longer than the limit of 4 s: cut at 2.8" in said[0] and "limit_seconds sets another limit" in said[0]
+    assert spoken(Reference, recording, consent="mine", limit_seconds=20)[1] == []
 
 
 # Seeing and hearing
@@ -513,9 +645,13 @@ def test_that_a_sound_is_generated_is_never_left_out():
 
 
 def test_the_notice_is_given_once_also_for_what_is_made_of_a_reference():
-    sound = Audio(0.1 * np.sin(np.arange(16_000) / 20).astype(np.float32), 16_000)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        reference = Reference(sound, transcript="Two owls.")
+        reference = Reference(syllables(1), transcript="Two owls.")
         replace(replace(reference, name="Anna"), transcript="Three owls.")
     assert len(caught) == 1 and "No consent is stated" in str(caught[0].message)
+
+
+def test_the_callers_autocast_does_not_round_a_sound():
+    plain = Audio(tone(), 44_100).resample(16_000)
+    with torch.autocast("cpu", dtype=torch.bfloat16): assert np.array_equal(Audio(tone(), 44_100).resample(16_000).samples, plain.samples)

@@ -1,11 +1,13 @@
 """The benchmarks run anywhere; that of the engine compares like with like."""
 import importlib
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from voicelab.vita_engine import MODES
+from voicelab.families.vita.decode import MODES
 
 def recipe(root, name):
     "The module of a recipe, which finds what it shares with others beside it, as it does when it is run."
@@ -28,6 +30,26 @@ def test_both_engines_say_the_same(benchmark, tmp_path, capsys):
     assert "120 cached positions" in capsys.readouterr().out
 
 
+def test_all_ways_on_a_gpu_are_one_command(root, tmp_path, capsys):
+    "Here on a CPU: the same calls, without capture and compilation."
+    gpu = recipe(root, "benchmark_gpu")
+    options = "--shape tiny --device cpu --dtype float32 --batch 1 3 --positions 120 --columns 12 --json".split()
+    table = gpu.main([*options, str(tmp_path / "table.json")])
+    assert len(table) == 10 and (table["columns/s"] > 0).all() and (table["note"] == "").all()
+    assert table["same columns"].dropna().tolist() == ["12/12"] * 4 + ["36/36"] * 4 and (table["share of limit"] < 1).all()
+    said = capsys.readouterr().out
+    assert "GB/s by a copy" in said and "batch 3: at most" in said and len(json.loads((tmp_path / "table.json").read_text())["rows"]) == 10
+    with pytest.raises(SystemExit): gpu.main(["--columns", "8"])
+
+
+def test_a_way_that_fails_is_a_row_that_says_why(root, monkeypatch):
+    gpu = recipe(root, "benchmark_gpu")
+    def broken(*args): raise RuntimeError("no compiler\nmore lines")
+    monkeypatch.setattr(gpu, "time_generate", broken)
+    table = gpu.main("--shape tiny --device cpu --dtype float32 --batch 1 --positions 120 --columns 9".split()).set_index("way")
+    assert "no compiler" in table["note"]["generate"] and table["columns/s"]["voicelab, graphs"] > 0
+
+
 def test_a_step_of_the_released_shape_reads_what_the_arithmetic_says(benchmark):
     "5.7 GB in bfloat16 for the audio path; keys and values add 114,688 bytes a position."
     network = benchmark.build("3b", "meta", torch.bfloat16)
@@ -48,7 +70,7 @@ def test_steps_of_the_decoder_cost_what_they_should(root, tmp_path, capsys):
     assert table["mel (s)"][1] > 3 * table["mel (s)"][0] > 0 and (table["all (s)"] > 0).all() and (table["first (s)"] > 0).all()
     assert len(json.loads((tmp_path / "table.json").read_text())["rows"]) == 2 and "flow 4.4 M" in capsys.readouterr().out
     assert torch.get_num_threads() == threads
-    with pytest.raises(SystemExit): decoder.main(["--codes", "19"])
+    with pytest.raises(SystemExit): decoder.main(["--codes", "7"])
 
 
 def test_all_modes_of_vita_audio_are_timed(root, tmp_path, capsys):
@@ -62,3 +84,19 @@ def test_all_modes_of_vita_audio_are_timed(root, tmp_path, capsys):
     assert written["tokens"] == 28 and len(written["rows"]) == len(MODES)
     assert "positions of prompt, cpu, threads: " in capsys.readouterr().out
     with pytest.raises(SystemExit): vita.main(["--tokens", "13"])
+
+
+def test_clones_at_once_are_measured(root, tmp_path):
+    "The table's form only: how long it takes is measured on a quiet machine."
+    command = [sys.executable, root / "nbs/recipes/benchmark_load.py", "--seconds", "0", "--clones", "1", "1", "--busy", "0", "1",
+               "--json", tmp_path / "t.json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    rows = json.loads((tmp_path / "t.json").read_text())
+    assert done.returncode == 0 and [row["busy"] for row in rows] == [0, 1] and rows[0]["ratio"] == 1 and rows[1]["real_time_factor"] > 0, done.stderr
+
+
+def test_sound_in_a_second_thread_is_timed_both_ways(root, capsys):
+    overlap, threads = recipe(root, "benchmark_overlap"), torch.get_num_threads()
+    table = overlap.main("--columns 30 --repeats 1 --threads 1".split())
+    assert (table["ratio"] > 0).all() and "second thread" in capsys.readouterr().out and torch.get_num_threads() == threads
+    with pytest.raises(SystemExit): overlap.main(["--repeats", "0"])

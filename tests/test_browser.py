@@ -4,10 +4,12 @@ Pictures in both themes land in tests/out/. Without a browser the tests are skip
 VOICELAB_BROWSER=required they fail instead.
 """
 import http.server
+import math
 import os
 import re
 import sys
 import threading
+import time
 import urllib.request
 from contextlib import contextmanager
 from functools import partial
@@ -109,6 +111,26 @@ def test_tuner_errors_and_stop(opened):
     assert heard(widget, "result") > 0.3
 
 
+def test_no_key_on_a_widget_is_a_command_of_the_notebook(opened):
+    page = opened("tuner = vl.widgets.Tuner(model, 'Good evening.')\ntuner", "tuner.knobs.temperature.value", "'last'")
+    widget = cell(page, 1)
+    kinds = lambda: page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.map(cell => cell.model.type)")
+    assert kinds() == ["code"] * 4
+    slider = widget.get_by_role("slider", name="temperature")
+    parts = [slider, widget.get_by_role("button", name="Python"), widget.get_by_label("voice", exact=True),
+             widget.get_by_label("RAS: repetition-aware sampling")]
+    for part in parts:
+        part.focus()
+        for key in ("x", "d", "d", "a", "b", "m", "z"): part.press(key)
+        assert kinds() == ["code"] * 4
+        expect(part).to_be_focused()
+    slider.press("ArrowRight")
+    assert float(browser.run_cell(page, 2)) == 0.35
+    page.keyboard.press("Escape")                           # outside of the widget the keys are commands
+    page.keyboard.press("x")
+    assert kinds() == ["code"] * 3
+
+
 def test_prompt_anatomy(opened):
     page = opened("anatomy = vl.widgets.PromptAnatomy(model)\nanatomy", "anatomy.prompt.form")
     widget = cell(page, 1)
@@ -127,7 +149,7 @@ def test_delay_pattern(opened):
     press(widget, "Back")
     expect(widget.get_by_role("img", name=f"step {last - 1} marked")).to_be_visible()
     widget.get_by_role("slider", name="step").press("Home")
-    for _ in range(9): press(widget, "Forth")
+    for _ in range(9): press(widget, "Forward")
     expect(widget.get_by_role("img", name="step 9 marked")).to_be_visible()
     press(widget, "Hear up to here")
     assert abs(heard(widget, "up to here") - 0.08) < 0.02                  # columns 8 and 9 complete two frames
@@ -157,7 +179,7 @@ def test_an_output_cleared_at_work_comes_back(opened):
     expect(status(cell(page, 1), "Done.")).to_be_visible()
 
 
-VOICES = "from voicelab.widgets.voice import shipped_voices\nada, ben = (shipped_voices()[name] for name in ('ada', 'ben'))"
+VOICES = "from voicelab.reference import shipped_voices\nada, ben = (shipped_voices()[name] for name in ('ada', 'ben'))"
 
 
 TONE = """() => { navigator.mediaDevices.getUserMedia = async () => {
@@ -224,7 +246,7 @@ INKED = "canvas => canvas.width && canvas.getContext('2d').getImageData(0, 0, ca
 
 
 def test_where_it_listens(opened):
-    page = opened("look = vl.widgets.Listening(model)\nlook", "look.map.place, look.worker.error")
+    page = opened("look = vl.widgets.AttentionMap(model)\nlook", "look.map.place, look.worker.error")
     widget = cell(page, 1)
     press(widget, "Generate")
     expect(widget.get_by_text(re.compile("^[0-9]+ frames over [0-9]+ positions"))).to_be_visible(timeout=2 * SECONDS)
@@ -248,7 +270,7 @@ def test_where_it_listens(opened):
 def test_ablation(opened):
     page = opened("bench = vl.widgets.Ablation(model)\n"
                   "for arm in ('wrong_transcript', 'reversed', 'half_length'): bench.ticks[arm].value = False\nbench",
-                  "len(bench.result.trials), bench.worker.error")
+                  "len(bench.result.attempts), bench.worker.error")
     widget = cell(page, 1)
     press(widget, "Run")
     expect(widget.get_by_text("8 of 8 samples.")).to_be_visible(timeout=3 * SECONDS)
@@ -297,6 +319,109 @@ def test_listening_test(opened):
     expect(widget.locator("table")).to_contain_text("preferred")
 
 
+SWEEP = """import tempfile
+sweep = vl.Sweep(tempfile.mkdtemp() + "/temperatures", model=model, references=[ada, ben], texts="Good evening.",
+                 sampling=[vl.Sampling(temperature=t) for t in (0.3, 1.0)])
+sweep.run(most=3).measure("similarity", "ended")
+sent = []"""
+PIVOT = """pivot = vl.widgets.Pivot(sweep)
+answer = pivot.page.answer
+pivot.page.answer = lambda key: sent.append(key) or answer(key)
+pivot"""
+AGAIN = """opened = "opened" in globals()                      # all cells run once when the page is opened
+if opened: sweep.run(); pivot.refresh()
+opened = True"""
+
+
+def choose_two(page, widget):
+    "Play a sample, then another, then the first one again where the second is."
+    samples = widget.locator("td button[data-point]")
+    expect(samples).to_have_count(4)
+    samples.nth(0).click()
+    expect(widget.get_by_role("status").filter(has_text=re.compile(r"playing A, 0\.[2-9]"))).to_be_visible()
+    samples.nth(1).click()
+    expect(widget.get_by_role("status").filter(has_text=re.compile(r"playing A, 0\.[3-9]"))).to_be_visible()
+    page.keyboard.press("b")
+    expect(widget.get_by_role("status").filter(has_text=re.compile(r"playing B, 0\.[3-9]"))).to_be_visible()
+    page.keyboard.press("s")
+    expect(widget.get_by_role("status").filter(has_text="heard B")).to_be_visible()
+    expect(widget.get_by_role("table", name="the chosen samples").get_by_role("row", name=re.compile("^similarity"))).to_be_visible()
+    samples.nth(1).focus()
+    page.keyboard.press("ArrowRight")
+    expect(samples.nth(2)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(widget.get_by_role("status").filter(has_text="playing A")).to_be_visible()
+
+
+def test_pivot(opened):
+    page = opened(VOICES, SWEEP, PIVOT, "sent, len(str(pivot.page.content)) < 5000", AGAIN)
+    widget = cell(page, 3)
+    expect(widget.get_by_role("button", name=re.compile("^show missing; ")).first).to_be_visible()
+    choose_two(page, widget)
+    assert browser.run_cell(page, 4) == "(['g0', 'g1', 'g2'], True)"                # each sound once, when it is played
+    browser.run_cell(page, 5)
+    expect(widget.get_by_role("button", name=re.compile("^show missing; "))).to_have_count(0)
+    widget.get_by_label("columns").select_option("none")
+    expect(widget.get_by_role("table", name="samples by two axes").get_by_role("row")).to_have_count(3)
+    widget.locator("svg .dot").first.click()
+    expect(widget.get_by_role("status").filter(has_text=re.compile("playing A|heard A"))).to_be_visible()
+    assert page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length") == 6         # no key was a command
+
+
+GAINS = """window.gains = []; const make = AudioContext.prototype.createGain
+AudioContext.prototype.createGain = function () { const node = make.call(this); window.gains.push(node); return node }"""
+
+
+@pytest.fixture(scope="module")
+def exported(model, voices, tmp_path_factory):
+    "The page of a sweep whose last cell is missing, and the sweep."
+    import voicelab as vl
+    sweep = vl.Sweep(tmp_path_factory.mktemp("sweep") / "temperatures", model=model, references=[voices["ada"], voices["ben"]],
+                     texts="Good evening.", sampling=[vl.Sampling(temperature=t) for t in (0.3, 1.0)])
+    return sweep.run(most=3).measure("similarity", "ended").export("html"), sweep
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_page_from_disk(chromium, exported, root, theme):
+    path, sweep = exported
+    page, asked, errors = chromium.new_page(viewport=dict(width=1280, height=1000), color_scheme=theme), [], []
+    page.add_init_script(GAINS)
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.goto(path.as_uri())
+    expect(page.get_by_text("AI-generated (synthetic) speech")).to_be_visible()
+    choose_two(page, page.locator("main"))
+    levels = [sweep[n].generated.rms_db for n in (0, 1)]
+    quieter = [20 * math.log10(gain) + level for gain, level in zip(page.evaluate("gains.map(node => node.gain.value)"), levels)]
+    assert all(abs(level + 23) < 1 for level in quieter), quieter
+    page.get_by_label("same level").click()
+    assert page.evaluate("gains.at(-1).gain.value") == 1
+    page.get_by_role("button", name="reference of A").click()
+    expect(page.get_by_role("status").filter(has_text="the reference, ")).to_be_visible()
+    page.screenshot(path=root / f"tests/out/page_{theme}.png", full_page=True)
+    page.evaluate("() => fetch('http://127.0.0.1:9/').catch(() => 0)")                      # the policy stops it
+    assert asked == [path.as_uri()] and all("Content Security Policy" in error for error in errors) and errors
+    page.close()
+
+
+def test_a_page_of_a_thousand_samples_is_quick(chromium, exported, tmp_path):
+    from voicelab.page import content_of, html_file
+    content, sounds = content_of(exported[1])
+    sound, point = sounds["g0"].mp3(), content["points"][0]
+    content["axes"][-1]["levels"] = list(range(1000))
+    content["points"] = [point | dict(at=[*point["at"][:-1], n], sound=f"g{n}") for n in range(1000)]
+    (path := tmp_path / "many.html").write_bytes(html_file(content, {f"g{n}": sound for n in range(1000)}))
+    page, begun = chromium.new_page(), time.monotonic()
+    page.goto(path.as_uri())
+    page.locator("td button[data-point]").first.click()
+    expect(page.get_by_role("status").filter(has_text="playing A")).to_be_visible()
+    assert time.monotonic() - begun < 10 and page.locator("svg .dot").count() == 1000
+    page.get_by_role("button", name="988 more").click()
+    expect(page.locator("td button[data-point]")).to_have_count(1000)
+    page.close()
+
+
 def command(*words) -> list[str]: return [str(Path(sys.executable).with_name("voicelab")), *words]
 
 
@@ -309,6 +434,48 @@ def neighbour(folder, body):
         threading.Thread(target=server.serve_forever).start()
         try: yield f"http://127.0.0.1:{server.server_port}/"
         finally: server.shutdown()
+
+
+VITA = """from voicelab.families.vita.checkpoint import tiny_vita
+from voicelab.families.vita.model import VitaModel
+from voicelab.models.glm4voice import tiny_glm4voice
+from voicelab.reference import shipped_voices
+vita, ada, ben = VitaModel(tiny_vita(), tiny_glm4voice()), shipped_voices()["ada"], shipped_voices()["ben"]
+said = iter(())
+def say(module, inputs, output): output[..., next(said)] = 1e4        # or the random weights write signs that nobody can read
+vita.network.lm_head.register_forward_hook(say)
+def plan():
+    global said
+    tokens, words = vita.parts.tokens, vita.tokenizer("It opens at nine, and the garden behind it a little later.").input_ids
+    codes = [tokens.first_code + 7 * n for n in range(24)]
+    runs = [[tokens.begin, *codes[n:n + 8], tokens.end] for n in (0, 8, 16)]
+    said = iter([words[0], *runs[0], *words[1:9], *runs[1], *words[9:], *runs[2], tokens.stops[0]])
+"""
+
+
+def test_conversation(opened):
+    page = opened(VITA, "talk = vl.widgets.Conversation(vita, question=ben.audio, reference=ada, option_steps=1)\nplan()\ntalk",
+                  "plan(), len(talk.answers)")
+    widget = cell(page, 2)
+    expect(widget.get_by_text("Needs a question by voice; takes text, a reference as well")).to_be_visible()
+    assert heard(widget, "input audio") > 1 and heard(widget, "chosen voice") > 1
+    press(widget, "Ask")
+    expect(status(widget, "Done.")).to_be_visible()
+    expect(widget.get_by_text("It opens at nine, and the garden behind it a little later.")).to_be_visible()
+    expect(widget.get_by_text("Stopped: eos")).to_be_visible()
+    expect(widget.get_by_role("row", name=re.compile("system .* reference →"))).to_be_visible()
+    expect(widget.get_by_role("row", name=re.compile("user .* input audio →"))).to_be_visible()
+    expect(widget.get_by_text(re.compile("heard while it was made: [0-9.]+ s"))).to_be_visible()
+    assert abs(heard(widget, "answer") - 1.92) < 0.05
+    assert browser.run_cell(page, 3) == "(None, 1)"
+    widget.get_by_label("task", exact=True).select_option("text")
+    expect(widget.get_by_label("voice", exact=True)).not_to_be_visible()
+    widget.get_by_label("text", exact=True).fill("And on Sunday?")
+    widget.get_by_label("text", exact=True).press("x")
+    press(widget, "Ask")
+    expect(widget.get_by_text("2. text")).to_be_visible()
+    expect(status(widget, "Done.")).to_be_visible()
+    assert page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length") == 4
 
 
 def test_studio(chromium, root, tmp_path):

@@ -1,4 +1,4 @@
-"""The brief's formula to the token, columns and frames, limits, bad input, and plans that lose and clip nothing."""
+"""The design document's formula to the token, columns and frames, limits, bad input, and plans that lose and clip nothing."""
 import math
 import random
 import re
@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from voicelab.audio import Audio, Reference
+from voicelab.audio import Audio
 from voicelab.budget import (
     DEFAULT_RATE,
     RULES,
@@ -21,8 +21,10 @@ from voicelab.budget import (
     plan,
     speaking_rate,
 )
+from voicelab.reference import Reference
 from voicelab.settings import Settings
-from voicelab.text import MAX_CHARACTERS, TextError, split_text, strip_harakat, weigh
+from voicelab.split import split_text
+from voicelab.text import MAX_CHARACTERS, TextError, strip_harakat, weigh
 
 RATE = 24_000
 TEXTS = {
@@ -48,7 +50,7 @@ def configured(**values) -> Settings:
 
 
 def calculate_max_audio_tokens(target_text: str, base_tokens_per_second: int = 25) -> int:
-    "The second brief's formula, as written there."
+    "The formula of *Voice Cloning Optimization Design*, as written there."
     word_count = len(target_text.split())
     estimated_duration_seconds = (word_count / 150) * 60
     buffer_factor = 1.5
@@ -85,10 +87,10 @@ def test_delay_makes_as_many_columns():
             assert codec.delay(codes).shape == (n_codebooks, columns_for_frames(frames, n_codebooks))
 
 
-# The brief's rule
+# The design document's rule
 
 @pytest.mark.parametrize("words", range(1, 120))
-def test_words_per_minute_is_the_brief_to_the_token(words):
+def test_words_per_minute_is_the_document_to_the_token(words):
     text = " ".join(["word"] * words)
     budget = make_budget(text, rule="words_per_minute", settings=Settings())
     assert budget.columns == calculate_max_audio_tokens(text)
@@ -105,7 +107,7 @@ def test_words_per_minute_follows_the_settings():
 
 
 @pytest.mark.parametrize("name, clips", [("english", False), ("chinese", True), ("digits", True)])
-def test_what_the_brief_clips(name, clips):
+def test_what_512_tokens_clip(name, clips):
     budget = make_budget(TEXTS[name], rule="words_per_minute", settings=Settings())
     assert budget.clips == clips
     assert ("will be cut off" in str(budget)) == clips
@@ -204,7 +206,7 @@ def test_bad_text(function, text):
 
 def test_unknown_rule():
     for function in (make_budget, plan, estimate_seconds):
-        with pytest.raises(BudgetError, match="^rule: one of words_per_minute, reference_rate, fixed, got 'flat'$"):
+        with pytest.raises(BudgetError, match="^rule: must be one of words_per_minute, reference_rate, fixed, got 'flat'$"):
             function("Hello", rule="flat")
     assert issubclass(BudgetError, ValueError)
 

@@ -3,8 +3,10 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +15,9 @@ import pytest
 
 from voicelab.audio import load_audio, read_info
 from voicelab.cli import main
+from voicelab.cli_common import show_text
 from voicelab.lab import load
+from voicelab.profile import PARTS
 from voicelab.runs import Run
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,16 @@ def test_the_command_is_installed(tmp_path):
 def cloned(voicelab, root):
     return voicelab("clone", "--text", "Good morning.", "--reference", root / "data/voices/ada.wav", "--transcript",
                     "The old library opens at nine in the morning.", "--seed", 1, "--out", "made", "--speaker", "../a/b", "--json")
+
+
+def test_a_profile_shows_each_part_once(voicelab, cloned):
+    shown = voicelab("clone", "--text", "Hi.", "--seed", 1, "--out", "timed", "--profile")
+    assert shown.returncode == 0, shown.stderr
+    lines = shown.stdout.split("where the time went, without loading and saving\n")[1].splitlines()
+    rows = {line.split()[0]: float(line.split()[1]) for line in lines}
+    assert [*rows] == [*PARTS, "all"] and rows["decode"] > rows["budget"] > 0 and rows["report"] > 0 == rows["encode"]
+    assert rows["all"] == pytest.approx(sum(rows[name] for name in PARTS), abs=1) and "#" in lines[5]
+    assert "profile" not in json.loads(cloned.stdout.splitlines()[-1])
 
 
 def test_clone(voicelab, cloned):
@@ -115,7 +129,8 @@ def test_models(voicelab):
 
 
 @pytest.mark.parametrize("words", [["--help"], ["clone", "--help"], ["models", "--help"], ["evaluate", "--help"],
-                                   ["lab", "--help"], ["studio", "--help"]])
+                                   ["lab", "--help"], ["studio", "--help"],
+                                   ["respond", "--help"], ["compare", "--help"], ["--version"]])
 def test_help(voicelab, words): assert voicelab(*words).returncode == 0
 
 
@@ -127,12 +142,113 @@ def test_help(voicelab, words): assert voicelab(*words).returncode == 0
     (["clone", "--text", "Hi.", "--voice", "deep", "--reference", "VOICE", "--transcript",
       "The old library opens at nine in the morning."], "voice"),
     (["clone", "--text", "Hi.", "--reference", "VOICE", "--reference", "VOICE", "--transcript", "x"], "2 references, got 1"),
-    (["clone", "--text", "Hi.", "--budget", "guess"], "guess"), (["clone", "--text", "Hi.", "--turns", "-1"], "turns: must be"), (["evaluate", "nowhere"], "nowhere"),
+    (["clone", "--text", "Hi.", "--budget", "guess"], "guess"),
+    (["clone", "--text", "Hi.", "--turns", "-1"], "turns: must be"), (["evaluate", "nowhere"], "nowhere"),
+    (["clone", "--text", "Hi.", "--seed", "x"], "invalid int value: 'x'; see voicelab clone --help"), (["sing"], "see voicelab --help"),
+    (["clone", "--text", "Hi.", "--text-file", "x"], "not allowed with argument --text; see"), (["clone", "--text-file", "none.txt"], "none.txt"),
+    (["clone", "--text-file", "/dev/zero"], "--text-file: '/dev/zero' has more than 1000000 bytes"),
+    (["clone", "--text", "Hi.", "--temperature", "-1"], "temperature: must be 0 to 10, got -1.0"),
+    (["clone", "--text", "Hi.", "--top-k", "0"], "top_k: must be"),
+    (["clone", "--text", "Hi.", "--max-tokens", "5"], "--max-tokens: must be 10 to 100000, got 5"),
+    (["clone", "--text", "Hi.", "--max-tokens", "90", "--budget", "guess"], "guess"),
+    (["clone", "--text", "Hi.", "--max-tokens", "90", "--budget", "reference_rate"],
+     "--max-tokens: is a limit of --budget words_per_minute or fixed, got --budget reference_rate"),
+    (["respond", "tts", "--text", "Hi."], "--model: tiny has no tasks, it only speaks: use voicelab clone"),
 ])
 def test_bad_input_exits_2_with_one_line(voicelab, root, words, says):
     done = voicelab(*(root / "data/voices/ada.wav" if word == "VOICE" else word for word in words))
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
-    if words and says != "--text" and says != "--seed": assert len(done.stderr.strip().splitlines()) == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+# ---- the text from a file, the knobs of sampling
+
+def last(done):
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_text_from_a_file_or_from_standard_input_says_the_same(voicelab, monkeypatch):
+    (voicelab.folder / "text.txt").write_bytes("\ufeffGood morning, naïve Zoë.\n".encode())
+    say = lambda *words: last(voicelab("clone", *words, "--seed", 4, "--out", "files", "--json"))["generated"]
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO("Good morning, naïve Zoë.\n".encode())))
+    paths = say("--text", "Good morning, naïve Zoë."), say("--text-file", "text.txt"), say("--text-file", "-")
+    sounds = [load_audio(voicelab.folder / path).samples for path in paths]
+    assert all((sounds[0] == other).all() for other in sounds[1:])
+    assert {row["text"] for row in Run(voicelab.folder / "files").rows} == {"Good morning, naïve Zoë."}
+    (voicelab.folder / "latin.txt").write_bytes("Zoë".encode("latin-1"))
+    done = voicelab("clone", "--text-file", "latin.txt")
+    assert (done.returncode, done.stderr) == (2, "voicelab clone: --text-file: 'latin.txt' is not UTF-8 at byte 2\n")
+
+
+def test_knobs_of_sampling_and_the_most_tokens(voicelab):
+    knobs = ("--temperature", 0.5, "--top-k", 7, "--top-p", 0.8, "--ras-window", 0, "--ras-repeats", 3, "--max-tokens", 30, "--no-vowels")
+    result = last(voicelab("clone", "--text", "Hello.", "--seed", 4, "--out", "knobs", "--json", *knobs))
+    (row,) = Run(voicelab.folder / "knobs").rows
+    made = row["settings"]["sampling"]
+    assert [made[name] for name in ("temperature", "top_k", "top_p", "ras_window", "ras_repeats", "seed")] == [0.5, 7, 0.8, 0, 3, 4]
+    assert result["budget"]["columns"] == 30 and result["frames"] <= 21
+    assert result["repeat"] == ("--model tiny --seed 4 --turns 0" if "--turns" in result["repeat"] else "--model tiny --seed 4"
+                                ) + " --max-tokens 30 --temperature 0.5 --top-k 7 --top-p 0.8 --ras-window 0 --ras-repeats 3 --no-vowels"
+    again = last(voicelab("clone", "--text", "Hello.", "--sampling", "greedy", "--temperature", 1, "--top-k", 1, "--seed", 0, "--out", "knobs", "--json"))
+    assert Run(voicelab.folder / "knobs")[1].row["settings"]["sampling"]["ras_window"] == 0 and again["seed"] == 0
+
+
+# ---- as another process
+
+def run(*words, **options): return subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, timeout=120, **options)
+
+
+def test_both_modules_are_the_command(tmp_path):
+    for module in ("voicelab", "voicelab.cli"): assert run(module, "--version", cwd=tmp_path).stdout.startswith("voicelab 0.")
+    failed = run("voicelab.cli", "evaluate", "nowhere", cwd=tmp_path)
+    assert failed.returncode == 2 and failed.stderr == "voicelab evaluate: folder: 'nowhere' holds no manifest.jsonl\n"
+
+
+@pytest.mark.parametrize("command", ["", "clone", "respond", "models", "evaluate", "compare", "lab", "studio"])
+def test_help_imports_neither_torch_nor_pandas(command, tmp_path):
+    code = ("import sys\nfrom voicelab.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+            "print(sorted({'torch', 'pandas', 'transformers', 'numpy'} & {*sys.modules}))")
+    done = subprocess.run([sys.executable, "-c", code, *filter(None, [command]), "--help"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.endswith("\n[]\n") and not done.stderr
+
+
+@pytest.mark.parametrize("words", ["models", "--help", "--version"])
+def test_a_reader_that_has_gone_and_a_full_disk(words, tmp_path):
+    command = f"{sys.executable} -m voicelab {words}"
+    done = subprocess.run(["sh", "-c", f"{command} > /dev/full"], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "voicelab: standard output: No space left on device\n")
+    done = subprocess.run(["bash", "-c", f"{command} | true; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode in (0, 141) and done.stderr == ""
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.4, 1.0])
+def test_ctrl_c_in_the_first_seconds(seconds, tmp_path):
+    code = 'from voicelab.cli import main\nprint("begun", flush=True)\nmain(["clone", "--text", "Good morning. " * 100])'
+    started = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert started.stdout.readline() == "begun\n"         # before that Python itself is starting, on a busy machine for seconds
+    time.sleep(seconds)
+    started.send_signal(signal.SIGINT)
+    out, said = started.communicate(timeout=120)
+    assert started.returncode == 130 and "Traceback" not in said
+    assert "interrupted" in said and said.count("\n") == 1 or "interrupted" in out
+
+
+def test_an_exception_that_a_library_made_of_ctrl_c(voicelab, monkeypatch):
+    def broken(*args, **options):
+        try: signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt: raise ImportError("numpy: partially initialized") from None
+    monkeypatch.setattr("voicelab.lab.load", broken)
+    monkeypatch.setattr("voicelab.load", broken)
+    done = voicelab("clone", "--text", "Hi.")
+    assert (done.returncode, done.stderr) == (130, "voicelab clone: interrupted before anything was made\n")
+
+
+def test_a_locale_without_utf_8_keeps_a_letter_whole(tmp_path):
+    posix = os.environ | dict(LC_ALL="POSIX", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    done = run("voicelab", "clone", "--text", "naïve", "--seed", "1", "--consent", "Zoë", "--json", cwd=tmp_path, env=posix)
+    assert done.returncode == 0, done.stderr
+    assert Run(tmp_path / "voicelab-out").rows[0]["text"] == "naïve"
 
 
 # ---- lab and studio
@@ -185,3 +301,15 @@ def test_studio_says_what_is_wrong(voicelab, became, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     done = voicelab("studio")
     assert done.returncode == 2 and "pip install voila" in done.stderr and not became
+
+
+def test_a_written_piece_that_nobody_reads_ends_nothing(monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, words): raise BrokenPipeError(32, "Broken pipe")
+    monkeypatch.setattr(sys, "stdout", Gone())
+    assert show_text("some words") is None
+
+
+def test_a_closed_standard_output_is_no_bug():
+    done = subprocess.run(["bash", "-c", f"{sys.executable} -m voicelab --version >&-"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

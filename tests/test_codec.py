@@ -17,7 +17,6 @@ from voicelab.codec import (
     code_tokens,
     decode_batch,
     delay,
-    frame_seconds,
     parse_code_tokens,
     plot_columns,
     undelay,
@@ -126,10 +125,6 @@ def test_code_tokens_and_back():
     ("<|audio_3|> and <|audio_12|>", [3, 12]), ("<|audio_|>", []), ("<|audio_-1|>", []), ("<|audio_²|>", []),
     ("<|audio_7", []), ("<|audio_7<|audio_8|>", [8]), ("<|audio_5|>9|>", [5])])
 def test_only_whole_code_tokens_count(text, codes): assert parse_code_tokens(text).tolist() == codes
-
-
-def test_frames_have_times():
-    assert frame_seconds(3, 12.5).tolist() == [0, 0.08, 0.16] and frame_seconds(0).shape == (0,)
 
 
 def test_columns_can_be_drawn():

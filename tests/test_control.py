@@ -7,6 +7,7 @@ import torch
 from conftest import untouched
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from voicelab import control
 from voicelab.codec import STREAM_BOS, STREAM_EOS
 from voicelab.control import (
     PRESETS,
@@ -16,6 +17,7 @@ from voicelab.control import (
     Sampling,
     StopRules,
     draw_chances,
+    draw_filtered,
     draw_ids,
     entropy_bits,
     filter_logits,
@@ -55,15 +57,18 @@ def test_control_names_argument_limit_and_value(name, value, limit):
 
 
 def test_presets_and_settings():
-    assert PRESETS["upstream"] == Sampling(1.0, 50, 0.95, 7, 2) and PRESETS["brief"].temperature == 0.3
+    assert PRESETS["upstream"] == Sampling(1.0, 50, 0.95, 7, 2) and PRESETS["design"].temperature == 0.3
     assert PRESETS["greedy"].temperature == PRESETS["greedy"].ras_window == 0
-    assert Sampling.preset("brief", 3) == Sampling(temperature=0.3, seed=3)
-    assert "upstream, brief, greedy" in refusal(Sampling.preset, "wild")
+    assert Sampling.preset("design", 3) == Sampling(temperature=0.3, seed=3)
+    assert "upstream, design, greedy" in refusal(Sampling.preset, "wild")
+    with pytest.warns(FutureWarning, match="'brief' is 'design' now; the old name goes with version 0.2") as warned:
+        assert Sampling.preset("brief", 3) == Sampling.preset("design", 3)
+    assert warned[0].filename == __file__
     settings = Settings()
     sampling = Sampling.from_settings(settings, 4)
     wanted = settings.generation
     assert (sampling.temperature, sampling.top_k, sampling.top_p) == (wanted.temperature, wanted.top_k, wanted.top_p)
-    assert sampling.ras_window == 7 and sampling.seed == 4       # the brief has no RAS; the lab always has
+    assert sampling.ras_window == 7 and sampling.seed == 4       # the design document has no RAS; the lab always has
     assert Control.from_settings(settings).silence_frames == settings.audio_generation.max_silence_tokens
 
 
@@ -200,6 +205,72 @@ def test_what_has_no_probability_is_never_drawn(chance, ids):
     logits.scatter_(1, allowed, torch.randn(200, ids, generator=torch.Generator().manual_seed(1)))
     drawn = draw_ids(logits, torch.full((200,), chance))
     assert (allowed == drawn[:, None]).any(1).all()
+
+
+def filtered_by_sorting_all(logits, sampling):
+    "The filter as it was before only the likeliest were sorted."
+    scores = logits / sampling.temperature
+    if sampling.top_k is not None and sampling.top_k < scores.shape[-1]:
+        scores = scores.masked_fill(scores < scores.topk(sampling.top_k).values[..., -1:], -math.inf)
+    if sampling.top_p is not None and sampling.top_p < 1:
+        ordered, order = scores.sort(descending=True, stable=True)
+        share = ordered.softmax(-1)
+        beyond = share.cumsum(-1) - share >= sampling.top_p
+        scores = scores.masked_fill(beyond.scatter(-1, order, beyond), -math.inf)
+    return scores
+
+
+def drawn_by_sorting_all(logits, chances):
+    "The draw as it was then."
+    share, order = logits.softmax(-1).sort(descending=True, stable=True)
+    reached = share.cumsum(-1)
+    rank = (reached <= chances[..., None] * reached[..., -1:]).sum(-1, keepdim=True)
+    last = (share > 0).sum(-1, keepdim=True).clamp(min=1) - 1
+    return order.gather(-1, rank.minimum(last))[..., 0]
+
+
+@pytest.mark.parametrize("kind", ("smooth", "ties", "bfloat16", "flat", "masked", "peaked"))
+@pytest.mark.parametrize("knobs", (dict(top_k=50, top_p=0.95), dict(top_k=1), dict(top_k=5, top_p=None), dict(top_k=None, top_p=0.3),
+                                   dict(top_k=200, top_p=0.999), dict(top_k=None, top_p=None), dict(top_k=64, top_p=1e-6)))
+def test_sorting_the_likeliest_gives_what_sorting_all_gave(kind, knobs):
+    "To the bit, ties included."
+    generator = torch.Generator().manual_seed(len(kind))
+    logits = 3 * torch.randn(40, 8, 1026, generator=generator)
+    if kind == "ties": logits = logits.round()
+    if kind == "bfloat16": logits = logits.bfloat16().float()
+    if kind == "flat": logits = torch.zeros_like(logits)
+    if kind == "masked": logits = logits.masked_fill(torch.rand(logits.shape, generator=generator) < 0.99, -math.inf)
+    if kind == "peaked": logits = logits * 30
+    chances = torch.rand(40, 8, generator=generator)
+    for temperature in (1.0, 0.3, 1.7):
+        sampling = Sampling(temperature, **knobs)
+        scores, wanted = filter_logits(logits, sampling), filtered_by_sorting_all(logits, sampling)
+        assert torch.equal(scores, wanted)
+        assert torch.equal(draw_ids(scores, chances), drawn_by_sorting_all(wanted, chances))
+        assert torch.equal(draw_filtered(logits, chances, sampling), drawn_by_sorting_all(wanted, chances))
+    assert torch.equal(draw_filtered(logits, chances), drawn_by_sorting_all(logits, chances))
+
+
+@pytest.mark.parametrize("back", (0, 1e-9, 1e-6, 1e-4))
+def test_a_chance_beside_a_border_draws_what_sorting_all_draws(back):
+    "Where rounding could decide, the quick way must not."
+    logits = 2 * torch.randn(300, 1026, generator=torch.Generator().manual_seed(7))
+    for sampling in (Sampling(), Sampling(0.7, 50, None), Sampling(1.3, 200, 0.8)):
+        scores = filtered_by_sorting_all(logits, sampling)
+        reached = scores.softmax(-1).sort(descending=True).values.cumsum(-1)
+        for rank in (0, 3, 11):
+            beside = (reached[:, rank] - back).clamp(0, 1 - 2**-24)
+            assert torch.equal(draw_filtered(logits, beside, sampling), drawn_by_sorting_all(scores, beside))
+
+
+def test_a_row_that_is_not_sure_costs_the_others_nothing(monkeypatch):
+    logits = torch.randn(20, 1026, generator=torch.Generator().manual_seed(1))
+    chances, slow = torch.full((20,), 0.5), []
+    logits[3, :30] = 9.0
+    original = control.filter_logits
+    monkeypatch.setattr(control, "filter_logits", lambda logits, sampling: (slow.append(len(logits)), original(logits, sampling))[1])
+    drawn = draw_filtered(logits, chances, Sampling())
+    assert sum(slow) <= 3 and torch.equal(drawn, drawn_by_sorting_all(filtered_by_sorting_all(logits, Sampling()), chances))
 
 
 def test_a_row_draws_the_same_in_any_company():

@@ -4,9 +4,8 @@ import pytest
 import torch
 from conftest import random_codes
 
-from voicelab.audio import Audio, Reference
-from voicelab.chatml import PROMPT_FORMS, clone_messages, render
-from voicelab.dataset import (
+from voicelab.audio import Audio
+from voicelab.families.higgs.dataset import (
     IGNORED,
     ChatMLDatasetSample,
     VoiceCloneCollator,
@@ -15,7 +14,9 @@ from voicelab.dataset import (
     whisper_features,
     whisper_features_extractor,
 )
-from voicelab.models.tiny import build_tokenizer
+from voicelab.families.higgs.prompt import PROMPT_FORMS, clone_messages, render
+from voicelab.families.higgs.tiny import build_tokenizer
+from voicelab.reference import Reference
 
 TOKENIZER = build_tokenizer()
 
@@ -69,7 +70,7 @@ def test_a_waveform_is_kept_only_for_study():
     assert create_optimized_dataset_sample([1], [], torch.zeros(9), 16000).audio_waveforms_concat is None
 
 
-def test_the_briefs_starts_make_a_ghost():
+def test_one_start_too_many_makes_a_ghost():
     haunted = ChatMLDatasetSample(torch.tensor([1]), audio_ids_concat=random_codes(5),
                                   audio_ids_start=torch.tensor([0, 5]))
     assert [c.shape[1] for c in haunted.codes] == [5, 0]
@@ -87,7 +88,7 @@ def test_bad_waveforms(waveform, rate):
 @pytest.mark.parametrize("rate", [8000, 16000, 24000, 44100])
 @pytest.mark.parametrize("n_mels", [80, 128])
 def test_both_pathways_get_their_own_rate(rate, n_mels):
-    dual = process_reference_audio_dual_pathway(noise(1.0, rate), LengthCodec(), whisper_features_extractor(n_mels))
+    dual = process_reference_audio_dual_pathway(noise(1.0, rate), whisper_features_extractor(n_mels), LengthCodec())
     assert dual.codes.shape == (8, 25)
     assert dual.features.shape == (1, n_mels, 3000) and dual.features.dtype == torch.float32
     loud = (dual.features[0] - dual.features.min()).mean(0) > 0.1
@@ -96,7 +97,7 @@ def test_both_pathways_get_their_own_rate(rate, n_mels):
 
 def test_features_are_optional():
     reference = Reference(noise(1.0, 24000), transcript="Words.")
-    dual = process_reference_audio_dual_pathway(reference, LengthCodec())
+    dual = process_reference_audio_dual_pathway(reference, None, LengthCodec())
     assert dual.features is None and dual.audio is reference.audio
     prompt = prompt_of()
     assert dual.annotate(prompt) is prompt
@@ -109,7 +110,7 @@ def test_features_have_a_limit():
 
 @pytest.mark.parametrize("form", PROMPT_FORMS)
 def test_the_table_says_that_features_are_ignored(form):
-    dual = process_reference_audio_dual_pathway(noise(1.0, 24000), LengthCodec(), whisper_features_extractor())
+    dual = process_reference_audio_dual_pathway(noise(1.0, 24000), whisper_features_extractor(), LengthCodec())
     prompt = prompt_of(form)
     studied = dual.annotate(prompt)
     row = studied.segments.query("kind == 'features'")
@@ -120,7 +121,7 @@ def test_the_table_says_that_features_are_ignored(form):
 
 
 def test_a_prompt_without_a_clip_has_no_features():
-    dual = process_reference_audio_dual_pathway(noise(1.0, 24000), LengthCodec(), whisper_features_extractor())
+    dual = process_reference_audio_dual_pathway(noise(1.0, 24000), whisper_features_extractor(), LengthCodec())
     prompt = render(clone_messages("Hello."), TOKENIZER)
     assert dual.annotate(prompt) is prompt
 

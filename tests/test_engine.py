@@ -1,7 +1,9 @@
 """The decode loop: transformers' `generate` and the original's numbers as oracles, ramps, batches, room."""
 import copy
+import gc
 import math
 import sys
+import warnings
 from itertools import islice
 from types import SimpleNamespace
 
@@ -12,24 +14,24 @@ from conftest import EDGE, GREEDY, endless, prompt_of, saying, seeded
 from transformers import HiggsAudioV2Config, HiggsAudioV2ForConditionalGeneration
 from vectors import read_about, read_case
 
-from voicelab import engine
 from voicelab.budget import columns_for_frames
-from voicelab.chatml import PROMPT_FORMS, Prompt
+from voicelab.chat import Prompt
 from voicelab.codec import STREAM_BOS, STREAM_EOS, delay, undelay
 from voicelab.control import Sampling
-from voicelab.engine import (
+from voicelab.families.higgs import engine
+from voicelab.families.higgs.engine import (
     CachedNetwork,
     ColumnWriter,
-    EngineError,
     PrefixStore,
     Row,
     check_memory,
-    check_room,
     decode,
     free_bytes,
     row_bytes,
 )
-from voicelab.models.tiny import build_config
+from voicelab.families.higgs.prompt import PROMPT_FORMS
+from voicelab.families.higgs.tiny import build_config
+from voicelab.generation import EngineError, check_room
 
 FORMS = (*PROMPT_FORMS, None)
 
@@ -214,7 +216,7 @@ def row_of(drawn, most=100, row=None):
         wished = torch.nn.functional.one_hot(drawn(len(row.columns)), 1026)[None].float()
         if row.end is not None: writer.end_row(0, row.end)
         (column,), (book,) = writer.write(wished)
-        row.append(column, int(writer.end), int(book))
+        row.append(column.tolist(), int(writer.end), int(book))
     assert torch.equal(row.codes, undelay(torch.stack(row.columns, 1)))
     return row, torch.stack(row.columns, 1)
 
@@ -340,7 +342,7 @@ def test_a_larger_budget_does_not_change_how_a_sample_begins(tiny_network, tiny_
 
 # The beginning that prompts share
 
-def head_of(tokenizer, form, **options):
+def prefix_of(tokenizer, form, **options):
     "Positions that prompts of one form and reference begin with."
     one, other = (prompt_of(tokenizer, form, text=text, **options).ids for text in ("Yes.", "No."))
     return int((one[:min(len(one), len(other))] == other[:min(len(one), len(other))]).long().cumprod(0).sum())
@@ -348,48 +350,60 @@ def head_of(tokenizer, form, **options):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_known_beginning_changes_nothing(tiny_network, tiny_tokenizer, form):
-    store, head = PrefixStore(), head_of(tiny_tokenizer, form)
+    store, prefix_length = PrefixStore(), prefix_of(tiny_tokenizer, form)
     for text in ("Hi.", "A longer text to say.", "Hi."):
         prompt = prompt_of(tiny_tokenizer, form, text=text)
-        known = columns_of(tiny_network, [prompt], 40, prefixes=store, heads=[head])[0][0]
+        known = columns_of(tiny_network, [prompt], 40, prefixes=store, prefix_lengths=[prefix_length])[0][0]
         assert torch.equal(known, columns_of(tiny_network, [prompt], 40)[0][0])
-    assert store.read == 1 and head > 20
+    assert store.read == 1 and prefix_length > 20
 
 
 def test_rows_with_other_beginnings_share_a_batch(tiny_network, tiny_tokenizer):
     store, forms = PrefixStore(most=8), ("assistant_ref", None, "system_ref", "assistant_ref", None)
     prompts = [prompt_of(tiny_tokenizer, form, frames, text=text, seed=frames) for form, frames, text in
                zip(forms, (20, 1, 40, 20, 1), ("Hi.", "One two three.", "Four.", "Another text.", "Five."))]
-    heads = [head_of(tiny_tokenizer, form, frames=frames, seed=frames) for form, frames in zip(forms, (20, 1, 40, 20, 1))]
-    mine, _ = columns_of(tiny_network, prompts, 40, prefixes=store, heads=heads)
+    prefix_lengths = [prefix_of(tiny_tokenizer, form, frames=frames, seed=frames) for form, frames in zip(forms, (20, 1, 40, 20, 1))]
+    mine, _ = columns_of(tiny_network, prompts, 40, prefixes=store, prefix_lengths=prefix_lengths)
     assert store.read == 3
     for made, wanted in zip(mine, generated(tiny_network, prompts, 40)):
         assert torch.equal(before_end(made), before_end(wanted))
 
 
 def test_a_sample_does_not_depend_on_what_was_read_before(tiny_network, tiny_tokenizer):
-    store, prompt, head = PrefixStore(), prompt_of(tiny_tokenizer), head_of(tiny_tokenizer, "assistant_ref")
-    logits = [CachedNetwork(tiny_network, [prompt], 1, store, [head]).prefill() for _ in range(2)]
+    store, prompt, prefix_length = PrefixStore(), prompt_of(tiny_tokenizer), prefix_of(tiny_tokenizer, "assistant_ref")
+    logits = [CachedNetwork(tiny_network, [prompt], 1, store, [prefix_length]).prefill() for _ in range(2)]
     assert torch.equal(*logits) and store.read == 1
     plain = CachedNetwork(tiny_network, [prompt], 1, PrefixStore(), [0]).prefill()
     assert torch.allclose(logits[0], plain, atol=1e-4)
 
 
 def test_the_store_tells_references_apart_and_keeps_the_latest(tiny_network, tiny_tokenizer):
-    store, head = PrefixStore(most=2), head_of(tiny_tokenizer, "assistant_ref")
-    take = lambda seed: store.take(tiny_network, prompt_of(tiny_tokenizer, seed=seed), head)
+    store, prefix_length = PrefixStore(most=2), prefix_of(tiny_tokenizer, "assistant_ref")
+    take = lambda seed: store.take(tiny_network, prompt_of(tiny_tokenizer, seed=seed), prefix_length)
     for seed in (0, 1, 0, 2, 0): take(seed)                  # the same text and length, other codes; 1 makes room for 2
     assert store.read == 3 and len(store.kept) == 2
     take(1)
     assert store.read == 4
 
 
+def test_changed_weights_are_read_anew(tiny_tokenizer):
+    "Whoever trains or edits a network in place gets no stale keys."
+    torch.manual_seed(3)
+    network = HiggsAudioV2ForConditionalGeneration(build_config(tiny_tokenizer, hidden_size=64, layers=2, intermediate_size=128)).eval()
+    store, prompt, length = PrefixStore(), prompt_of(tiny_tokenizer), prefix_of(tiny_tokenizer, "assistant_ref")
+    before = CachedNetwork(network, [prompt], 1, store, [length]).prefill()
+    with torch.no_grad(): network.model.layers[0].self_attn.k_proj.weight.mul_(1.5)
+    after = CachedNetwork(network, [prompt], 1, store, [length]).prefill()
+    assert store.read == 2 and not torch.allclose(before, after, atol=1e-4)
+    assert torch.allclose(after, CachedNetwork(network, [prompt], 1, PrefixStore(), [0]).prefill(), atol=1e-4)
+
+
 # Room
 
 @pytest.mark.parametrize("positions, reference, columns, says", [
     (300, 200, 3796, None),
-    (300, 200, 3797, "reference: 200 columns and 3897 positions of text and budget exceed the context of 4096; at most 199 columns"),
-    (5000, 4800, 300, "reference: 4800 columns and 500 positions of text and budget exceed the context of 4096; at most 3596 columns"),
+    (300, 200, 3797, "reference: 200 columns and 3897 positions of text and budget exceed the context of 4096; at most 199 of its columns fit"),
+    (5000, 4800, 300, "reference: 4800 columns and 500 positions of text and budget exceed the context of 4096; at most 3596 of its columns fit"),
     (5000, 0, 300, "prompt: 5000 positions and 300 columns exceed the context of 4096"),
     (500, 300, 9000, "prompt: 500 positions and 9000 columns exceed the context of 4096")])
 def test_what_does_not_fit_the_context_is_named(positions, reference, columns, says):
@@ -409,6 +423,20 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_largest_that_does(tiny_ne
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what is free in /proc/meminfo")
 def test_free_memory_is_known_here(): assert 1e6 < free_bytes(torch.device("cpu")) < 1e15
+
+
+def test_asking_for_free_memory_leaves_no_file_open():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        free_bytes(torch.device("cpu"))
+        gc.collect()
+    assert [each for each in caught if each.category is ResourceWarning] == []
+
+
+def test_blocks_that_torch_keeps_on_a_gpu_are_free(monkeypatch):
+    for name, given in (("mem_get_info", (5_000, 80_000)), ("memory_reserved", 3_000), ("memory_allocated", 1_000)):
+        monkeypatch.setattr(torch.cuda, name, lambda device=None, given=given: given)
+    assert free_bytes(torch.device("cuda")) == 5_000 + 3_000 - 1_000
 
 
 # The step on a device

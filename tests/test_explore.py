@@ -5,9 +5,10 @@ import torch
 from conftest import ToneCodec, random_codes
 
 import voicelab
-from voicelab.audio import GENERATED, Audio, Mark, Reference
+from voicelab.audio import GENERATED, Audio, Mark
 from voicelab.codec import CodecError
 from voicelab.explore import decode_first, exchange, resynthesise
+from voicelab.reference import Reference
 
 def sound(seconds, pitch=150):
     time = np.arange(int(seconds * 24_000)) / 24_000

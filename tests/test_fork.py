@@ -11,8 +11,8 @@ import json, multiprocessing, os, signal, sys, torch
 torch.set_num_threads(int(sys.argv[1]))
 from voicelab import Reference, load
 from voicelab.models.glm4voice import tiny_glm4voice
-from voicelab.models.vita_checkpoint import tiny_vita
-from voicelab.vita import VitaModel
+from voicelab.families.vita.checkpoint import tiny_vita
+from voicelab.families.vita.model import VitaModel
 
 TEXT = "Good evening."
 reference = Reference("data/voices/ada.wav", transcript="The old library opens at nine in the morning.", consent="synthetic")
@@ -92,7 +92,7 @@ def test_a_fork_that_would_hang_says_so_in_a_line(run, script):
     for name, said in found["said"].items():
         assert str(said).startswith("EngineError: ") and "process: " in said and "spawn" in said and "\n" not in said, (name, said)
     if script == VITA: return
-    assert found["name"].startswith("VoiceModel('tiny'") and found["budgets"] == 1       # what needs no torch is not refused
+    assert found["name"].startswith("HiggsModel('tiny'") and found["budgets"] == 1       # what needs no torch is not refused
     assert "process: " in found["similarity"] and found["length"] > 0                           # a report has what it can have
     assert found["alone"] == found["frames"]                                                    # one thread is enough for a fork
 

@@ -8,23 +8,25 @@ import torch
 from test_models import FIXED, voice
 
 from voicelab import lab
-from voicelab.audio import NOT_STATED, AudioError, Reference
-from voicelab.chatml import FormError
+from voicelab.audio import AudioError
+from voicelab.chat import FormError
 from voicelab.control import Sampling
-from voicelab.engine import ModelInfo
-from voicelab.lab import ModelError, VoiceModel, cached, check_dtype, speakers_of, together
-from voicelab.models.higgs import HiggsParts
+from voicelab.families.higgs.checkpoint import HiggsParts
+from voicelab.families.higgs.model import RELEASED_CODEC, HiggsModel, speakers_of, together
+from voicelab.families.higgs.speakers import SPEAKERS_SYSTEM, VOICES
+from voicelab.generation import ModelInfo
+from voicelab.hub import ModelError, cached, check_dtype, find
+from voicelab.reference import NOT_STATED, Reference
 from voicelab.settings import ReferencePolicy, Settings
-from voicelab.speakers import SPEAKERS_SYSTEM, VOICES
 
 @pytest.fixture(scope="module")
 def model(tiny_network, tiny_tokenizer, small_codec):
     network = copy.deepcopy(tiny_network)                   # its context is made longer, which is not for other tests
     network.config.max_position_embeddings = 8192
-    return VoiceModel(HiggsParts(network, tiny_tokenizer, small_codec, ModelInfo("random", "", "", "", "", ""), {}))
+    return HiggsModel(HiggsParts(network, tiny_tokenizer, small_codec, ModelInfo("random", "", "", "", "", ""), {}))
 
 
-def person(name, seconds=1.2, said="What is said.", consent="synthetic"): return Reference(voice(seconds), said, consent, name)
+def person(name, seconds=1.2, said="What is said.", consent="synthetic"): return Reference(voice(seconds), said, consent, name, remarks=())
 
 
 def first_prompt(model, text, **options): return model.session(text, seed=0, budget=FIXED, **options).chunks[0].prompt
@@ -87,7 +89,7 @@ def test_who_speaks_is_the_same_in_every_chunk(model, options):
 
 def test_a_chat_of_the_text_alone(model):
     plan = model.plan("Hi.", scene="", system="", seed=0)
-    assert plan.chunks[0].head == 0 and "system" not in plan.chunks[0].prompt.text
+    assert plan.chunks[0].prefix_length == 0 and "system" not in plan.chunks[0].prompt.text
 
 
 @pytest.mark.parametrize("form", ("assistant_ref", "system_ref", "double_reference"))
@@ -142,7 +144,7 @@ def test_off_the_cpu_bfloat16_is_the_default(): assert check_dtype(None, "cuda:0
 
 def test_half_a_download_is_not_here(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    for hub_id, revision in ((lab.MODELS["higgs-v2"]["hub"], "main"), (lab.RELEASED_CODEC, "main")):
+    for hub_id, revision in ((lab.MODELS["higgs-v2"]["hub"], "main"), (RELEASED_CODEC, "main")):
         repo = tmp_path / f"models--{hub_id.replace('/', '--')}"
         folder = repo / "snapshots/abc"
         folder.mkdir(parents=True)
@@ -163,7 +165,7 @@ def test_half_a_download_is_not_here(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ("giant", 7))
 def test_a_codec_that_is_not_there(name):
-    with pytest.raises(ModelError, match="codec: must be"): lab.find(name, "codec")
+    with pytest.raises(ModelError, match="codec: must be"): find(name, "codec")
 
 
 def test_consent_is_asked_for_once_and_required_where_the_settings_say_so(model):
@@ -172,8 +174,17 @@ def test_consent_is_asked_for_once_and_required_where_the_settings_say_so(model)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         session = model.session("Hi.", reference=given, seed=0, budget=FIXED, prompt_form="system_ref")
-    assert [str(warning.message) for warning in caught] == [session.reference.notice] and caught[0].filename == __file__
+    assert [str(warning.message) for warning in caught][-1] == session.reference.notice and {each.filename for each in caught} == {__file__}
+    assert len(caught) == 1 + len(session.reference.remarks)
     for reference in (session.reference, [person("anna"), session.reference]):
         with pytest.raises(AudioError, match="^consent: none is stated for the voice '.*reference'.*require_consent"):
             model.session("[SPEAKER0] Hi. [SPEAKER1] Ho.", reference=reference, settings=strict)
     assert model.session("Hi.", reference=person("anna"), settings=strict).reference.name == "anna"
+
+
+def test_a_model_whose_weights_were_changed_says_so(reference):
+    model = lab.load("tiny")
+    loaded = model.info.sha256
+    with torch.no_grad(): next(model.network.parameters()).mul_(1.0)
+    assert len(loaded) == 64 and model.info.sha256 == f"changed in place after loading; was {loaded}"
+    assert model.clone("Hi.", reference=reference, seed=0).model.sha256 == model.info.sha256

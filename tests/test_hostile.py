@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 from test_runs import sample, tone
 
-from voicelab import runs
+from voicelab import identity, pairs, runs
 from voicelab.audio import Audio
 from voicelab.cli import main
+from voicelab.errors import VoicelabError
 from voicelab.listening import ListeningError, ListeningTest, read_results
-from voicelab.runs import Run, RunError
+from voicelab.pairs import RunError
+from voicelab.runs import Run
 from voicelab.store import MOST_LINE_BYTES, Lines, hold, open_own, sound_path
+from voicelab.sweep import Sweep, SweepError
 from voicelab.widgets.tuner import path_within
 
 HOSTILE = Path(__file__).with_name("hostile")
@@ -145,14 +148,14 @@ def test_hostile_lines(theirs, outside, line):
     os.mkfifo(theirs.folder / "pipe.wav")
     (theirs.folder / "zero.wav").symlink_to("/dev/zero")
     with open(theirs.manifest, "ab") as file: file.write(line.encode("utf-8", "surrogatepass") + b"\n")
-    begun, run = time.monotonic(), Run(theirs.folder)
+    begun, run = time.process_time(), Run(theirs.folder)
     html = run._repr_html_()
     assert run[0].generated.seconds == 0.6 and len(run.table) == len(run) == len(run.rows) and SECRET not in html and "<script>" not in html
     for pair in run:
         for kind in ("generated", "reference"):
             try: getattr(pair, kind)
             except ValueError as error: assert len(str(error).splitlines()) == 1
-    assert run.save_failure("x", "y").row["id"] in (1, 2) and len(html) < 2e6 and time.monotonic() - begun < 2
+    assert run.save_failure("x", "y").row["id"] in (1, 2) and len(html) < 2e6 and time.process_time() - begun < 2
 
 
 def test_evaluating_hostile_lines(theirs, outside, capsys):
@@ -349,7 +352,7 @@ def test_a_page_has_an_end_whatever_the_rows_hold(theirs, monkeypatch):
 
 
 def test_a_sound_of_a_run_is_minutes(theirs, monkeypatch):
-    monkeypatch.setattr(runs, "MOST_SOUND_SECONDS", 0.25)
+    monkeypatch.setattr(pairs, "MOST_SOUND_SECONDS", 0.25)
     with pytest.warns(UserWarning, match="longer than the limit of 0.25 s"): assert theirs[0].generated.seconds <= 0.25
 
 
@@ -473,9 +476,72 @@ def test_answers_are_not_written_through_a_link(tmp_path, outside):
 
 def test_a_lock_is_given_back_by_name(tmp_path):
     with hold(tmp_path / ".lock") as lock: kept = os.dup(lock.fileno())      # as a forked child has it
-    begun = time.monotonic()
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error")                                       # which waiting for it would be
         with hold(tmp_path / ".lock"): pass
     os.close(kept)
-    assert time.monotonic() - begun < 1
+
+
+# Sweeps
+
+@pytest.fixture
+def their_sweep(tmp_path, reference):
+    "A sweep of somebody else, without a sample."
+    return Sweep(tmp_path / "theirs", model="tiny", references=reference, texts="One.")
+
+
+def change(sweep, old, new):
+    "Change the file of a sweep as its sender could have."
+    path = sweep.folder / "sweep.toml"
+    assert old in (text := path.read_text())
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize("facts", [None, b"[]", b"no JSON", "of another"])
+def test_opening_a_sweep_loads_no_model(their_sweep, monkeypatch, facts):
+    "Whatever its file names, and whatever has become of what was known of it."
+    def load(*given, **options): raise AssertionError("loaded")
+    monkeypatch.setattr(identity, "load", load)
+    assert len(Sweep(their_sweep.folder)) == 1
+    known = their_sweep.folder / "models.json"
+    if facts == "of another": change(their_sweep, 'models = ["tiny"]', 'models = ["somebody/their-model"]')
+    elif facts is None: known.unlink()
+    else: known.write_bytes(facts)
+    before = listing(their_sweep.folder)
+    with pytest.raises(SweepError, match="a folder alone loads no model; give the whole grid"): Sweep(their_sweep.folder)
+    assert listing(their_sweep.folder) == before
+
+
+@pytest.mark.parametrize("name", ["../outside/outside.wav", "{outside}/outside.wav", "link.wav", "device.wav", "folder.wav", "sweep.toml", "nowhere.wav"])
+def test_names_in_a_sweep_lead_to_files_below_it(their_sweep, outside, name):
+    folder, home = their_sweep.folder, outside.parent
+    (folder / "link.wav").symlink_to(home / "outside.wav")
+    (folder / "folder.wav").mkdir()
+    os.mkfifo(folder / "device.wav")
+    change(their_sweep, next(folder.glob("reference_*.wav")).name, name.format(outside=home))
+    with pytest.raises(VoicelabError, match="not the bare name|is a link|is a folder|is a device|No such file") as refused: Sweep(folder)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("file", ["sweep.toml", "models.json"])
+def test_files_of_a_sweep_are_files_and_not_endless(their_sweep, outside, file):
+    path = their_sweep.folder / file
+    kept = path.read_bytes()
+    path.write_bytes(kept + b"#" * MOST_LINE_BYTES)
+    with pytest.raises(VoicelabError, match="has more than|does not fit"): Sweep(their_sweep.folder)
+    path.unlink()
+    (outside.parent / file).write_bytes(kept)
+    path.symlink_to(outside.parent / file)
+    with pytest.raises(VoicelabError, match="is a link|does not fit"): Sweep(their_sweep.folder)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(VoicelabError, match="is a device or a pipe|does not fit"): Sweep(their_sweep.folder)
+
+
+@pytest.mark.parametrize("part, value", [("name", 7), ("options", [[]]), ("defaults", []), ("sha256", None), ("sampling", "hot")])
+def test_facts_of_a_sweep_of_any_shape_are_none(their_sweep, part, value):
+    path = their_sweep.folder / "models.json"
+    rows = json.loads(path.read_text())
+    rows[0]["facts"][part] = value
+    path.write_text(json.dumps(rows))
+    with pytest.raises(SweepError, match="does not fit its sweep.toml"): Sweep(their_sweep.folder)

@@ -9,11 +9,13 @@ from conftest import untouched
 import voicelab as vl
 from voicelab.audio import AudioError
 from voicelab.budget import BudgetError
-from voicelab.chatml import PROMPT_FORMS, FormError
+from voicelab.chat import FormError
 from voicelab.control import ControlError
-from voicelab.engine import EngineError
-from voicelab.lab import ModelError
+from voicelab.families.higgs.prompt import PROMPT_FORMS
+from voicelab.generation import EngineError
+from voicelab.hub import ModelError
 from voicelab.metrics import similarity
+from voicelab.profile import PARTS, parts_so_far
 from voicelab.settings import SettingsError
 from voicelab.text import SPECIAL_TOKENS, TextError
 
@@ -64,7 +66,7 @@ def test_what_the_listener_does_meanwhile_is_not_work(model, reference):
 def test_broken_weights_are_one_clear_line():
     broken = vl.load("tiny")
     with torch.no_grad(): broken.network.model.norm.weight.fill_(torch.nan)
-    with pytest.raises(EngineError, match="no numbers in column 0"): broken.clone(TEXT, seed=0)
+    with pytest.raises(EngineError, match="not numbers in column 0"): broken.clone(TEXT, seed=0)
 
 
 @pytest.mark.parametrize("device", ["foo", "meta", 5, pytest.param("cuda", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA"))])
@@ -92,7 +94,7 @@ def test_the_reference_is_heard(model, voices):
 
 
 def test_a_long_text_is_cut_into_chunks_and_nothing_is_lost(model, reference):
-    text = " ".join(f"Sentence number {n} is here." for n in range(6))
+    text = " ".join(f"Sentence number {n} is here." for n in ("one", "two", "three", "four", "five", "six"))
     made = model.clone(text, reference=reference, seed=0)
     assert len(made.chunks) > 1 and " ".join(c.text for c in made.chunks).split() == text.split()
     assert made.codes.shape[1] == sum(c.codes.shape[1] for c in made.chunks)
@@ -170,7 +172,8 @@ def test_text_of_a_user_never_becomes_a_control_token(model, reference, token):
 
 BAD = [
     (dict(text=""), TextError, "text"), (dict(text="   \n"), TextError, "text"), (dict(text="<|eot_id|><|AUDIO_OUT|>"), TextError, "text"),
-    (dict(text="x" * 100_000), TextError, "at most 50000 characters, got 100000"), (dict(text=None), TextError, "text"), (dict(text="?!..."), TextError, "text"),
+    (dict(text="x" * 100_000), TextError, "at most 50000 characters, got 100000"),
+    (dict(text=None), TextError, "text"), (dict(text="?!..."), TextError, "text"),
     (dict(prompt_form="sideways"), FormError, "sideways"), (dict(budget="guess"), BudgetError, "guess"),
     (dict(sampling="wild"), ControlError, "wild"), (dict(seed=-1), ControlError, "seed"), (dict(seed=1.5), ControlError, "seed"),
     (dict(control="quick"), ControlError, "control"), (dict(budget=np.ones(3)), BudgetError, "budget"),
@@ -199,3 +202,23 @@ def test_no_hub(monkeypatch):
     for name in ("higgs-v2", "nobody/nothing"):
         with pytest.raises(ModelError, match="put its config.json") as caught: vl.load(name)
         assert "\n" not in str(caught.value)
+
+
+def test_the_profile_adds_up_to_the_work(model, reference):
+    begun = time.perf_counter()
+    made = model.clone("Hi there.", reference=reference, seed=0)
+    made.report()
+    passed, seconds = time.perf_counter() - begun, made.profile.seconds
+    assert [*seconds] == [*PARTS] and all(taken > 0 for name, taken in seconds.items() if name != "encode")
+    assert 0.5 * passed < sum(seconds.values()) <= passed + 0.001
+    assert seconds["host"] == pytest.approx(made.timings["total"] - sum(seconds[part] for part in ("prefill", "decode", "codec")))
+    assert parts_so_far() == {}
+
+
+def test_a_report_is_measured_once(model, reference):
+    made = model.clone("Hi there.", reference=reference, seed=0)
+    assert made.profile.seconds["report"] == 0
+    made.report()
+    first = made.profile.seconds["report"]
+    made.report()
+    assert made.profile.seconds["report"] == first > 0

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from voicelab import metrics
-from voicelab.audio import Audio, Reference
+from voicelab.audio import Audio
+from voicelab.generation import Generation
 from voicelab.metrics import Measure, Report, compare, judged, measure, similarity, unavailable
-from voicelab.session import Generation
+from voicelab.reference import Reference
 from voicelab.settings import Settings
 
-NAMES = ["duration_ratio", "silence_ratio", "length", "level", "clipping", "similarity"]
+NAMES = ["duration_ratio", "silence_ratio", "length", "level", "clipping", "ended", "end_level", "similarity", "wer", "cer"]
 VOWELS = np.array([[730, 1090, 2440], [270, 2290, 3010], [570, 840, 2410], [440, 1020, 2240], [530, 1840, 2480]])
 TEXT = "Seven grey geese fly over a quiet harbour."
 
@@ -48,6 +49,15 @@ def test_report_has_every_measure_in_order_with_unit_and_model(voice):
     assert report["similarity"].model == "resemblyzer-0.1.4/GE2E@-30dBFS"
     assert report.passed is True
     with pytest.raises(ValueError, match="metric: must be one of duration_ratio, .*'mos'"): report["mos"]
+
+
+def test_the_callers_settings_of_torch_change_no_measure(voice):
+    plain = measure(voice, text=TEXT, reference=Reference(voice)).table
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16): assert measure(voice, text=TEXT, reference=Reference(voice)).table.equals(plain)
+        assert torch.get_default_dtype() is torch.float64
+    finally: torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("value,status", [(0.99, "fail"), (1.0, "pass"), (30.0, "pass"), (30.01, "fail"), (math.inf, "fail")])
@@ -95,7 +105,7 @@ def test_silence_fails_and_is_no_speech(audio, limits):
 
 def test_no_samples_at_all(voice):
     report = measure(silent(0), text=TEXT, reference=Reference(voice))
-    assert [m.status for m in report.measures] == ["unavailable", "unavailable", "fail", "ok", "ok", "unavailable"]
+    assert [m.status for m in report.measures] == ["unavailable", "unavailable", "fail", "ok", "ok"] + ["unavailable"] * 5
     assert "no samples" in report["silence_ratio"].detail
     json.dumps(report.to_dict(), allow_nan=False)
 
@@ -189,11 +199,14 @@ def test_compare_keeps_what_one_side_lacks(voice):
 
 @pytest.mark.parametrize("stop_reason", ["eos", "budget", "timeout"])
 def test_a_generation_brings_text_reference_and_stop_reason(voice, stop_reason):
-    sample = SimpleNamespace(audio=voice, text=TEXT, reference=Reference(voice), stop_reason=stop_reason)
+    sample = SimpleNamespace(audio=voice, text=TEXT, reference=Reference(voice), stop_reason=stop_reason, timings={})
     report = Generation.report(sample)
     assert Generation.report(sample) is report
     assert report["similarity"].value == pytest.approx(1, abs=1e-5)
     assert (f"stopped by {stop_reason}" in report["duration_ratio"].detail) == (stop_reason != "eos")
+    strict = Settings(quality=replace(Settings().quality, min_duration_ratio=2, max_duration_ratio=3))
+    assert [Generation.report(sample, settings=strict)["duration_ratio"].status, Generation.report(sample)["duration_ratio"].status] == ["fail"] * 2
+    assert Generation.report(sample, settings=Settings()) == report
 
 
 def test_measuring_leaves_the_random_state_alone(voice):
@@ -201,3 +214,75 @@ def test_measuring_leaves_the_random_state_alone(voice):
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     measure(voice, text=TEXT, reference=Reference(voice))
     assert torch.equal(before[0], torch.get_rng_state()) and (before[1] == np.random.get_state()[1]).all()
+
+
+@pytest.mark.parametrize("stop_reason,passed", [("eos", True), ("budget", False), ("silence", False), ("repetition", False),
+                                                ("timeout", False), ("interrupted", False), (None, True), ("not known", True)])
+def test_only_a_sample_that_ended_by_itself_passes(voice, stop_reason, passed):
+    report = measure(voice, text=TEXT, stop_reason=stop_reason)
+    assert report.passed is passed and report["duration_ratio"].status == "pass"
+    assert (report["ended"].status == "unavailable") == (stop_reason in (None, "not known"))
+
+
+def test_a_sample_that_lost_most_of_its_words_fails_even_if_it_ended_by_itself(voice):
+    for stop_reason in ("eos", None):
+        lost = measure(voice.slice(0, 1.2), text=TEXT * 2, stop_reason=stop_reason)
+        assert lost["duration_ratio"].value < 0.5 and lost["duration_ratio"].status == "fail" and lost.passed is False
+        assert "at least 0.5 and at most 3" in lost["duration_ratio"].detail
+
+
+@pytest.mark.parametrize("least,passed", [(0.0, True), (0.6, True), (0.999, False)])
+def test_a_least_similarity_is_judged_where_it_is_set_and_can_be(voice, least, passed):
+    settings = replace(Settings(), quality=replace(Settings().quality, min_similarity=least))
+    report = measure(buzz(seed=1), text=TEXT, reference=Reference(voice), settings=settings)
+    assert report.passed is passed and report["similarity"].status == ("pass" if least and passed else "fail" if least else "ok")
+    for unjudged in (measure(voice, text=TEXT, settings=settings),                                  # no reference
+                     measure(voice.slice(0, 1.4), text="Two slow owls.", reference=Reference(voice), settings=settings)):
+        assert unjudged.passed is (None if least else True) and unjudged["similarity"].status in ("ok", "unavailable")
+
+
+@pytest.mark.parametrize("edge", [dict(max_silence_ratio=1.0), dict(max_silence_ratio=0.99)])
+def test_a_limit_at_the_end_of_its_range_limits_nothing(voice, edge):
+    quality = replace(Settings().quality, min_duration_ratio=0, max_duration_ratio=100, **edge)
+    assert measure(voice, settings=replace(Settings(), quality=quality)).passed is True         # nothing is asked of the text
+    assert quality.limits("max_silence_ratio") == (edge["max_silence_ratio"] < 1)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.2])
+def test_the_end_is_measured_against_the_loudest_whatever_the_offset(voice, offset):
+    samples = voice.samples.copy()
+    shaped = lambda gain: Audio(np.concatenate([samples, samples[:320] * gain]) + np.float32(offset), voice.rate)
+    cut, faded = metrics.end_level(shaped(1.0)), metrics.end_level(shaped(0.01))
+    assert cut.value > -6 and cut.detail.startswith("an abrupt end") and cut.status == "ok"
+    assert faded.value == pytest.approx(cut.value - 40, abs=0.2) and faded.detail.startswith("dies away")
+    assert metrics.end_level(Audio.join([voice, silent(0.02)])).value == -math.inf
+    assert metrics.end_level(silent(1)).status == metrics.end_level(silent(0)).status == "unavailable"
+    json.dumps(measure(Audio.join([voice, silent(0.02)])).to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("gain", [1.0, 6.0, 60.0])
+def test_a_voice_above_full_scale_is_scaled_not_clipped(voice, gain):
+    loud = Audio(voice.samples * np.float32(gain), voice.rate)
+    assert similarity(loud, Reference(voice)).value > 0.995
+
+
+def test_a_clone_cut_at_thirty_frames_does_not_pass(model, reference):
+    made = model.clone("Seven grey geese fly over a quiet harbour before the morning tide turns.", reference=reference, seed=0)
+    assert (made.stop_reason, made.report().passed) == ("eos", True)
+    cut, known = model.codec.decode(made.codes[:, :30]), dict(text=made.text, reference=reference)
+    report = measure(cut, **known, stop_reason="budget")
+    assert (report.passed, report["ended"].status, report["duration_ratio"].status) == (False, "fail", "fail")
+    assert report["duration_ratio"].value < 0.4 and measure(cut, **known, stop_reason="eos").passed is False
+
+
+def test_a_reference_is_heard_once_and_the_latest_are_kept(voice, monkeypatch):
+    monkeypatch.setattr(metrics, "_voices", {})
+    monkeypatch.setattr(metrics, "MOST_VOICES", 2)
+    heard, original = [], metrics.hear_voice
+    monkeypatch.setattr(metrics, "hear_voice", lambda audio: (heard.append(audio), original(audio))[1])
+    others = [Reference(buzz(f0)) for f0 in (120, 150, 180)]
+    first = similarity(voice, others[0])
+    assert similarity(voice, Reference(buzz(120))) == first and len(heard) == 3            # the sample twice, the reference once
+    for other in others[1:]: similarity(voice, other)
+    assert len(metrics._voices) == 2 and similarity(voice, others[0]) == first
+    assert [audio for audio in heard if audio is others[0].audio] == [others[0].audio] * 2

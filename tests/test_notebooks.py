@@ -12,6 +12,17 @@ from PIL import Image
 from voicelab.audio import GENERATED, Audio, Mark, load_audio
 
 LIMIT = 400_000     # bytes
+MOST_LINES, MOST_WIDTH = 50, 120        # of an exported cell; of a line of code
+
+
+def notebooks(root): return [path for path in (root / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
+
+
+def code_cells(root):
+    "Notebook, id and lines of each code cell."
+    for path in notebooks(root):
+        for cell in json.loads(path.read_text("utf-8"))["cells"]:
+            if cell["cell_type"] == "code": yield path.name, cell["id"], "".join(cell["source"]).split("\n")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +35,7 @@ def recipe(root):
 
 
 def test_no_notebook_is_large(root):
-    sizes = {path.relative_to(root): path.stat().st_size for path in (root / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
+    sizes = {path.relative_to(root): path.stat().st_size for path in notebooks(root)}
     assert sizes
     large = {str(path): size for path, size in sizes.items() if size > LIMIT}
     assert not large, f"over {LIMIT // 1000} KB; `make export` makes what they store small: {large}"
@@ -33,8 +44,25 @@ def test_no_notebook_is_large(root):
 def test_the_map_leads_to_every_notebook(root):
     links = {page: re.findall(r"\]\((?!https:)([^)#]+)", (root / page).read_text("utf-8")) for page in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")}
     broken = [(page, link) for page, found in links.items() for link in found if not (root / link).exists()]
-    notebooks = {str(path.relative_to(root)) for path in (root / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
-    assert not broken and not notebooks - set(links["README.md"])
+    assert not broken and not {str(path.relative_to(root)) for path in notebooks(root)} - set(links["README.md"])
+
+
+def test_no_exported_cell_is_long(root):
+    exported = [(name, cell, len(lines)) for name, cell, lines in code_cells(root) if lines[0].startswith("#| export")]
+    assert len(exported) > 300
+    long = [each for each in exported if each[2] > MOST_LINES]
+    assert not long, f"over {MOST_LINES} lines; break it with @patch, with an example after each part: {long}"
+
+
+def test_no_line_of_code_is_wide(root):
+    "An import may be wider in a notebook than in its module, where it is relative."
+    wide = [(name, cell, line) for name, cell, lines in code_cells(root) for line in lines
+            if len(line) > MOST_WIDTH and not line.startswith("from voicelab.")]
+    modules = [path for path in (root / "voicelab").rglob("*.py") if path.name != "_modidx.py"]
+    written = lambda text: text.partition("\n# %% ../")[2] or text    # what is before that, nbdev has written
+    wide += [(path.name, line) for path in modules for line in written(path.read_text("utf-8")).split("\n")
+             if len(line) > MOST_WIDTH]
+    assert not wide, f"over {MOST_WIDTH} characters: {wide}"
 
 
 def stored(path, *outputs):

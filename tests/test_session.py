@@ -1,6 +1,10 @@
 """Speech while it is made: stop reasons, streams, traces, long texts turn by turn, batches of sessions."""
 import math
+import signal
+import subprocess
+import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,14 +14,17 @@ import torch
 from conftest import EDGE, ToneCodec, chat_of, endless, joined, saying, untouched
 
 import voicelab
-from voicelab import engine, session
-from voicelab.audio import GENERATED, Audio, Mark, Reference
+from voicelab import control, session
+from voicelab.audio import GENERATED, Audio, Mark
 from voicelab.budget import Budget, columns_for_frames
-from voicelab.chatml import render
 from voicelab.codec import STREAM_BOS, STREAM_EOS, decode_batch
 from voicelab.control import STOP_REASONS, Control, Sampling
-from voicelab.engine import HiggsEngine, PrefixStore
-from voicelab.session import Chunk, EngineError, ModelInfo, Plan, Session, run_together
+from voicelab.families.higgs import engine
+from voicelab.families.higgs.engine import HiggsEngine, PrefixStore
+from voicelab.families.higgs.prompt import render
+from voicelab.generation import Chunk, EngineError, ModelInfo, Plan
+from voicelab.reference import Reference
+from voicelab.session import Session, run_together
 
 INFO = ModelInfo("random", "higgs-audio-v2", "0", "0" * 64, "tones", "none")
 
@@ -26,8 +33,8 @@ def chunks_for(tokenizer, texts, frames, reference_frames=20):
     frames = frames if isinstance(frames, tuple) else (frames,) * len(texts)
     budgets = [Budget("fixed", 1.0, most, columns_for_frames(most), None, "", "") for most in frames]
     chats = [chat_of(text=text, frames=reference_frames) for text in texts]
-    head = len(render(chats[0][:-1], tokenizer, add_generation_prompt=False).ids)
-    return [Chunk(text, render(chat, tokenizer), budget, chat, head) for text, chat, budget in zip(texts, chats, budgets)]
+    prefix_length = len(render(chats[0][:-1], tokenizer, add_generation_prompt=False).ids)
+    return [Chunk(text, render(chat, tokenizer), budget, chat, prefix_length) for text, chat, budget in zip(texts, chats, budgets)]
 
 
 def make(network, tokenizer, codec=None, *, texts=("Hello there.",), frames=40, sampling=Sampling(seed=0),
@@ -162,7 +169,8 @@ def test_a_circle_of_ids_ends_it(speak):
 @pytest.mark.parametrize("limit, frames", [(0, 0), (5, 0), (20, 13), (30, 23)])
 def test_a_timeout_keeps_the_whole_frames(speak, monkeypatch, limit, frames):
     now = [0.0]
-    monkeypatch.setattr(session, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    clock = SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0] / 4)
+    for module in (session, control): monkeypatch.setattr(module, "time", clock)
     def wish(at, logits):
         endless(at, logits)
         now[0] = at + 0.5
@@ -170,6 +178,54 @@ def test_a_timeout_keeps_the_whole_frames(speak, monkeypatch, limit, frames):
     assert made.stop_reason == "timeout" and made.codes.shape[1] == frames
     assert columns_by_chunk(made) == [limit + 1] and made.chunks[1].codes is None
     assert made.timings["total"] == limit + 0.5
+    assert made.chunks[0].waited == made.timings["waiting"] == 0.75 * (limit + 0.5)
+    assert made.why == f"the time limit was reached: {limit} s for a chunk; for {0.75 * (limit + 0.5):.1f} s the process did not compute"
+
+
+def test_a_pause_is_no_waiting(speak, monkeypatch):
+    made, _ = speak(frames=20)
+    assert 0 <= made.timings["waiting"] <= made.timings["total"] and made.why == STOP_REASONS[made.stop_reason]
+    now = [0.0]
+    monkeypatch.setattr(control, "time", SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: 0.0))
+    clock = control.Clock()
+    now[0] = 3
+    pause = control.Clock()
+    now[0] = 10
+    clock.leave_out(pause)
+    assert clock.seconds() == clock.waiting() == 3
+
+
+@pytest.mark.parametrize("device, known", [("cpu", True), ("cuda:0", False)])
+def test_waiting_is_known_where_the_process_computes_itself(tiny_network, tiny_tokenizer, device, known):
+    session = make(tiny_network, tiny_tokenizer)
+    session.engine.network, session.begun = SimpleNamespace(device=device), control.Clock()
+    assert math.isfinite(session.waiting()) == known
+
+
+STOPPED = """
+import os, signal
+import voicelab as vl
+from voicelab.control import Control
+session = vl.load("tiny").session("The old library opens at nine in the morning.", seed=0, control=Control(timeout_seconds=4))
+take = session.take
+def stop_once(tick):
+    session.take = take
+    print("stopped", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    take(tick)
+session.take = stop_once
+made = session.run()
+print(made.stop_reason, made.chunks[0].waited, made.timings["waiting"], flush=True)
+"""
+
+
+def test_a_stopped_process_says_that_it_waited():
+    with subprocess.Popen([sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "stopped\n"
+        time.sleep(5)
+        process.send_signal(signal.SIGCONT)
+        reason, waited, waiting = process.communicate(timeout=120)[0].split()
+    assert reason == "timeout" and 3 < float(waited) <= float(waiting)
 
 
 def interrupt_at(column):
@@ -446,7 +502,7 @@ def test_a_long_text_does_not_grow_past_the_context(tiny_tokenizer):
 
 
 def test_a_reference_longer_than_the_context_is_named_before_any_work(tiny_network, tiny_tokenizer):
-    with pytest.raises(EngineError, match=r"^reference: 4209 columns and .* exceed the context of 4096; at most \d+ columns of it fit$"):
+    with pytest.raises(EngineError, match=r"^reference: 4209 columns and .* exceed the context of 4096; at most \d+ of its columns fit$"):
         make(tiny_network, tiny_tokenizer, reference_frames=4200)
 
 

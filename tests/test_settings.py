@@ -17,7 +17,7 @@ from voicelab.settings import (
 )
 
 ROOT = Path(__file__).parent.parent
-BRIEF = {
+DESIGNED = {        # in *Voice Cloning Optimization Design*
     "AUDIO_GENERATION_CONFIG": {"adaptive_max_tokens": True, "base_tokens_per_second": 25, "max_silence_tokens": 50,
                                 "duration_buffer_factor": 1.5, "min_tokens": 64, "max_tokens": 512},
     "QUALITY_THRESHOLDS": {"max_duration_ratio": 3.0, "max_silence_ratio": 0.3, "min_audio_length": 1.0,
@@ -44,11 +44,11 @@ def refusal(path):
     return text
 
 
-@pytest.mark.parametrize("section", BRIEF)
-def test_built_in_defaults_hold_the_values_of_the_brief(section):
+@pytest.mark.parametrize("section", DESIGNED)
+def test_built_in_defaults_hold_the_values_of_the_document(section):
     values = asdict(GROUPS[section]())
-    assert {key: values[key] for key in BRIEF[section]} == BRIEF[section]
-    assert all(type(values[key]) is type(value) for key, value in BRIEF[section].items())
+    assert {key: values[key] for key in DESIGNED[section]} == DESIGNED[section]
+    assert all(type(values[key]) is type(value) for key, value in DESIGNED[section].items())
 
 
 def test_shipped_file_equals_the_built_in_defaults_and_names_every_key():

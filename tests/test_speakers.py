@@ -2,10 +2,11 @@
 import pytest
 import torch
 from conftest import random_codes
-from test_chatml import TOKENIZERS, check_consistent, control_ids
+from test_higgs_prompt import TOKENIZERS, check_consistent, control_ids
 
-from voicelab.chatml import NO_REFERENCE, PROMPT_FORMS, AudioContent, FormError, Message, clone_messages, render
-from voicelab.speakers import (
+from voicelab.chat import NO_REFERENCE, AudioContent, FormError, Message
+from voicelab.families.higgs.prompt import PROMPT_FORMS, clone_messages, render
+from voicelab.families.higgs.speakers import (
     SCENES,
     SOUND_EVENTS,
     SPEAKERS_SYSTEM,
@@ -19,6 +20,7 @@ from voicelab.speakers import (
     warn_of_held_sounds,
 )
 from voicelab.text import TextError, normalise
+from voicelab.text_form import TextForm
 
 TOKENIZER = TOKENIZERS["bytes"]
 HEAD = "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n"
@@ -105,13 +107,17 @@ def test_a_held_sound_is_warned_of(text, window, warned, recwarn):
 
 
 @pytest.mark.parametrize("text, tidy", [
-    ("[SPEAKER0]  Hi ，you\n\n\n [SPEAKER1] Ho", "[SPEAKER0] Hi ,you\n[SPEAKER1] Ho."), ("One\ntwo", "One two."),
+    ("[SPEAKER0]  Hi ，you\n\n\n [SPEAKER1] Ho", "[SPEAKER0] Hi , you\n[SPEAKER1] Ho."), ("One\n\ntwo", "One\ntwo."),
     ("Ha [laugh]", "Ha [laugh]"), ("Ha [note]", "Ha [note]."), ("Ha 【laugh】", "Ha [laugh]"), ("أهلا؟", "أهلا؟"), ("你好。", "你好."),
     ("[SPEAKER0] Hi!\n[SPEAKER1] Ho [applause]", "[SPEAKER0] Hi!\n[SPEAKER1] Ho [applause]")])
 def test_turns_are_normalised(text, tidy):
     assert normalise_turns(text) == tidy
     assert normalise_turns(tidy) == tidy
     if "[" not in tidy: assert tidy == normalise(text)
+
+
+def test_turns_stay_lines_in_every_form():
+    assert normalise_turns("[SPEAKER0] One\ntwo\n[SPEAKER1] Ho", form=TextForm(lines="joined")) == "[SPEAKER0] One two\n[SPEAKER1] Ho."
 
 
 def test_a_piece_that_was_cut_gets_no_stop(): assert normalise_turns("[SPEAKER0] Hi and", sentence_end=False) == "[SPEAKER0] Hi and"
@@ -131,7 +137,7 @@ CODES = AudioContent(codes=random_codes(5))
     (lambda: clone_messages("[SPEAKER2] Hi.", voice=["A.", "B."]), SpeakerError, "[SPEAKER2], but there are 2 speakers, numbered from 0"),
     (lambda: clone_messages("[SPEAKER1] Hi."), SpeakerError, "without gaps, got [SPEAKER1]"),
     (lambda: clone_messages("[SPEAKER0] [SPEAKER1]"), TextError, "text: nothing to say"),
-    (lambda: clone_messages("Hi.", CODES, "Words.", voice="male_en"), FormError, "voice: words can't stand beside a reference"),
+    (lambda: clone_messages("Hi.", CODES, "Words.", voice="male_en"), FormError, "voice: can't be combined with a reference"),
     (lambda: clone_messages("Hi.", voice=7), SpeakerError, "voice: must be text or a list of texts, got int"),
     (lambda: clone_messages("Hi.", voice=""), TextError, "voice: nothing to say"),
     (lambda: clone_messages("Hi.", voice=["male_en", None]), TextError, "voice: must be a string, got NoneType"),

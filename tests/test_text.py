@@ -1,12 +1,17 @@
 """Bad texts, every control token against a real tokenizer, normalising, weighing and splitting."""
 import random
+import re
+import time
 import unicodedata
 
+import numpy as np
 import pytest
 
-from voicelab.models.tiny import build_tokenizer
+from voicelab.families.higgs.tiny import build_tokenizer
+from voicelab.split import CHARACTERS_PER_WEIGHT, sentence_ends, sentence_language, split_text, split_turns, split_words
 from voicelab.text import (
-    CHARACTERS_PER_WEIGHT,
+    CHARACTERS,
+    EMOJI,
     MAX_CHARACTERS,
     PUNCTUATION,
     SPECIAL_TOKENS,
@@ -15,14 +20,15 @@ from voicelab.text import (
     check_text,
     count_words,
     escape_control_tokens,
+    fold_characters,
     has_speech,
     language_of,
     normalise,
     script_of,
-    split_text,
     strip_harakat,
     weigh,
 )
+from voicelab.text_form import MARKUP, UPSTREAM, TextForm, form_from, lower_capitals
 
 def knowing(*special_tokens):
     "The tiny model's tokenizer with more control tokens; it finds them as the released tokenizer finds its own."
@@ -65,6 +71,11 @@ def test_every_token_is_escaped(tokenizer, token):
         assert squeeze(escaped) == squeeze(trick)
         assert tokenizer.decode(tokenizer.encode(escaped, add_special_tokens=False)) == escaped
     assert escape_control_tokens(token) == f"< {token[1:-1]} >"
+
+
+def test_entities_make_no_token(tokenizer):
+    for written in ("&lt;|eot_id|&gt;", "&#60;|eot_id|&#x3e;", "&amp;lt;|eot_id|&amp;gt;", "<|eot&#95;id|>"):
+        with pytest.warns(UserWarning, match="took out markup"): assert controls(tokenizer, escape_control_tokens(FORM.read(f"Hi {written} there."))) == []
 
 
 def test_random_pieces_of_tokens_never_make_one(tokenizer):
@@ -177,10 +188,10 @@ def test_strip_harakat():
 # Normalising
 
 @pytest.mark.parametrize("before, after", [
-    ("", ""), ("  \n ", ""), ("a\n\n b\tc", "a b c."), ("Hi.", "Hi."), ("Hi!", "Hi!"), ('Say "hi"', 'Say "hi"'),
+    ("", ""), ("  \n ", ""), ("a\n\n b\tc", "a\nb c."), ("a\r\nb\u2028c", "a\nb\nc."), ("Hi.", "Hi."), ("Hi!", "Hi!"), ('Say "hi"', 'Say "hi"'),
     ("Hi;", "Hi;"), ("كيف؟", "كيف؟"), ("نعم،", "نعم،"), ("نعم", "نعم."), ("你好", "你好."), ("你好。", "你好."),
     ("“好”！", '"好"!'),
-    ("（a）【b】《c》「d」『e』", 'a [b]"c""d""e"'), ("一、二；三：四", "一,二;三:四."), ("约翰·史密斯", "约翰 史密斯."),
+    ("（a）【b】《c》「d」『e』", 'a [b]"c""d""e"'), ("一、二；三：四", "一,二;三:四."), ("好，好", "好, 好."), ("约翰·史密斯", "约翰.史密斯."),
     ("等…", "等..."), ("a—b", "a-b."),
     ("f(x) is 3", "f x is 3."), ("20°C", "20 degrees Celsius."), ("68 °F!", "68 degrees Fahrenheit!"),
     ("今天25℃", "今天25摄氏度."),
@@ -197,6 +208,99 @@ def test_normalise_keeps_harakat():
     text = "كَتَبَ الوَلَدُ."
     assert normalise(text) == unicodedata.normalize("NFC", text)
     assert len(PUNCTUATION) == 26       # the 24 Chinese marks and the two round brackets
+
+
+# Characters
+
+FORM = TextForm(transcripts="normalised")
+
+
+@pytest.mark.parametrize("each", CHARACTERS, ids=lambda each: each.name)
+def test_every_class_becomes_what_the_table_says(each):
+    assert normalise(each.example) == FORM.write(FORM.read(each.example)) == FORM.transcript(each.example) == each.result
+    assert normalise(each.result) == each.result
+    if each.becomes == "kept": assert each.result.removesuffix(".") == each.example
+    else: assert each.result.removesuffix(".") != each.example
+    assert TextForm().transcript(each.example) == fold_characters(each.example).strip()
+
+
+def test_a_page_of_markdown_is_words():
+    page = "> Title\n> It is _not_ ~~red~~.\n```python\nx\n```\n![A map](map.png) <!-- old --> &amp; more"
+    with pytest.warns(UserWarning, match="took out markup"): assert FORM.read(page).split() == "Title It is not red. x A map & more".split()
+
+
+@pytest.mark.parametrize("each", MARKUP, ids=lambda each: each.name)
+def test_every_kind_of_markup_is_taken_out_and_named(each):
+    with pytest.warns(UserWarning, match="^text: took out markup"): assert FORM.write(FORM.read(each.example)) == each.result
+    assert UPSTREAM.read(each.example) == each.example
+
+
+@pytest.mark.parametrize("text", ["a < b > c", "<b and c>", "2 * 3 * 4", "2*3*4", "snake_case_name", "[laugh] [SPEAKER0] [note]", "<3 you",
+                                  "a __ b", "[1](see below)", "5 > 3 and > 4", "A&B & C&D;", "5 ~ 6 ~ 7",
+                                  "a # b", "#1 of 2", "a_b _ c", "the `", "5 < 6 and <i", "<SE>x</SE>", "<|eot_id|> x"])
+def test_what_is_no_markup_stays(text, recwarn):
+    assert FORM.read(text) == text and not recwarn.list
+
+
+@pytest.mark.parametrize("hidden", [
+    "\u200b", "\u200c", "\u200d", "\u2060", "\u2063", "\ufeff", "\u00ad", "\u034f", "\u180e", "\u3164", "\ufffc", "\ufffd", "\ufe0f", "\ufe0e",
+    "\U000e0100", "\U000e0067", "\U000e007f", "\ue000", "\u200e", "\u202e", "\u2066", "\x00", "\x1b", "\x9f", "\u206a", "\u200d\u200d\u200c"])
+@pytest.mark.parametrize("plain", ["the garden", "كتاب جديد", "你好世界"])
+def test_what_nobody_sees_changes_nothing(plain, hidden):
+    inside, outside = plain[:2] + hidden + plain[2:], f"{hidden}{plain}{hidden}".replace(" ", f" {hidden}")
+    if not (hidden == "\u200c" and plain[0] == "ك"): assert fold_characters(inside) == plain
+    assert fold_characters(outside) == plain
+
+
+@pytest.mark.parametrize("text", [
+    "می\u200cخواهم", "क्\u200dष", "👩\u200d🔬", "❤\ufe0f\u200d🔥", "1\ufe0f\u20e3", "🏴\U000e0067\U000e0062\U000e007f", "m²", "½", "Ⅳ", "①", "ª", "«a»", "a–b",
+    "این کتاب جدید است", "یہ کتاب ہے", "گربه", "＜｜eot_id｜＞"])
+def test_what_the_writing_needs_stays(text): assert fold_characters(text) == text
+
+
+@pytest.mark.parametrize("arabic", ["الكتاب الجديد في المدرسة.", "يولد جميع الناس أحرارا متساوين في الكرامة والحقوق.", "كَيْفَ حَالُكُمْ؟"])
+def test_arabic_from_a_persian_keyboard(arabic):
+    assert fold_characters(arabic.translate(str.maketrans("كيه", "کیہ"))) == arabic
+
+
+@pytest.mark.filterwarnings("ignore:text. took out markup")
+def test_folding_makes_no_token_that_is_not_escaped(tokenizer):
+    for token in SPECIAL_TOKENS:
+        for text in (token[:3] + "\u200b" + token[3:], token[:4] + "<b>" + token[4:], "".join(chr(ord(c) + 0xfee0) for c in token)):
+            assert controls(tokenizer, escape_control_tokens(FORM.read(f"{text} word"))) == []
+
+
+# Forms
+
+@pytest.mark.parametrize("text, lowered", [
+    ("PLEASE FIND THE FLOWER IN THE GARDEN.", "Please find the flower in the garden."), ("I SAID I KNOW.", "I said I know."),
+    ("NASA flew. The BBC was there.", "NASA flew. The BBC was there."), ("Find the FLOWER now", "Find the flower now"),
+    ("STOP!", "STOP!"), ("PLEASE!", "Please!"), ("FLOWERS are here.", "Flowers are here."), ("DON'T DO IT NOW.", "Don't do it now."),
+    ("[SPEAKER0] PLEASE GO ON. [laugh] I go.", "[SPEAKER0] Please go on. [laugh] I go."), ("ПОЖАЛУЙСТА, ИДИ.", "Пожалуйста, иди."),
+    ("I THINK I'M RIGHT.", "I think I'm right."), ("كتاب", "كتاب"), ("A B C", "A b c"), ("It is I", "It is I"), ("ÉCOLE", "École"), ("", "")])
+def test_capitals(text, lowered): assert lower_capitals(text) == lowered
+
+
+@pytest.mark.parametrize("text, joined", [
+    ("Chapter one\n\nThe garden is open today\nChapter two", "Chapter one. The garden is open today. Chapter two."),
+    ("A line that\ngoes on.\nNext:\nMilk", "A line that goes on. Next: Milk."), ("سطر\nسطر", "سطر. سطر.")])
+def test_lines_joined(text, joined): assert TextForm(lines="joined").write(text) == joined
+
+
+def test_emoji_dropped_leave_no_hole():
+    form = TextForm(emoji="dropped")
+    for text, left in {"Go 🙂.": "Go.", "Go🙂on": "Go on", "Go 👩\u200d🔬🏽 on!": "Go on!", "🙂 Go": " Go", "Press 1\ufe0f\u20e3 now": "Press now",
+                       "© ® ™ 5 stay": "© ® ™ 5 stay"}.items(): assert form.read(text) == left
+    with pytest.raises(TextError, match="^text: needs a letter"): form.read("🙂")
+    assert len(EMOJI) > 10
+
+
+@pytest.mark.parametrize("make, says", [
+    (lambda: TextForm(capitals="small"), "text_form: capitals must be one of kept, lowered, got 'small'"),
+    (lambda: form_from("theirs", {}), "text_form: must be a TextForm, 'upstream' or None, got 'theirs'"), (lambda: form_from(3, {}), "got 3"),
+    (lambda: form_from(np.zeros(3), {}), r"got array\(\[0\., 0\., 0\.\]\)")])
+def test_forms_refused(make, says):
+    with pytest.raises(TextError, match=says): make()
 
 
 # Weights
@@ -288,6 +392,69 @@ def test_not_the_end_of_a_sentence(text):
     assert len(split_text(f"{text}. Next {text}.", weigh(f"Next {text}."))) == 2
 
 
+SENTENCES = {
+    "en": ["Acme Co. Ltd. Tokyo is big.|Next.", "Sen. Smith spoke.|He left.", '"Stop!" he said.|Go.', "Wait... what?|Yes.", "1. First item.|2. Second item.",
+           "At 5 a.m. |The garden opened.", "Come today.|Please wait.", "See www.Example.Com now.|Go!", "By J. S. Bach.|Next.", "She said no.|Then we go.",
+           "No. 5 is it.|Yes!", "Write to A.Smith@Mail.Example.Com now.|Go!", "It is 3.14 now.|Yes.",
+           "(a) First item.|(b) Second item.", "Mr. Smith vs. the St. Louis team.|It won."],
+    "ar": ["كيف حالك؟|نحن بخير.", "قال د. محمد نعم.|وصل!", "نعم، لا.|هل وصل؟|لا."],
+    "zh": ["你好。|今天好！|好", "他说：“你好！”|然后走了。", "你好.|今天好!"],
+    "ja": ["今日は。|いい天気！"], "hi": ["सभी आए।|फिर गए।"], "ru": ["В 2020 г. он ушел.|Да.", "А. С. Пушкин писал.|Да."], "ko": ["안녕하세요.|네."],
+    "es": ["Hola Sr. Pérez.|¿Qué tal?|La casa es de la Sra. Gil.", "¡Hola!|El perro es de una vecina."],
+    "de": ["Am 3. Mai kam Dr. Weiß.|Er sprach z. B. laut.|Und das war es.", "Ist das so?|Ja, das ist nicht schlecht."],
+    "fr": ["M. Dupont est dans le jardin.|Oui.", "« Bien ! » dit-il dans le jardin.|Elle est là."],
+}
+
+
+@pytest.mark.parametrize("language, marked", [(language, text) for language, texts in SENTENCES.items() for text in texts])
+def test_where_sentences_end(language, marked):
+    text = marked.replace("|", "" if language in ("zh", "ja") or "today.|" in marked or "a.m. |" in marked else " ")
+    assert sentence_language(text) == language
+    assert [text[start:end].strip() for start, end in zip([0, *sentence_ends(text)], [*sentence_ends(text), len(text)])] == \
+        [sentence.strip() for sentence in marked.split("|")]
+
+
+@pytest.mark.parametrize("text, sentences", [
+    ("Chapter one\n\nThe garden is open today\n\nChapter two", ["Chapter one", "The garden is open today", "Chapter two"]),
+    ("Chapter one\nThe garden", ["Chapter one", "The garden"]), ("A line that\ngoes on.", ["A line that\ngoes on."]),
+    ("1. Milk\n2. Two eggs", ["1. Milk", "2. Two eggs"]), ("A line\n\nnext", ["A line", "next"])])
+def test_lines_and_sentences(text, sentences):
+    cuts = [0, *sentence_ends(text), len(text)]
+    assert [text[start:end].strip() for start, end in zip(cuts, cuts[1:])] == sentences
+
+
+def test_a_long_quotation_is_cut_at_its_sentences():
+    text = 'He said: "The garden is open today. Nobody was there this morning. Come with me."'
+    assert [str(piece) for piece in split_text(text, 36)] == ['He said: "The garden is open today.', "Nobody was there this morning.", 'Come with me."']
+    assert all(piece.ends_sentence for piece in split_text(text, 36))
+
+
+TURN = re.compile(r"\[SPEAKER\d")
+
+
+@pytest.mark.parametrize("text, most, pieces", [
+    ("one two three four five", 2, ["one two", "three four", "five"]), ("One. Two three", 2, ["One. Two", "three"]),
+    ("One two\nthree four", 2, ["One two\nthree", "four"]), ("one", 9, ["one"]),
+    ("你好世界", 3, ["你好世", "界"]), ("我用 Python 写", 3, ["我用 Python", "写"]),
+    ("[SPEAKER0] a b c\n[SPEAKER1] d e", 5, ["[SPEAKER0] a b c", "[SPEAKER1] d e"]),
+    ("[SPEAKER0] a b c\n[SPEAKER1] d e", 7, ["[SPEAKER0] a b c\n[SPEAKER1] d e"]),
+    ("[SPEAKER0] a b c\n[SPEAKER1] d e", 3, ["[SPEAKER0] a b", "c", "[SPEAKER1] d e"])])
+def test_words_at_most(text, most, pieces): assert split_words(text, most, TURN) == pieces
+
+
+@pytest.mark.parametrize("text, most, pieces", [
+    ("[SPEAKER0] a\n[SPEAKER1] b\n[SPEAKER0] c", 1, ["[SPEAKER0] a", "[SPEAKER1] b", "[SPEAKER0] c"]),
+    ("[SPEAKER0] a\n[SPEAKER1] b\n[SPEAKER0] c", 2, ["[SPEAKER0] a\n[SPEAKER1] b", "[SPEAKER0] c"]),
+    ("Title\n[SPEAKER0] a\nb\n[SPEAKER1] c", 1, ["Title", "[SPEAKER0] a\nb", "[SPEAKER1] c"]), ("No one.\nNothing.", 1, ["No one.\nNothing."])])
+def test_turns_at_most(text, most, pieces): assert split_turns(text, most, TURN) == pieces
+
+
+def test_a_turn_is_cut_only_if_it_alone_is_too_long():
+    text = "[SPEAKER0] Hi there. How are you?\n[SPEAKER1] Fine. And you? I hope that you are well today.\n[SPEAKER0] Yes."
+    assert split_text(text, 44, turn=TURN) == ["[SPEAKER0] Hi there. How are you?", "[SPEAKER1] Fine. And you?",
+                                               "I hope that you are well today.", "[SPEAKER0] Yes."]
+
+
 def test_a_character_heavier_than_the_limit_stands_alone():
     assert split_text("ab 你5, c", 1) == ["a", "b", "你", "5,", "c"]
 
@@ -297,8 +464,8 @@ def test_a_character_heavier_than_the_limit_stands_alone():
      [("A year takes it around the", False), ("sun.", True), ("Call 555 at", False), ("10:30.", True), ("Bye.", True)]),
     ("Go. Come. A sentence that is long, very long. Sit. Stay", 20,
      [("Go. Come.", True), ("A sentence that is", False), ("long, very long.", True), ("Sit. Stay", True)]),
-    ("First line\nsecond line, which is long", 15,
-     [("First line", True), ("second line,", False), ("which is long", True)]),
+    ("First line\nSecond line, which is long", 15,
+     [("First line", True), ("Second line,", False), ("which is long", True)]),
     ("你好。今天天气很好，我们走！好。", 25, [("你好。", True), ("今天天气很好，", False), ("我们走！", True), ("好。", True)]),
 ])
 def test_whole_sentences_and_parts_of_one_are_not_packed_together(text, limit, pieces):
@@ -306,9 +473,9 @@ def test_whole_sentences_and_parts_of_one_are_not_packed_together(text, limit, p
 
 
 def test_only_a_piece_that_ends_a_sentence_gets_a_full_stop():
-    pieces = split_text("They will point it, or not, at the moon\nand go", 16)
+    pieces = split_text("They will point it, or not, at the moon\nAnd go", 16)
     said = [normalise(piece, piece.ends_sentence) for piece in pieces]
-    assert said == ["They will point", "it, or not,", "at the moon.", "and go."]
+    assert said == ["They will point", "it, or not,", "at the moon.", "And go."]
     assert normalise("你好", sentence_end=False) == "你好" and normalise("Yes!", sentence_end=False) == "Yes!"
 
 
@@ -352,3 +519,15 @@ def test_a_hundred_thousand_characters_are_quick(unit):
     pieces = split_text(text, 168)
     assert squeeze("".join(pieces)) == squeeze(text)
     assert max(map(weigh, pieces)) <= 168 + 1e-6
+
+
+@pytest.mark.filterwarnings("ignore:text. took out markup")
+@pytest.mark.parametrize("unit", ["“", " ", "\n", "\t ", "🙂", " 🙂", "👩\u200d", "\u200d", "<b", "<b a=1 ", "*a",
+    "**a", "`a", "[a](", "[pause", "ک ", "A B ", "1. ", "A\n"])
+def test_forms_of_long_hostile_texts_are_quick(unit):
+    begun, text = time.process_time(), (unit * MAX_CHARACTERS)[:MAX_CHARACTERS - 4] + " abc"
+    form = TextForm(capitals="lowered", emoji="dropped", lines="joined")
+    read = form.read(text)
+    form.write(read)
+    for pieces in (split_text(read, 168), split_words(read, 200)): assert squeeze("".join(pieces)) == squeeze(read)
+    assert time.process_time() - begun < 20

@@ -6,20 +6,20 @@ import torch
 from transformers import DynamicCache
 from vectors import full_size_names, read_about, read_case
 
-from voicelab.models.sensevoice import SenseVoiceConfig, positions
-from voicelab.models.vita import VitaConfig, VitaNetwork, vita_config
-from voicelab.models.vita_checkpoint import build_vita_tokenizer
-from voicelab.vita_engine import MODES, Cascade
-from voicelab.vita_prompt import (
+from voicelab.families.vita.checkpoint import build_vita_tokenizer
+from voicelab.families.vita.decode import MODES, Cascade
+from voicelab.families.vita.network import VitaConfig, VitaNetwork, vita_config
+from voicelab.families.vita.prompt import (
     CONTIGUOUS,
     DISCRETE,
-    FAMILIES,
+    VARIANTS,
     Heard,
     VitaPrompt,
     applies,
     render_vita,
     vita_messages,
 )
+from voicelab.families.vita.sensevoice import SenseVoiceConfig, positions
 
 def golden(name):
     "Configuration, state dict and tensors of a case."
@@ -38,7 +38,7 @@ def bare_prompt(ids, heard=(), places=()):
 
 def greedy(network, prompt, mode, steps):
     "Ids and logits of a greedy answer, nothing masked."
-    cascade = Cascade(network, prompt, network.config.heads if any(mode[1::2]) else 0)
+    cascade = Cascade(network, prompt, network.config.prediction_heads if any(mode[1::2]) else 0)
     plan, logits = list("".join("M" * m + "m" * h for m, h in unrolled(mode, steps)))[:steps], []
     for turn in plan:
         logits.append(cascade.logits(turn == "M")[0])
@@ -74,7 +74,7 @@ def test_every_head(mtp):
     network, want = mtp
     ids, cache = want["cascade_ids"], DynamicCache()
     hidden = network.main(network.embed(ids), cache, 0)
-    for number in range(network.config.heads):
+    for number in range(network.config.prediction_heads):
         hidden = network.head(number, ids[:, number + 1:], hidden[:, :ids.shape[1] - number - 1], cache, number + 1)
         torch.testing.assert_close(network.logits(hidden), want[f"cascade_logits.{number}"], atol=1e-3, rtol=1e-4)
 
@@ -95,7 +95,7 @@ def plus_network(position_dtype=torch.float32):
     sense = SenseVoiceConfig(ear["output_size"], ear["attention_heads"], ear["linear_units"], ear["num_blocks"], ear["tp_blocks"],
                              ear["kernel_size"], len(state[f"{root}embed.weight"]), len(state[f"{root}ctc.ctc_lo.bias"]), position_dtype)
     made = vita_config(config["config"] | {"model_type": "qwen2_mtp"})
-    network = VitaNetwork(VitaConfig(made.qwen, made.heads, sense)).eval()
+    network = VitaNetwork(VitaConfig(made.qwen, made.prediction_heads, sense)).eval()
     network.load_state_dict(state, strict=True)
     return network, want
 
@@ -133,20 +133,20 @@ def test_plus_path(name, mode):
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("title, kind, layers, heads", [
+@pytest.mark.parametrize("title, kind, layers, prediction_heads", [
     ("Boost/Balance (qwen2_mtp)", "qwen2_mtp", 38, 10), ("Plus-Vanilla (qwen2_mtp_sensevoice)", "qwen2_mtp_sensevoice", 28, 0),
     ("Plus-Boost (qwen2_mtp_sensevoice)", "qwen2_mtp_sensevoice", 38, 10)])
-def test_full_size_names(title, kind, layers, heads):
-    wanted = {name: tuple(map(int, re.findall(r"\d+", shape))) for family, name, shape in full_size_names("vita_lm_keys") if family == title}
+def test_full_size_names(title, kind, layers, prediction_heads):
+    wanted = {name: tuple(map(int, re.findall(r"\d+", shape))) for variant, name, shape in full_size_names("vita_lm_keys") if variant == title}
     config = vita_config(dict(model_type=kind, vocab_size=168_072, hidden_size=3584, intermediate_size=18_944, num_hidden_layers=layers,
                               num_attention_heads=28, num_key_value_heads=4, max_position_embeddings=8192, rms_norm_eps=1e-6,
-                              rope_theta=1e6, num_nextn_predict_layers=heads))
+                              rope_theta=1e6, num_nextn_predict_layers=prediction_heads))
     with torch.device("meta"): state = VitaNetwork(config).state_dict()
     assert {name: tuple(tensor.shape) for name, tensor in state.items()} == wanted
 
 
 @pytest.fixture(scope="module")
-def tokenizers(): return {name: build_vita_tokenizer(family, 64) for name, family in FAMILIES.items()}
+def tokenizers(): return {name: build_vita_tokenizer(variant, 64) for name, variant in VARIANTS.items()}
 
 
 CODES = torch.tensor([[3, 14]])
@@ -169,8 +169,8 @@ GOLDEN_TASKS = {
 @pytest.mark.parametrize("start", GOLDEN_TASKS)
 def test_prompt_strings(start, tokenizers):
     wanted = [text for name, text in strings()["prompts"].items() if name == start or name.startswith((f"{start} ", f"{start},"))]
-    family, task, given = GOLDEN_TASKS[start]
-    made = render_vita(vita_messages(task, **given), tokenizers[family.model_type], family)
+    variant, task, given = GOLDEN_TASKS[start]
+    made = render_vita(vita_messages(task, **given), tokenizers[variant.model_type], variant)
     assert wanted == [made.text]
 
 
@@ -190,8 +190,8 @@ def test_truth_table():
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("family, key", [(DISCRETE, "ids_boost"), (CONTIGUOUS, "ids_plus")])
-def test_ids_by_name(family, key):
+@pytest.mark.parametrize("variant, key", [(DISCRETE, "ids_boost"), (CONTIGUOUS, "ids_plus")])
+def test_ids_by_name(variant, key):
     wanted = strings()[key]
     first = min(wanted.values())
-    assert {name: first + n for n, name in enumerate([*family.added_tokens, "<|audio_0|>"])} == wanted
+    assert {name: first + n for n, name in enumerate([*variant.added_tokens, "<|audio_0|>"])} == wanted

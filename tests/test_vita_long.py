@@ -7,16 +7,17 @@ import pytest
 import torch
 from conftest import joined, untouched
 
-from voicelab.audio import Audio, Reference
+from voicelab.audio import Audio
 from voicelab.control import Control
-from voicelab.engine import EngineError
+from voicelab.families.vita.checkpoint import tiny_vita
+from voicelab.families.vita.engine import FRAME_RATE
+from voicelab.families.vita.model import VitaModel
+from voicelab.families.vita.prompt import VARIANTS, safe
+from voicelab.generation import EngineError
 from voicelab.models.glm4voice import tiny_glm4voice
-from voicelab.models.vita_checkpoint import tiny_vita
+from voicelab.reference import Reference
 from voicelab.settings import AudioGenerationConfig, Settings
 from voicelab.text import TextError
-from voicelab.vita import VitaModel
-from voicelab.vita_prompt import FAMILIES, safe
-from voicelab.vita_session import FRAME_RATE
 
 NOISE = np.random.default_rng(0).standard_normal(48_000).astype(np.float32) * 0.1
 VOICE = Reference(Audio(NOISE, 16_000), consent="synthetic")
@@ -27,7 +28,7 @@ QUICK = dict(reference=VOICE, seed=1, option_steps=1, control=QUIET, settings=SH
 
 
 @pytest.fixture(scope="module")
-def models(): return {kind: VitaModel(tiny_vita(kind), tiny_glm4voice()) for kind in FAMILIES}
+def models(): return {kind: VitaModel(tiny_vita(kind), tiny_glm4voice()) for kind in VARIANTS}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def ending(model, steps):
     return wish
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", VARIANTS)
 def test_chunks_become_one_answer(models, kind):
     model = models[kind]
     made = untouched(lambda: model.clone(STORY, **QUICK))

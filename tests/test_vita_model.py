@@ -10,19 +10,21 @@ import torch
 from conftest import joined, untouched
 
 from voicelab import lab
-from voicelab.audio import GENERATED, Audio, AudioError, Reference
+from voicelab.audio import GENERATED, Audio, AudioError
 from voicelab.budget import BudgetError
-from voicelab.chatml import FormError, Message
+from voicelab.chat import FormError, Message
 from voicelab.codec import CodecError
 from voicelab.control import Control, ControlError
-from voicelab.engine import EngineError
+from voicelab.errors import VoicelabError
+from voicelab.families.vita.checkpoint import VITA_LICENSE, save_vita, tiny_settings, tiny_vita
+from voicelab.families.vita.engine import MISTAKES, speech_tokens
+from voicelab.families.vita.model import VitaModel, ways
+from voicelab.families.vita.prompt import DISCRETE, PERSONAS, Heard, Persona, render_vita, vita_messages
+from voicelab.generation import EngineError
 from voicelab.models.checkpoint import CheckpointError
 from voicelab.models.glm4voice import tiny_glm4voice
-from voicelab.models.vita_checkpoint import VITA_LICENSE, save_vita, tiny_settings, tiny_vita
+from voicelab.reference import Reference
 from voicelab.settings import ReferencePolicy, Settings, SettingsError
-from voicelab.vita import VitaModel, ways
-from voicelab.vita_prompt import DISCRETE, PERSONAS, Heard, Persona, render_vita, vita_messages
-from voicelab.vita_session import MISTAKES, speech_tokens
 from voicelab.widgets.tuner import Tuner
 
 class Hum:
@@ -40,7 +42,9 @@ class Hum:
         tones = [0.1 * np.sin(2 * np.pi * (200 + code % 64) * time) * (code >= self.silent_below) for code in codes[0].tolist()]
         return Audio(np.concatenate(tones).astype(np.float32), self.sample_rate)
 
-    def session(self, steps=10, generator=None): return HumSession(self, steps)
+    def session(self, steps=10, generator=None, blocks=()):
+        self.blocks = blocks
+        return HumSession(self, steps)
 
 
 class HumSession:
@@ -94,7 +98,8 @@ def test_stream_joins_to_the_answer(model):
 
 def test_consent_is_required_where_the_settings_say_so(model):
     strict, silent = Settings(references=ReferencePolicy(require_consent=True)), Reference(VOICE.audio, noticed=True)
-    with pytest.raises(AudioError, match="^consent: none is stated for the voice 'reference'"): model.session("clone", text="Hi.", reference=silent, settings=strict)
+    with pytest.raises(AudioError, match="^consent: none is stated for the voice 'reference'"):
+        model.session("clone", text="Hi.", reference=silent, settings=strict)
     assert model.session("clone", text="Hi.", reference=VOICE, settings=strict).reference is VOICE
 
 
@@ -124,12 +129,12 @@ def test_an_unfinished_stream_has_the_sound_of_all_its_codes(monkeypatch, way):
 
 
 @pytest.mark.parametrize("options, told", [
-    (dict(scene="A park."), "scene: VITA-Audio has no such option"), (dict(turns=2), "turns: VITA-Audio has no such option"),
+    (dict(scene="A park."), "scene: no such option"), (dict(turns=2), "turns: no such option"),
     (dict(reference=None, persona=["luke"]), "persona: must be"), (dict(history=None), "history: must be a list"),
     (dict(history=Message("user", "Hi.")), "history: must be a list"), (dict(history=iter(())), "history: must be a list"),
     (dict(reproduce=5), "reproduce: must be"), (dict(reproduce=iter(["lose_tail"])), "reproduce: must be")])
 def test_odd_options_are_refused_by_name(model, options, told):
-    with pytest.raises(FormError, match=told): model.clone("Hello.", **dict(reference=VOICE, budget=5) | options)
+    with pytest.raises(VoicelabError, match=told): model.clone("Hello.", **dict(reference=VOICE, budget=5) | options)
 
 
 @pytest.mark.parametrize("control, reason", [(Control(timeout_seconds=0), "timeout"), (Control(), "budget")])
@@ -229,7 +234,7 @@ def test_reproduced_mistakes(models):
     assert all(piece.peak == pytest.approx(1) for piece in loud)
     assert not plus.prompt("clone", text="Hello.", reference=VOICE, reproduce="drop_by_role").heard
     assert boost.prompt("clone", text="Hello.", reference=VOICE, reproduce="drop_by_role").heard
-    with pytest.raises(FormError, match="reproduce: must be of swap_audios"): plus.clone("Hello.", reproduce=["all"])
+    with pytest.raises(FormError, match="reproduce: must be one of swap_audios"): plus.clone("Hello.", reproduce=["all"])
 
 
 def test_swapped_recordings_stand_in_each_others_places(models):
@@ -281,7 +286,7 @@ def test_unused_ids_are_never_drawn(models):
 
 
 def test_a_mode_without_heads_falls_back_and_says_so():
-    model = VitaModel(tiny_vita(heads=0, n_codes=64), Hum())
+    model = VitaModel(tiny_vita(prediction_heads=0, n_codes=64), Hum())
     assert model.mode == "vanilla"
     with pytest.warns(UserWarning, match="falls back to 'vanilla', one token at a time: this checkpoint has no prediction heads"):
         made = model.clone("Hello.", seed=0, budget=12, mode="boost")
@@ -319,7 +324,7 @@ def test_budget_counts_the_interleaving(models):
     (lambda m: m.respond("asr", audio=Audio(np.zeros(8000 * 700, np.float32), 8000)), FormError,
      "input audio: 700 s take 8750 places, at 12.5 a second; the context has 8192"),
     (lambda m: m.clone("Hi.", reference=VOICE, prompt_form="system_ref"), FormError, "your_voice, speaker_metadata"),
-    (lambda m: m.clone("Hi.", reference=VOICE, persona="luke"), FormError, "persona: can't stand beside a reference"),
+    (lambda m: m.clone("Hi.", reference=VOICE, persona="luke"), FormError, "persona: can't be combined with a reference"),
     (lambda m: m.respond("text", text="Hi.", persona="nobody"), FormError, "persona: must be a Persona"),
     (lambda m: m.respond("text", text="Hi.", history=[Message("system", "Be good.")]), FormError, "history"),
     (lambda m: m.respond("text", text="Hi.", history=["Hello."]), FormError, "history"),
@@ -370,7 +375,7 @@ def hums(monkeypatch):
     def load_glm4voice(*folders, device="cpu"):
         asked.append(folders)
         return Hum()
-    monkeypatch.setattr("voicelab.vita.load_glm4voice", load_glm4voice)
+    monkeypatch.setattr("voicelab.families.vita.model.load_glm4voice", load_glm4voice)
     return asked
 
 
@@ -378,7 +383,7 @@ def hums(monkeypatch):
 def test_load_goes_by_the_family(tmp_path, hums, kind):
     parts = write(tmp_path, kind)
     model = untouched(lambda: lab.load(tmp_path))
-    assert isinstance(model, VitaModel) and model.family == parts.family and model.info.codec == "hum"
+    assert isinstance(model, VitaModel) and model.variant == parts.variant and model.info.codec == "hum"
     assert hums == [(tmp_path / "codec",)] and model.card == dict(name="written", license="Apache-2.0")
     theirs = VitaModel(parts, Hum()).clone("Hello.", reference=VOICE, seed=1, budget=20)
     assert torch.equal(model.clone("Hello.", reference=VOICE, seed=1, budget=20).codes, theirs.codes)
@@ -396,7 +401,7 @@ def test_a_checkpoint_of_another_family_is_refused(tmp_path, hums):
     write(tmp_path, "qwen2_mtp_sensevoice")
     settings = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(settings | dict(model_type="qwen2_mtp")))
-    with pytest.raises(CheckpointError, match="of the Plus family, but the network is of Boost, Balance"): lab.load(tmp_path)
+    with pytest.raises(CheckpointError, match="of the Plus variant, but the network is of Boost, Balance"): lab.load(tmp_path)
     write(tmp_path, "qwen2_mtp")
     (tmp_path / "config.json").write_text(json.dumps(settings))
     with pytest.raises(CheckpointError, match="need <.context_of_audio.>"): lab.load(tmp_path)

@@ -9,12 +9,12 @@ from transformers import DynamicCache
 from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
 
 from voicelab.control import ControlError, Sampling
+from voicelab.families.vita.checkpoint import load_vita_folder, save_vita, tiny_settings, tiny_vita
+from voicelab.families.vita.decode import VITA_SAMPLING, decode_tokens, penalise
+from voicelab.families.vita.model import VitaModel
+from voicelab.families.vita.prompt import Heard, render_vita, vita_messages
 from voicelab.models.checkpoint import CheckpointError
 from voicelab.models.glm4voice import tiny_glm4voice
-from voicelab.models.vita_checkpoint import load_vita_folder, save_vita, tiny_settings, tiny_vita
-from voicelab.vita import VitaModel
-from voicelab.vita_engine import VITA_SAMPLING, decode_tokens, penalise
-from voicelab.vita_prompt import Heard, render_vita, vita_messages
 
 GREEDY = Sampling.preset("greedy")
 BAD = (0, -1.05, True, "1.05", math.nan, math.inf, 10.5, [1.05])
@@ -24,7 +24,7 @@ BAD = (0, -1.05, True, "1.05", math.nan, math.inf, 10.5, [1.05])
 def tiny(): return tiny_vita(n_codes=64)
 
 
-def asked(tiny): return render_vita(vita_messages("clone", text="Hello.", reference=Heard(codes=torch.arange(30)[None])), tiny.tokenizer, tiny.family)
+def asked(tiny): return render_vita(vita_messages("clone", text="Hello.", reference=Heard(codes=torch.arange(30)[None])), tiny.tokenizer, tiny.variant)
 
 
 def ids(tiny, penalty, mode="vanilla", sampling=GREEDY, tokens=40):
@@ -72,8 +72,8 @@ def test_penalties_that_are_none(tiny, penalty):
     with pytest.raises(ControlError, match="repetition_penalty"): ids(tiny, penalty)
 
 
-def stated(folder, tiny, content, heads=10):
-    save_vita(folder, tiny, tiny_settings("qwen2_mtp", tiny.tokenizer, heads), {})
+def stated(folder, tiny, content, prediction_heads=10):
+    save_vita(folder, tiny, tiny_settings("qwen2_mtp", tiny.tokenizer, prediction_heads), {})
     (folder / "generation_config.json").write_text(content if isinstance(content, str) else json.dumps(content))
     return load_vita_folder(folder)
 

@@ -6,14 +6,15 @@ import pytest
 import torch
 from conftest import joined, untouched
 
-from voicelab.audio import Audio, Reference
-from voicelab.chatml import AudioContent, FormError, Message
+from voicelab.audio import Audio
+from voicelab.chat import AudioContent, FormError, Message
+from voicelab.families.vita.checkpoint import tiny_vita
+from voicelab.families.vita.engine import NOT_USED
+from voicelab.families.vita.model import VitaModel
+from voicelab.families.vita.prompt import SLOT, VARIANTS, Fixed, Heard, render_vita
 from voicelab.manifest import result_row
 from voicelab.models.glm4voice import EXPERIMENT, tiny_glm4voice
-from voicelab.models.vita_checkpoint import tiny_vita
-from voicelab.vita import VitaModel
-from voicelab.vita_prompt import FAMILIES, SLOT, Fixed, Heard, render_vita
-from voicelab.vita_session import NOT_USED
+from voicelab.reference import Reference
 
 NOISE = np.random.default_rng(0).standard_normal(48_000).astype(np.float32) * 0.1
 VOICE, OTHER = (Reference(Audio(samples, 16_000), consent="synthetic") for samples in (NOISE, NOISE[::-1].copy()))
@@ -22,10 +23,10 @@ QUICK = dict(seed=5, budget=40, option_steps=2)
 
 
 @pytest.fixture(scope="module")
-def models(): return {kind: VitaModel(tiny_vita(kind), tiny_glm4voice()) for kind in FAMILIES}
+def models(): return {kind: VitaModel(tiny_vita(kind), tiny_glm4voice()) for kind in VARIANTS}
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=VARIANTS)
 def model(models, request): return models[request.param]
 
 
@@ -49,11 +50,11 @@ def test_more_recordings_than_slots(model, given, message):
 def test_more_slots_than_recordings(model, slots):
     parts = [Fixed(SLOT * slots), "What is said?"]
     with pytest.raises(FormError, match=f"audio: 0 recordings for {slots} slots"):
-        render_vita([Message("user", parts)], model.tokenizer, model.family)
+        render_vita([Message("user", parts)], model.tokenizer, model.variant)
     audio = model.hear(QUESTION, "input audio", "user")
     given = int(audio.features is not None)
     with pytest.raises(FormError, match=f"audio: {given} recordings for {slots + given} slots"):
-        render_vita([Message("user", [audio, *parts])], model.tokenizer, model.family)
+        render_vita([Message("user", [audio, *parts])], model.tokenizer, model.variant)
 
 
 def test_a_slot_that_is_written_is_text(model):

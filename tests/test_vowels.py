@@ -15,12 +15,14 @@ def test_bare_words_are_marked():
     assert vocalise(BARE) != BARE and strip_harakat(vocalise(BARE)) == BARE
 
 
-@pytest.mark.parametrize("text", ["", "Hello, world.", "你好。", "5 + 5", "[SPEAKER0] Hi. <SE>[laughter]</SE>", "ـــ", "\u064e\u064f", "ذَهَبَ الْوَلَدُ.", "کتاب چای گرم", "كَتاپ", "كتـاب", "كتاب5"])
+@pytest.mark.parametrize("text", ["", "Hello, world.", "你好。", "5 + 5", "[SPEAKER0] Hi. <SE>[laughter]</SE>", "ـــ",
+    "\u064e\u064f", "ذَهَبَ الْوَلَدُ.", "کتاب چای گرم", "كَتاپ", "كتـاب", "كتاب5"])
 def test_what_is_not_bare_arabic_stays(text):
     assert vocalise(text) == unicodedata.normalize("NFC", text)
 
 
-@pytest.mark.parametrize("text", ["Say الكتاب twice, الكتاب.", "[SPEAKER1] ذهب <|eot_id|> الولد", "كتب،الولد؛البيت", "قال: الكتاب 5 الجديد", "ﷲ ﻻ الولد", "كتـاب جديد",
+@pytest.mark.parametrize("text", ["Say الكتاب twice, الكتاب.", "[SPEAKER1] ذهب <|eot_id|> الولد", "كتب،الولد؛البيت",
+    "قال: الكتاب 5 الجديد", "ﷲ ﻻ الولد", "كتـاب جديد",
                                   "آمن ؤئأإ ى ة", "ٱلكتاب", "چای گرم", "ذهب  \n الولد", "\u064eكتب", "أ\u0654ب كتب", "مُدرس كبير"])
 def test_only_marks_are_added_to_whole_bare_words(text):
     given, made = unicodedata.normalize("NFC", text), vocalise(text)
@@ -42,12 +44,13 @@ def test_the_random_state_is_not_touched():
 
 
 def test_a_long_text_takes_time_in_proportion():
-    began = time.perf_counter()
+    began = time.process_time()
     made = vocalise("ذهب الولد إلى المدرسة " * 100)
-    assert strip_harakat(made).split() == ("ذهب الولد إلى المدرسة " * 100).split() and time.perf_counter() - began < 60
+    assert strip_harakat(made).split() == ("ذهب الولد إلى المدرسة " * 100).split() and time.process_time() - began < 60
 
 
-@pytest.mark.parametrize("text", ["ب" * 2000, "كتاب " + "ب" * 2000 + " الولد", "ٱلۡحَمۡدُ لِلَّهِ", "كتابۡ", "كتاب\u0610", "كت\u200cاب", "كت\u200dاب", "كت\u200bاب", "پرحمٰن"])
+@pytest.mark.parametrize("text", ["ب" * 2000, "كتاب " + "ب" * 2000 + " الولد", "ٱلۡحَمۡدُ لِلَّهِ", "كتابۡ",
+    "كتاب\u0610", "كت\u200cاب", "كت\u200dاب", "كت\u200bاب", "پرحمٰن"])
 def test_what_is_no_whole_bare_word_stays(text):
     "An endless word would take gigabytes, and half a word would get the ending of a whole one."
     made = vocalise(text)

@@ -10,9 +10,11 @@ from wheel_check import build_wheel, clone_with
 
 OFFERED = """
 import json
-from voicelab.widgets.voice import VOICE_FOLDER, VoiceChooser, shipped_voices
+import voicelab as vl
+from voicelab.reference import VOICE_FOLDER, shipped_voices
+from voicelab.widgets.voice import VoiceChooser
 voices = {name: voice.transcript for name, voice in shipped_voices().items()}
-print(json.dumps(dict(voices=voices, choices=list(VoiceChooser().voice.options), folder=str(VOICE_FOLDER))))
+print(json.dumps(dict(voices=voices, choices=list(VoiceChooser().voice.options), folder=str(VOICE_FOLDER), rows=len(vl.TestSet()))))
 """
 
 
@@ -22,8 +24,9 @@ def test_the_wheel_clones_a_voice(root, tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert not [name for name in names if name.split("/")[0] in ("nbs", "tests", "data")]
     assert "voicelab/py.typed" in names
-    for file in (root / "data/voices").iterdir():       # not the link of the checkout: the files that it leads to
-        assert zipfile.ZipFile(wheel).read(f"voicelab/voices/{file.name}") == file.read_bytes()
+    for folder in ("voices", "testset"):                # not the links of the checkout: the files that they lead to
+        for file in (root / "data" / folder).iterdir():
+            assert zipfile.ZipFile(wheel).read(f"voicelab/{folder}/{file.name}") == file.read_bytes()
     # A clean environment of its own: only the wheel, and the dependencies of this one without the editable checkout.
     home = tmp_path / "env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
@@ -41,4 +44,4 @@ def test_the_wheel_clones_a_voice(root, tmp_path):
     said = dict(line.split("\t") for line in (root / "data/voices/transcripts.tsv").read_text(encoding="utf-8").splitlines())
     offered = json.loads(offered.stdout)
     assert offered["voices"] == said and offered["choices"] == [*said, "upload", "no reference"]
-    assert offered["folder"].startswith(str(site))
+    assert offered["folder"].startswith(str(site)) and offered["rows"] == 120

@@ -1,6 +1,7 @@
 """What the widgets do, without a browser: estimates, tries, scripts, errors, turns."""
 import base64
 import gc
+import io
 import threading
 import time
 import warnings
@@ -12,26 +13,29 @@ from types import SimpleNamespace
 import ipywidgets as W
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import voicelab as vl
 from voicelab.audio import Audio, load_audio
 from voicelab.codec import Codec
-from voicelab.runs import RunError
+from voicelab.pairs import RunError
+from voicelab.reference import shipped_voices
 from voicelab.session import TRACE
 from voicelab.widgets import base
 from voicelab.widgets.ablation import RIGHT
-from voicelab.widgets.attention import Listening
+from voicelab.widgets.attention import AttentionMap
 from voicelab.widgets.base import Clip, Closed, Panel, Status, StreamPlayer, Worker, overheard
 from voicelab.widgets.delay import DelayPattern
+from voicelab.widgets.knobs import Knobs
 from voicelab.widgets.prompt import PromptAnatomy
 from voicelab.widgets.result import Result, estimate_html
-from voicelab.widgets.tuner import History, Knobs, Tuner
-from voicelab.widgets.voice import NONE, UPLOAD, VoiceChooser, shipped_voices
+from voicelab.widgets.tuner import History, Tuner, script
+from voicelab.widgets.voice import NONE, UPLOAD, VoiceChooser
 
 TEXT = "Good evening."
-WIDGETS = [getattr(vl.widgets, name) for name in vl.widgets.__all__ if name not in ("ListeningTest", "Microphone")]
-WIDGETS += [lambda model: vl.widgets.Microphone()]          # a listening test is made of a run
+WIDGETS = [getattr(vl.widgets, name) for name in vl.widgets.__all__ if name not in ("ListeningTest", "Microphone", "Pivot")]
+WIDGETS += [lambda model: vl.widgets.Microphone()]          # a listening test is made of a run, a pivot of a sweep
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +139,34 @@ def test_knobs_that_the_rule_does_not_use_are_grey():
     assert knobs.margin.disabled and not knobs.buffer.disabled
 
 
+LONG = "The garden is open today. We walk along the river until the bridge. Goodbye."
+
+
+@pytest.mark.parametrize("kind, size, options", [(None, 3, {}), ("none", 3, dict(chunking="none")), ("seconds", 2.5, dict(chunking=2.5)),
+                                                 ("words", 4, dict(chunking="words", chunk_words=4)),
+                                                 ("speaker", 0.2, dict(chunking="speaker", chunk_turns=1))])
+def test_the_estimate_is_of_the_chunks_that_are_made(model, kind, size, options):
+    tuner = Tuner(model, LONG)
+    tuner.knobs.set(dict(chunking=kind, chunk_size=size))
+    asked = tuner.asked()
+    assert tuner.knobs.chunk_options() == options == {name: value for name, value in asked.options.items() if name.startswith("chunk")}
+    assert tuner.budgets() == [chunk.budget for chunk in model.plan(LONG, reference=tuner.voice.reference, seed=1, budget=asked.options["budget"],
+                                                                    settings=asked.options["settings"], **options).chunks]
+    assert tuner.knobs.chunk_size.disabled == (kind in (None, "none"))
+    assert all(f"{name}={value!r}" in script(asked, "tiny") for name, value in options.items())
+
+
+def test_a_model_that_cuts_by_itself_has_no_knob_for_it():
+    shown = Knobs(("a",), vl.read_settings()).sampling_box.children, Knobs(("a",), vl.read_settings(), options=("chunking",)).sampling_box.children
+    assert len(shown[0]) == len(shown[1]) - 2
+
+
+@pytest.mark.parametrize("option, more", [("chunk_words", set()), ("chunk_turns", {"speaker"})])
+def test_a_model_without_turns_is_not_offered_them(option, more):
+    knobs = Knobs(("a",), vl.read_settings(), options=("chunking", option))
+    assert {way for _, way in knobs.chunking.options} == {None, "seconds", "none", "words"} | more
+
+
 @pytest.mark.parametrize("rule, state", [("fixed", dict(most=40)), ("reference_rate", dict(least=900)), ("fixed", dict(least=900, most=100))])
 def test_a_grey_slider_contradicts_nothing(model, rule, state):
     tuner = Tuner(model, TEXT)
@@ -145,6 +177,20 @@ def test_a_grey_slider_contradicts_nothing(model, rule, state):
 
 
 # ---- a try
+
+def test_the_tuner_begins_with_the_sampling_that_clone_uses(model, vita):
+    for each in (model, vita):
+        asked, usual = Tuner(each, TEXT).knobs.options(), each.usual_sampling()
+        assert replace(asked["sampling"], top_p=usual.top_p) == usual and (asked["sampling"].top_p in (1.0, usual.top_p))
+        assert each.stream(TEXT, seed=1).sampling == replace(usual, seed=1)
+
+
+def test_one_text_and_seed_have_the_same_codes_in_tuner_and_api(tuner, vita):
+    other = Tuner(vita, TEXT)
+    finish(other)
+    for each in (tuner, other):
+        assert torch.equal(each.model.clone(TEXT, reference=each.voice.reference, seed=1).codes, each.generation.codes)
+
 
 def test_a_try_is_what_clone_makes(model, tuner):
     made = model.clone(TEXT, reference=tuner.voice.reference, seed=1, **{k: v for k, v in tuner.shown.options.items() if k != "seed"})
@@ -360,12 +406,13 @@ def test_who_waits_can_be_stopped():
     first, second = Worker(model, Status()), Worker(model, status, stop=stop)
     first.start(hold.wait)
     second.start(lambda: pytest.fail("must not run"))
-    time.sleep(0.05)
+    ends = time.monotonic() + 60
+    while not status.text.startswith("Waiting") and time.monotonic() < ends: time.sleep(0.01)
     assert status.text.startswith("Waiting")
     stop.click()
-    second.wait(5)
+    second.wait(60)
     hold.set()
-    first.wait(5)
+    first.wait(60)
     assert status.text == "Stopped while waiting." and not second.busy
 
 
@@ -376,7 +423,7 @@ def test_a_second_start_is_ignored_while_at_work():
     worker.start(hold.wait)
     worker.start(lambda: ran.append(1))
     hold.set()
-    worker.wait(5)
+    worker.wait(60)
     assert not ran
 
 
@@ -432,6 +479,59 @@ def test_an_upload_shows_the_notice_and_gives_it_nowhere_else(root):
         upload(chooser, "ben.wav", (root / "data/voices/ben.wav").read_bytes())
         chooser.transcript.value = "We walked along the river."
     assert chooser.status.text == chooser.reference.notice != ""
+
+
+def wav(samples, rate=16_000, **options):
+    "A WAV file in memory."
+    soundfile.write(file := io.BytesIO(), samples, rate, format="WAV", **options)
+    return file.getvalue()
+
+
+def test_after_a_refused_upload_nothing_earlier_speaks(model, root):
+    tuner, good = Tuner(model, TEXT), (root / "data/voices/ben.wav").read_bytes()
+    upload(tuner.voice, "ben.wav", good)
+    assert tuner.voice.reference is not None
+    for content, said in ((b"no sound", "'memo.m4a' is not a WAV"), (wav(np.zeros(16_000)), "is silent"), (wav(np.ones(100)), "0.01 s long"),
+                          (b"\0\0\0 ftypM4A " + bytes(99), "'memo.m4a' is MP4 or M4A (AAC): the formats read are")):
+        upload(tuner.voice, "memo.m4a", content)
+        assert tuner.voice.reference is tuner.voice.uploaded is None and tuner.voice.status.failed and tuner.voice.clip.layout.display == "none"
+        assert said in tuner.voice.status.text and "/tmp" not in tuner.voice.status.text
+        finish(tuner)
+        assert tuner.generation is None and tuner.status.failed and tuner.status.text == f"voice: the upload was refused: {tuner.voice.status.text}"
+    tuner.voice.voice.value = "ada"
+    assert tuner.voice.reference.name == "ada" and not tuner.voice.status.failed
+    tuner.voice.voice.value = UPLOAD
+    assert tuner.voice.reference is None and tuner.voice.status.failed
+    upload(tuner.voice, "ben.wav", good)
+    assert tuner.voice.reference.name == "ben" and not tuner.voice.status.failed and "refused" not in tuner.voice.status.text
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda x: np.tile(x, 20), "'a b.wav' is 55.2 s long, longer than the limit of 30 s: cut at 30.00 s"),
+    (lambda x: np.clip(x * 4, -1, 1), "of it is at full scale: it is clipped"),
+    (lambda x: x * 0.02, "it is very quiet: its loudest 20 ms reach -"),
+    (lambda x: np.concatenate([np.zeros(96_000), x]), "silence around the speech, 4.0 s before"),
+    (lambda x: np.stack([x, -x], axis=1), "'a b.wav': its channels cancel each other"),
+    (lambda x: np.random.default_rng(0).normal(0, 0.1, len(x)), "it sounds like noise"),
+    (lambda x: x, ""),
+], ids=["long", "clipped", "quiet", "padded", "inverted", "noise", "good"])
+def test_what_is_wrong_with_an_upload_is_said_on_the_page(root, change, said):
+    samples, rate = soundfile.read(root / "data/voices/ben.wav")
+    chooser = VoiceChooser()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        upload(chooser, "a b.wav", wav(change(samples), rate))
+        chooser.consent.value = "mine"
+    assert said in chooser.status.text and "/tmp" not in chooser.status.text and bool(said) == bool(chooser.status.text)
+    assert chooser.reference.consent == "mine" and chooser.reference.remarks == tuple(filter(None, [chooser.status.text]))
+
+
+def test_opus_is_offered_and_read(root):
+    samples, rate = soundfile.read(root / "data/voices/ben.wav")
+    soundfile.write(file := io.BytesIO(), samples, rate, format="OGG", subtype="OPUS")
+    chooser = VoiceChooser()
+    upload(chooser, "memo.opus", file.getvalue())
+    assert ".opus" in chooser.file.accept and chooser.reference.name == "memo"
 
 
 def test_an_upload_without_consent_is_no_reference_where_the_settings_require_one(model, root, tmp_path, monkeypatch):
@@ -532,7 +632,8 @@ def test_pieces_wait_for_the_page():
 
 def test_a_double_click_answers_one_question(model, tmp_path, root):
     run = vl.Run(tmp_path / "run")
-    for seed in (0, 1): run.save(model.clone(TEXT, reference=vl.Reference(root / "data/voices/ada.wav", transcript="The old library opens.", consent="synthetic"), seed=seed))
+    ada = vl.Reference(root / "data/voices/ada.wav", transcript="The old library opens.", consent="synthetic")
+    for seed in (0, 1): run.save(model.clone(TEXT, reference=ada, seed=seed))
     ask = vl.widgets.ListeningTest(run, kind="similarity")
     for _ in range(2): ask.buttons[4].click()
     assert len(ask.test.answers) == 1 and ask.number == 1
@@ -587,7 +688,7 @@ def explored(model, tmp_path):
 
 
 def listened(model, tmp_path):
-    look = Listening(model, TEXT)
+    look = AttentionMap(model, TEXT)
     finish(look)
     look.map.place = [0.2, 0.5]
     assert look.attention is not None
@@ -618,14 +719,31 @@ def read(model, tmp_path):
     return anatomy
 
 
+def talked(model, tmp_path):
+    from voicelab.families.vita.checkpoint import tiny_vita
+    from voicelab.families.vita.model import VitaModel
+    from voicelab.models.glm4voice import tiny_glm4voice
+    talk = vl.widgets.Conversation(VitaModel(tiny_vita(), tiny_glm4voice()), question=shipped_voices()["ben"].audio, option_steps=1)
+    talk.most.value = 30
+    for _ in range(2): finish(talk)
+    assert len(talk.answers) == 2, talk.status.text
+    return talk
+
+
 def shown_result(model, tmp_path):
     result = Result()
     result.show(model.clone(TEXT, reference=shipped_voices()["ada"], seed=1))
     return result
 
 
-USED = dict(Tuner=tried, DelayPattern=walked, Ablation=ablated, CodecExplorer=explored, Listening=listened, ListeningTest=asked,
-            Microphone=recorded, PromptAnatomy=read, Result=shown_result)
+def looked_at(model, tmp_path):
+    pivot = vl.widgets.Pivot(vl.Sweep(tmp_path / "sweep", model=model, references=shipped_voices()["ada"], texts=[TEXT], seeds=[1]).run())
+    pivot.again.click()
+    return pivot
+
+
+USED = dict(Tuner=tried, DelayPattern=walked, Ablation=ablated, CodecExplorer=explored, AttentionMap=listened, ListeningTest=asked,
+            Microphone=recorded, PromptAnatomy=read, Conversation=talked, Result=shown_result, Pivot=looked_at)
 FRESH = {"Tuner": lambda model, _: Tuner(model), "VoiceChooser": lambda *_: VoiceChooser(), "History": lambda *_: History(print),
          "Knobs": lambda model, _: Knobs(model.prompt_forms, vl.read_settings()), "Clip": lambda *_: Clip("a clip"),
          "explorer of one codebook": lambda *_: vl.widgets.CodecExplorer(SimpleNamespace(codec=SimpleNamespace(n_codebooks=1, name="one")))}
@@ -682,7 +800,7 @@ def test_closing_ends_an_ablation_after_the_sample_at_work(model):
     assert begun.wait(30)
     bench.close()
     bench.worker.wait(30)
-    assert not bench.worker.busy and len(bench.result.trials) < len(bench.result) and not base.lock_of(model).locked()
+    assert not bench.worker.busy and len(bench.result.attempts) < len(bench.result) and not base.lock_of(model).locked()
 
 
 def test_who_waits_for_a_model_can_be_closed():
@@ -692,9 +810,9 @@ def test_who_waits_for_a_model_can_be_closed():
     first.start(hold.wait)
     second.start(lambda: pytest.fail("must not run"))
     second.close()
-    second.wait(5)
+    second.wait(60)
     hold.set()
-    first.wait(5)
+    first.wait(60)
     assert not second.busy and second.error is None
 
 
@@ -741,7 +859,7 @@ def test_walking_through_the_columns(model):
     assert "No frame" in walk.status.text
 
 
-@pytest.mark.parametrize("make, made", [(DelayPattern, "generation"), (Listening, "attention")])
+@pytest.mark.parametrize("make, made", [(DelayPattern, "generation"), (AttentionMap, "attention")])
 def test_what_was_stopped_at_once_can_begin_again(model, make, made):
     widget = make(model, TEXT)
     stream = type(model).stream
@@ -772,7 +890,7 @@ def test_the_stop_button_stops_the_session_before_and_while_it_speaks(begun):
         if not begun: stop.click()
         heard.extend(worker.pieces(speech))
     worker.start(work)
-    worker.wait(5)
+    worker.wait(60)
     assert worker.error is None and speech.stopped and len(heard) == begun
 
 
@@ -790,9 +908,9 @@ def test_a_result_can_be_shown_twice(tuner):
 
 @pytest.fixture(scope="module")
 def vita():
+    from voicelab.families.vita.checkpoint import tiny_vita
+    from voicelab.families.vita.model import VitaModel
     from voicelab.models.glm4voice import tiny_glm4voice
-    from voicelab.models.vita_checkpoint import tiny_vita
-    from voicelab.vita import VitaModel
     return VitaModel(tiny_vita(), tiny_glm4voice())
 
 
@@ -836,7 +954,7 @@ def test_both_families_have_codecs_batches_and_one_trace(model, vita):
 
 
 def test_where_the_other_family_listens(vita, reference):
-    look = Listening(vita, "Hello there.")
+    look = AttentionMap(vita, "Hello there.")
     finish(look)
     assert look.worker.error is None and not look.over.disabled, look.worker.error
     codes = look.attention.recording.stop - look.attention.recording.start
@@ -845,9 +963,10 @@ def test_where_the_other_family_listens(vita, reference):
     look.map.place = [0.2, 0.5]
     assert "s of the recording" in look.note.text
     look.over.value = "text"
+    look.worker.wait(60)                # a map that is not kept is read anew
     assert look.map.labels == list("Hello there.")
     answer = vita.respond("spoken_qa", audio=reference.audio, reference=reference, seed=1, budget=30, option_steps=1)
-    asked = Listening(vita, generation=answer)
+    asked = AttentionMap(vita, generation=answer)
     asked.worker.wait(60)
     assert asked.worker.error is None and (asked.over.value, asked.over.disabled) == ("recording", True), asked.worker.error
     asked.map.place = [0.2, 0.5]

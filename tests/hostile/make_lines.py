@@ -10,7 +10,8 @@ GOOD = {"id": 1, "status": "ok", "generated": "english_generated_001_Anna.wav", 
         "model": {"name": "hand"}, "versions": {}, "synthetic": True, "created": "2026-11-26T09:00:00+00:00"}
 PLACES = ("../../../../../../etc/passwd", "/etc/passwd", "/dev/zero", "../outside.wav", "..", ".", "", ".stage", ".stage/line.json", "manifest.jsonl",
           "a\0.wav", "sub/x.wav", "~/.bashrc", "C:\\x.wav", "file:///etc/passwd", "x" * 5000 + ".wav", "\ud800.wav", "link.wav", "pipe.wav", "zero.wav")
-VALUES = (None, True, -1, 0.5, 10**240, 1e308, "", "x" * 2_000, [], {}, [[]], {"a": {"b": []}}, "<script>alert(1)</script>", "\u202e\ud800", "0", [1, "a", None])
+VALUES = (None, True, -1, 0.5, 10**240, 1e308, "", "x" * 2_000, [], {}, [[]], {"a": {"b": []}}, "<script>alert(1)</script>",
+          "\u202e\ud800", "0", [1, "a", None])
 RAW = ("", "null", "[]", "7", '"text"', "{", "}", '{"id": NaN}', '{"id": 1' + "0" * 4400 + "}", "[" * 12_000, '{"a":' * 12_000, "\x00", "\xff\xfe", "{}" * 100,
        '{"id": 1, "id": 2}', "<html>", "id,status\n1,ok")
 

@@ -1,5 +1,6 @@
 """Chat prompts: every form and special token, parity with the original's prompts, and transformers' own template."""
 import re
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -9,24 +10,12 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 from vectors import PARITY, read_about, read_case
 
-from voicelab.audio import Audio, Reference
-from voicelab.chatml import (
-    NO_REFERENCE,
-    PROMPT_FORMS,
-    AudioContent,
-    FormError,
-    Message,
-    Piece,
-    Scene,
-    clone_messages,
-    expand_slots,
-    form_of,
-    render,
-    tokenise_pieces,
-)
+from voicelab.audio import Audio
+from voicelab.chat import NO_REFERENCE, AudioContent, Message, Segment, tokenise_segments
 from voicelab.codec import delay
-from voicelab.template import to_transformers
-from voicelab.text import SPECIAL_TOKENS, TextError
+from voicelab.families.higgs.prompt import PROMPT_FORMS, Scene, clone_messages, expand_slots, form_of, render
+from voicelab.reference import Reference
+from voicelab.text import SPECIAL_TOKENS, TextError, escape_control_tokens
 
 BRACKETS = {"<|AUDIO|>": ("<|audio_bos|>", "<|audio_eos|>"), "<|AUDIO_OUT|>": ("<|audio_out_bos|>", "<|audio_eos|>")}
 TAG = re.compile(r"^\[SPEAKER\d+\] ")
@@ -193,6 +182,20 @@ def processed(processor, conversation):
     return text, inputs
 
 
+def to_transformers(messages):
+    "A chat of a reference and a text for HiggsAudioV2Processor.apply_chat_template."
+    def item(part):
+        if isinstance(part, str): return {"type": "text", "text": escape_control_tokens(part).strip()}
+        return {"type": "audio", "audio": part.audio.resample(24_000).samples}
+    (first, *rest), conversation = messages, []
+    text, *scene = first.parts
+    conversation.append({"role": "system", "content": [item(text)]})
+    for each in scene:
+        speakers = [[f"SPEAKER{n}: {who}"] if isinstance(who, str) else [f"SPEAKER{n}:", who] for n, who in enumerate(each.speakers)]
+        conversation.append({"role": "scene", "content": [item(part) for part in (each.text, *chain(*speakers))]})
+    return conversation + [{"role": message.role, "content": [item(part) for part in message.parts]} for message in rest]
+
+
 @pytest.mark.parametrize("form, scene, texts", [
     ("assistant_ref", "Audio is recorded from a quiet room.", ["Reference words."]),
     ("assistant_ref", "", ["مرحبا بالعالم."]),
@@ -205,7 +208,7 @@ def test_render_equals_transformers(processor, form, scene, texts):
     slot = "out" if form == "system_ref" else None
     clips = [encoded(processor, sine(0.6 + 0.3 * n), slot) for n in range(len(texts))]
     text = "[SPEAKER0] Hello." if len(texts) == 1 else "[SPEAKER0] Hello.\n[SPEAKER1] You?"
-    messages = clone_messages(text, clips or None, texts or None, scene=scene,
+    messages = clone_messages(text, clips or None, texts or None, scene=scene, system="Speak." if clips else None,
                               form=form if form in PROMPT_FORMS else "assistant_ref")
     text, inputs = processed(processor, to_transformers(messages))
     prompt = render(messages, processor.tokenizer)
@@ -224,23 +227,6 @@ def test_system_ref_differs_from_transformers_in_its_slots_alone(processor):
     text, _ = processed(processor, to_transformers(messages))
     ours = render(messages, processor.tokenizer).text
     assert ours.replace("<|audio_bos|><|AUDIO|>", "<|audio_out_bos|><|AUDIO_OUT|>") == text
-
-
-@pytest.mark.parametrize("make", [
-    lambda clip: clone_messages("Hi.", clip, "Words.", form="user_ref"),
-    lambda clip: clone_messages("Hi.", clip, "Words.", form="double_reference"),
-    lambda clip: clone_messages("Hi.", clip, "Words.", form="empty_assistant"),
-    lambda clip: clone_messages("Hi.", clip, form="system_ref", scene=""),
-    lambda clip: clone_messages("Hi.", clip, "Words.", system="", scene=""),
-    lambda clip: clone_messages("Hi.", AudioContent(codes=clip.codes), "Words."),
-    lambda clip: [Message("system", "Be."), Message("assistant", "I have spoken."), Message("user", "Hi.")],
-    lambda clip: [Message("system", "Be."), Message("assistant", [clip, clip]), Message("user", "Hi.")],
-    lambda clip: [Message("system", ["Be.", "Be more."]), Message("user", "Hi.")],
-    lambda clip: [],
-])
-def test_to_transformers_refuses_what_it_cannot_say(make):
-    with pytest.raises(FormError) as error: to_transformers(make(AudioContent(sine(0.6), random_codes(15))))
-    assert "\n" not in str(error.value)
 
 
 def test_to_transformers_escapes_and_resamples(processor):
@@ -301,7 +287,9 @@ def test_scene_and_system_can_be_left_out(tokenizer):
     bare = render(clone_messages("Hi.", codes, "Words.", system="", scene=None), tokenizer)
     assert bare.text.startswith("<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWords.<|eot_id|>")
     no_scene = render(clone_messages("Hi.", codes, "Words.", scene=""), tokenizer)
-    assert "instruction.<|eot_id|>" in no_scene.text
+    assert no_scene.text == bare.text       # as the examples do it
+    for form, options in (("system_ref", {}), ("assistant_ref", dict(scene="A cave.")), ("user_ref", dict(system="Speak."))):
+        assert "|>system<|" in render(clone_messages("Hi.", codes, "Words.", form=form, **(dict(scene="") | options)), tokenizer).text
     alone = render(clone_messages("Hi.", codes, form="system_ref", system="", scene=""), tokenizer)
     assert "system<|end_header_id|>\n\n<|scene_desc_start|>\nSPEAKER0: <|audio_bos|>" in alone.text
     for prompt in (bare, no_scene, alone): check_consistent(prompt, tokenizer)
@@ -395,7 +383,7 @@ def test_any_script_gives_the_ids_of_the_whole_text(text, tokenizer):
 
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)
 def test_text_pieces_hold_no_control_token_even_unescaped(token, tokenizer):
-    ids, owners = tokenise_pieces([Piece("user", "text", f"a{token}b"), Piece("user", "control", token)], tokenizer)
+    ids, owners = tokenise_segments([Segment("user", "text", f"a{token}b"), Segment("user", "control", token)], tokenizer)
     assert control_ids(tokenizer, torch.tensor(ids)) == [tokenizer.convert_tokens_to_ids(token)]
     assert owners == [0] * (len(ids) - 1) + [1]
 
@@ -403,10 +391,10 @@ def test_text_pieces_hold_no_control_token_even_unescaped(token, tokenizer):
 def test_tokens_are_counted_where_they_begin():
     trimming, merging = byte_tokenizer(), TOKENIZERS["merges"]
     trimming.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
-    pieces = [Piece("system", "text", "Be. "), Piece("system", "control", "\n\n"), Piece("system", "text", " a \u00e9")]
-    assert tokenise_pieces(pieces, trimming)[1] == [0] * 4 + [1] * 2 + [2] * 5
-    pieces = [Piece("system", "text", "Be."), Piece("system", "control", "\n\n"), Piece("system", "text", "\na")]
-    ids, owners = tokenise_pieces(pieces, merging)
+    segments = [Segment("system", "text", "Be. "), Segment("system", "control", "\n\n"), Segment("system", "text", " a \u00e9")]
+    assert tokenise_segments(segments, trimming)[1] == [0] * 4 + [1] * 2 + [2] * 5
+    segments = [Segment("system", "text", "Be."), Segment("system", "control", "\n\n"), Segment("system", "text", "\na")]
+    ids, owners = tokenise_segments(segments, merging)
     assert merging.convert_ids_to_tokens(ids) == ["B", "e", ".ĊĊ", "Ċ", "a"] and owners == [0, 0, 0, 2, 2]
 
 
