@@ -2,35 +2,53 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from voicelab.old_names import find_old_modules, moved
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from voicelab import widgets
-    from voicelab.audio import Audio, Reference, load_audio
+    from voicelab.asr import Recogniser
+    from voicelab.audio import Audio, load_audio
     from voicelab.budget import Budget
     from voicelab.control import Control, Sampling
     from voicelab.errors import VoicelabError
-    from voicelab.lab import VoiceModel, load
+    from voicelab.families.higgs.speakers import SCENES, VOICES
+    from voicelab.family import Speaker
+    from voicelab.generation import Generation
+    from voicelab.lab import load
+    from voicelab.reference import Reference
     from voicelab.runs import Run
-    from voicelab.session import Generation
     from voicelab.settings import read_settings
-    from voicelab.speakers import SCENES, VOICES
+    from voicelab.sweep import Sweep
+    from voicelab.testsets import TestSet
 
-HOMES = {"Audio": "audio", "Reference": "audio", "load_audio": "audio", "Budget": "budget", "Control": "control", "Sampling": "control",
-         "VoicelabError": "errors", "VoiceModel": "lab", "load": "lab", "Run": "runs", "Generation": "session",
-         "read_settings": "settings", "SCENES": "speakers", "VOICES": "speakers"}        # the module of each public name
+HOMES = {       # the module of each public name
+    "Audio": "audio", "Reference": "reference", "load_audio": "audio", "Budget": "budget", "Control": "control",
+    "Sampling": "control", "VoicelabError": "errors", "Speaker": "family", "Generation": "generation", "load": "lab",
+    "Run": "runs", "read_settings": "settings", "Recogniser": "asr", "Sweep": "sweep", "TestSet": "testsets",
+    "SCENES": "families.higgs.speakers", "VOICES": "families.higgs.speakers",
+}
 
-__all__ = ["SCENES", "VOICES", "Audio", "Budget", "Control", "Generation", "Reference", "Run", "Sampling", "VoiceModel",
-           "VoicelabError", "load", "load_audio", "read_settings", "widgets"]
+MEASURING = ("asr", "content", "likelihood", "mos", "prosody")
+GROWN = {       # the modules that a name needs for all its measures and methods
+    "Generation": MEASURING, "load": MEASURING, "Sweep": (*MEASURING, "export", "compare", "calibration"),
+}
+
+__all__ = ["SCENES", "VOICES", "Audio", "Budget", "Control", "Generation", "Recogniser", "Reference", "Run", "Sampling",
+           "Speaker", "Sweep", "TestSet", "VoicelabError", "load", "load_audio", "read_settings", "widgets"]
 
 
 def __getattr__(name):
-    "A module is loaded when its first name is used: torch and transformers take seconds, and `voicelab --help` needs neither."
+    "Load a module when its first name is used: torch and transformers take seconds, and `--help` needs neither."
     if name == "widgets": return import_module("voicelab.widgets")
-    if name not in HOMES: raise AttributeError(f"module 'voicelab' has no attribute {name!r}")
+    if name not in HOMES: return moved("")(name)
     globals()[name] = found = getattr(import_module(f"voicelab.{HOMES[name]}"), name)
-    if name in ("Generation", "load"): import_module("voicelab.content")     # gives it `report`, with all metrics
+    for each in GROWN.get(name, ()): import_module(f"voicelab.{each}")
     return found
 
 
 def __dir__(): return sorted({*globals(), *__all__})
+
+
+find_old_modules()
