@@ -21,6 +21,7 @@ from .grid import hashed
 from .intervals import mean_interval
 from .metrics import Measure, Metric, chosen_metrics, measure
 from .reference import Reference
+from .spoken import spoken_texts
 from .sweep import Sweep
 
 # %% ../nbs/11_anchors.ipynb #1845d6be
@@ -93,6 +94,10 @@ def _anchors(self: Sweep) -> Iterator[Anchor]:
 def measure_anchor(anchor: Anchor, metric: Metric, sweep: Sweep, more: dict) -> Measure: # more: as for `measure`
     "The measure of an anchor's sound; unavailable, with the reason, if it can't be made or measured."
     if anchor.sound is None: return metric.unavailable(anchor.lacks, more)
+    if "same_words" in more:
+        own = anchor.text == anchor.voice.transcript
+        said = anchor.voice.audio if own else more["same_words"].find(anchor.voice, anchor.text)
+        more = more | {"same_words": said}
     try: return measure(anchor.sound(), text=anchor.text, reference=anchor.voice, settings=sweep.grid.settings,
                         metrics=[metric.name], **more)[metric.name]
     except VoicelabError as error: return metric.unavailable(str(error), more)
@@ -105,6 +110,7 @@ def anchors(self: Sweep,
            ) -> pd.DataFrame: # index: anchor; mean, low, high, voices, model, lacks
     "What a measure gives for sounds whose answer is known; of up to 20 references."
     metric, = chosen_metrics([measure])
+    if "same_words" in more: more["same_words"] = spoken_texts(more["same_words"], self.grid.cells)
     found, known = [*self._anchors()], self.measured.values()
     maker = metric.maker(dict(recogniser=self.grid.settings.measures.recogniser or None) | more)
     keys = [(each.key, metric.name, maker) for each in found]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CEPSTRAL_RATE', 'WINDOW', 'HOP', 'BANDS', 'CEPSTRA', 'FLOOR', 'LEVEL_DB', 'CEPSTRAL_RULE', 'DECIBELS',
-           'CEPSTRAL_DISTANCE', 'cepstra', 'warp', 'cepstral_distance']
+           'CEPSTRAL_DISTANCE', 'cepstra', 'warp', 'cepstral_maker', 'cepstral_distance']
 
 # %% ../nbs/09_content.ipynb #2bb8eaa1
 from functools import partial
@@ -56,6 +56,12 @@ CEPSTRAL_RULE = "voicelab-mel-cepstra-dtw-1"
 DECIBELS = float(10 * np.sqrt(2) / np.log(10))
 
 
+def cepstral_maker(same_words=None) -> str: # a recording, or a table of them with an `id`
+    "The rule, and the table of recordings that it compares with."
+    table = getattr(same_words, "id", None)
+    return f"{CEPSTRAL_RULE}/{table}" if table else CEPSTRAL_RULE
+
+
 def cepstral_distance(audio: Audio,
                       same_words: Audio | None, # a recording of what `audio` should say
                      ) -> Measure: # in dB; 0 is the same sound
@@ -72,5 +78,5 @@ def cepstral_distance(audio: Audio,
 
 
 CEPSTRAL_DISTANCE = METRICS.add(replace=True, record=Metric(
-    "cepstral_distance", cepstral_distance, "dB", CEPSTRAL_RULE, False, "whether words or voice are wrong",
+    "cepstral_distance", cepstral_distance, "dB", cepstral_maker, False, "whether words or voice are wrong",
     needs=("same_words",), in_report=False))

@@ -22,6 +22,7 @@ from .pairs import Pair
 from .progress import Progress
 from .reference import Reference
 from .settings import Settings
+from .spoken import SpokenTexts
 from .store import MOST_LINE_BYTES, Lines, append_whole, hold, mend_end
 
 # %% ../nbs/11_measured.ipynb #ad48a267
@@ -122,7 +123,9 @@ def measure_saved(pair: Pair, text: str, reference: Reference | None, metrics: l
 
 
 def measures_of(sample: Sample, metrics: list[Metric], settings: Settings, more: dict) -> list[tuple[Metric, Measure]]:
-    "Measures of a sample; `more` has other arguments of the metrics, by name."
+    "Measures of a sample; `more` has other arguments of the metrics, by name, and of texts' recordings a table."
+    find = lambda given: given.find(sample.reference, sample.text) if isinstance(given, SpokenTexts) else given
+    more = {name: find(given) for name, given in more.items()}
     try: report = measure_saved(sample.pair, sample.text, sample.reference, [metric.name for metric in metrics],
                                 settings, **more)
     except VoicelabError as error: return [(metric, metric.unavailable(str(error), more)) for metric in metrics]

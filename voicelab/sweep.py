@@ -12,9 +12,10 @@ import os
 import tomllib
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -35,10 +36,11 @@ from .manifest import info_fields, line_of
 from .measured import Measured, Sample, sound_of
 from .metrics import METRICS, chosen_metrics
 from .pairs import Pair
-from .progress import Progress
+from .progress import Progress, SaidProgress
 from .reference import Reference
 from .runs import Run, plain_errors
 from .settings import Settings, settings_or_default
+from .spoken import spoken_texts
 from .store import open_own, read_whole
 from .sweepfile import FILE, FORMAT, arguments_from, read_toml, sweep_table, toml_text
 
@@ -314,6 +316,7 @@ def run(self: Sweep,
         workers: int = 1, # how many make cells at once
         retry: bool = False, # make failed cells again, too
         most: int | None = None, # cells at most; None: all
+        say: Callable[[str], None] | None = None, # gets the progress in words; None: a bar shows it
        ) -> Sweep:
     "Make the cells that are missing; Ctrl-C keeps what there is."
     place = BACKENDS[one_of("backend", backend, BACKENDS, SweepError)]
@@ -325,19 +328,21 @@ def run(self: Sweep,
     with self._alone():
         self.stopped, jobs = False, self.jobs(retry, most)
         try:
-            if jobs: self._make(jobs, place.run(jobs, WorkerSetup.of(self.grid), workers, self.speakers))
+            if jobs: self._make(jobs, place.run(jobs, WorkerSetup.of(self.grid), workers, self.speakers), say)
         except KeyboardInterrupt: self.stopped = True
-    if self.stopped: warnings.warn(f"stopped: {self.cost}; run again to go on", stacklevel=level_outside())
+    if self.stopped and not say: warnings.warn(f"stopped: {self.cost}; run again to go on", stacklevel=level_outside())
     return self
 
 
 @patch
-def _make(self: Sweep, jobs: list[Job], results: Iterator[Made]):
-    "Keep results as they come, with a progress bar."
+def _make(self: Sweep, jobs: list[Job], results: Iterator[Made], say):
+    "Keep results as they come, and show progress."
     cells = {cell.name: cell for job in jobs for cell in job.cells}
     failed, timed = 0, self.cost.timed or len(cells) == 1
-    with (closing(results), Progress(total=len(self), initial=len(self) - len(cells), desc="sweep", unit="cell",
-                                 smoothing=0.05, leave=False) as bar):
+    progress = partial(SaidProgress, say=say) if say else Progress
+    there = Counter(self.statuses().values())["ok"]
+    with (closing(results), progress(total=there + len(cells), initial=there, desc="sweep", unit="cell",
+                                     smoothing=0.05, leave=False) as bar):
         for made in results:
             self._keep(made, cells)
             failed += made.row["status"] == "failed"
@@ -380,7 +385,7 @@ def _repr_html_(self: Sweep) -> str:
 @patch
 def measure(self: Sweep,
             *names: str, # of metrics; none: those of every report
-            **more, # other arguments of these metrics, by name: recogniser=, speaker=
+            **more, # other arguments of these metrics, by name: recogniser=, speaker=, same_words= (of `spoken_texts`)
            ) -> Sweep:
     "Measure the samples that lack these measures, with a progress bar; Ctrl-C keeps what there is."
     chosen, cells = chosen_metrics(names or None), {cell.name: cell for cell in self.grid.cells}
@@ -388,6 +393,7 @@ def measure(self: Sweep,
     samples = [Sample(Pair(self.folder, row), cells[row["cell"]].text, cells[row["cell"]].voices) for row in made]
     unused = sorted(set(more) - {name for metric in chosen for name in metric.takes})
     if unused: raise SweepError(f"{unused[0]}: no measure that was asked for takes it")
+    if "same_words" in more: more["same_words"] = spoken_texts(more["same_words"], self.grid.cells)
     if self.measured.complete(samples, chosen, self.grid.settings, **more): return self
     warnings.warn("stopped: measure again to go on", stacklevel=level_outside())
     return self

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from ..errors import VoicelabError
 from ..page import PAGE_SCRIPT, PAGE_STYLE, content_of
 from ..sweep import Sweep
-from .base import Panel, Status, row
+from .base import Panel, Status, Worker, go_and_stop, row
 
 # %% ../../nbs/13_widgets_pivot.ipynb #09fe6115
 PAGE_MODULE = r"""
@@ -68,13 +68,32 @@ class SweepPage(anywidget.AnyWidget):
 
 # %% ../../nbs/13_widgets_pivot.ipynb #b040dd64
 class Pivot(Panel):
-    "A sweep to look at and to listen to; `page` is the `SweepPage`."
-    def __init__(self, sweep: Sweep | str | Path): # or its folder
+    "A sweep to look at, to listen to and to go on with; `page` is the `SweepPage`."
+    def __init__(self,
+        sweep: Sweep | str | Path, # or its folder
+        backend: str = "inline", # these two as for `Sweep.run`
+        workers: int = 1,
+    ):
         self.sweep = sweep if isinstance(sweep, Sweep) else Sweep(sweep)
+        self.how = dict(backend=backend, workers=workers)
         self.page, self.status = SweepPage(self.sweep), Status()
+        self.go, self.stop = go_and_stop("Make what is missing")
+        self.go.layout.width = "auto"
         self.again = W.Button(description="Read again", icon="refresh", tooltip="show what has been made since")
-        super().__init__("Sweep", self.page, row(self.again, self.status))
+        model = next(iter(self.sweep.speakers.values()), self.sweep)
+        self.worker = Worker(model, self.status, (self.go,), self.stop)
+        super().__init__("Sweep", self.page, row(self.go, self.stop, self.again, self.status))
+        self.go.on_click(lambda _: self.worker.start(self.make))
+        self.stop.on_click(lambda _: self.sweep.stop())
         self.again.on_click(lambda _: self.refresh())
+
+
+@patch
+def make(self: Pivot):
+    "Make the cells that are missing, and show them; the status line says how long it will take."
+    try: self.sweep.run(**self.how, say=self.status.say)
+    finally: self.page.read()
+    self.status.say(f"{'Stopped: ' * self.worker.stopping.is_set()}{self.sweep.cost}")
 
 
 @patch
