@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers.activations import SiLUActivation
 from transformers.models.higgs_audio_v2 import modeling_higgs_audio_v2 as known
 
-from ...models.step import Layer, feed_forward, product, rms_norm, rotate, turn_table, watched
+from ...models.step import Layer, feed_forward, plus_product, product, rms_norm, rotate, turn_table, watched
 
 # %% ../../../nbs/08_higgs_step.ipynb #4d642f89
 PARTS = {nn.Linear, nn.Embedding, nn.ModuleList, SiLUActivation, known.HiggsAudioV2Model, known.HiggsAudioV2Embeddings,
@@ -92,7 +92,7 @@ def attend(self: ColumnStep,
     keys, values = self.remember(kept, new, first, place)
     queries = qkv[:, :self.heads].view(batch, self.kv_heads, -1, self.head_dim)
     heard = F.scaled_dot_product_attention(queries, keys, values, mask)
-    return torch.addmm(x, heard.view(batch, -1), layer.o.T)
+    return plus_product(x, heard.view(batch, -1), layer.o)
 
 
 @patch

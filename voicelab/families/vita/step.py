@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers.activations import SiLUActivation
 from transformers.models.qwen2 import modeling_qwen2 as known
 
-from ...models.step import Layer, feed_forward, packed, product, rms_norm, rotate, turn_table, watched
+from ...models.step import Layer, feed_forward, packed, plus_product, product, rms_norm, rotate, turn_table, watched
 
 # %% ../../../nbs/08_vita_step.ipynb #a631e594
 PARTS = {nn.Linear, SiLUActivation, known.Qwen2DecoderLayer, known.Qwen2Attention, known.Qwen2MLP, known.Qwen2RMSNorm}
@@ -95,4 +95,4 @@ def attend(self: Places, number: int, x, turns, mask) -> torch.Tensor: # as `x` 
     keys, values = kept[..., :known + n, :].expand(-1, *shape[:2], -1, -1)
     queries = qkv[:, :self.heads].transpose(0, 1).reshape(*shape, -1)
     heard = F.scaled_dot_product_attention(queries, keys, values, mask).reshape(self.heads, n, -1)
-    return torch.addmm(x, heard.transpose(0, 1).reshape(n, -1), layer.o.T)
+    return plus_product(x, heard.transpose(0, 1).reshape(n, -1), layer.o)
