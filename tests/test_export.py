@@ -73,6 +73,12 @@ def test_a_page_is_one_file_that_asks_for_nothing(made, tmp_path, capsys):
         assert load_audio(tmp_path / "a.mp3").synthetic == (key[0] == "g")
 
 
+def test_a_page_has_every_file_of_its_folder(made, root):
+    html, folder = made.export("html").read_text("utf8"), root / "voicelab/web"
+    assert {path.name for path in folder.iterdir()} == {*(f"{name}.js" for name in page.SCRIPTS), "file.js", "page.css"}
+    assert all(path.read_text("utf8") in html for path in folder.iterdir())
+
+
 def test_a_page_has_a_size_and_a_limit(made, tmp_path, monkeypatch):
     with pytest.raises(ExportError, match=r"^most_megabytes: the page would take about 0\.\d MB \(5 sounds\), at most 0.01 are allowed"):
         made.export("html", tmp_path / "a.html", most_megabytes=0.01)

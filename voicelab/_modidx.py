@@ -2170,6 +2170,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'voicelab.page.policy': ('page.html#policy', 'voicelab/page.py'),
                                'voicelab.page.readable': ('page.html#readable', 'voicelab/page.py'),
                                'voicelab.page.reason_of': ('page.html#reason_of', 'voicelab/page.py'),
+                               'voicelab.page.web_file': ('page.html#web_file', 'voicelab/page.py'),
                                'voicelab.page.without': ('page.html#without', 'voicelab/page.py')},
             'voicelab.pairs': { 'voicelab.pairs.Pair': ('pairs.html#pair', 'voicelab/pairs.py'),
                                 'voicelab.pairs.Pair.__repr__': ('pairs.html#pair.__repr__', 'voicelab/pairs.py'),
