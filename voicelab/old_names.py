@@ -31,7 +31,7 @@ MODULES = {     # until 0.2: the modules in which the names of an old one are no
     "audio": ("reference",),
     "files": ("recordings",),
     "runs": ("pairs",),
-    "session": ("generation", "batch"),
+    "session": ("engine", "generation", "batch"),
     "speakers": ("families.higgs.speakers",),
     "text": ("split", "text_form"),
     "vita": ("families.vita.model",),

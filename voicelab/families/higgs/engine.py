@@ -22,8 +22,9 @@ from ...budget import columns_for_frames
 from ...chat import Prompt
 from ...codec import STREAM_BOS, STREAM_EOS, Codec
 from ...control import Sampling, draw_chances, sample_ids, share_entropy
+from ...engine import Engine, Tick
 from ...generation import EngineError, ModelInfo, check_room, weights_version
-from ...session import Engine, Session, Tick
+from ...session import Session
 from ...threads import threads_for
 from .step import ColumnStep, obstacle, rotation_table
 

@@ -21,9 +21,10 @@ from ...budget import MOST_COLUMNS, Budget, BudgetError, frames_for_columns
 from ...chat import FormError
 from ...codec import STREAM_BOS
 from ...control import draw_chances, entropy_bits, sample_ids
+from ...engine import Tick
 from ...errors import one_of, shown
 from ...generation import EngineError, Generation
-from ...session import Session, Tick
+from ...session import Session
 from .engine import NEVER, CachedNetwork, ColumnWriter, HiggsEngine, Row, read_step, tick_of
 from .prompt import SLOT_END, SLOTS
 

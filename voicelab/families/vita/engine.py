@@ -23,11 +23,12 @@ from fastcore.basics import patch
 from ...audio import Audio
 from ...budget import MOST_COLUMNS, RULES, Budget, BudgetError, plan
 from ...chat import FormError
+from ...engine import Engine, Tick, timed
 from ...errors import one_of, shown
 from ...generation import Chunk, Generation
 from ...models.glm4voice import BLOCKS
 from ...reference import Reference
-from ...session import Engine, Session, Tick, timed
+from ...session import Session
 from ...settings import Settings
 from ...split import Piece
 from ...text import check_text, fold_characters, join_lines
