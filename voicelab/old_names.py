@@ -19,7 +19,7 @@ from .errors import level_outside
 MODULES = {     # until 0.2: the modules in which the names of an old one are now
     "chatml": ("chat", "families.higgs.prompt"),
     "dataset": ("families.higgs.dataset",),
-    "engine": ("families.higgs.engine", "generation"),
+    "engine": ("families.higgs.engine", "families.higgs.cache", "generation"),
     "lab": ("hub", "families.higgs.model", "families.vita.model"),
     "models.higgs": ("families.higgs.checkpoint",),
     "models.sensevoice": ("families.vita.sensevoice",),

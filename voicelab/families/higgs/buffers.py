@@ -11,7 +11,8 @@ from fastcore.basics import patch
 
 from ...codec import STREAM_BOS, STREAM_EOS
 from ...control import Sampling
-from .engine import NEVER, CachedNetwork, ColumnWriter, column_facts, ramped
+from .cache import CachedNetwork
+from .engine import NEVER, ColumnWriter, column_facts, ramped
 from .step import ColumnStep, rotation_table
 
 # %% ../../../nbs/08_higgs_buffers.ipynb #40b2a332

@@ -22,12 +22,10 @@ from ...errors import level_outside, one_line
 from ...generation import EngineError
 from ...session import Session
 from .buffers import BucketStep, Buffers, Seated, bucket_of
-from .engine import NEVER, ColumnWriter, HiggsEngine, PrefixStore, Row, Step
+from .cache import PrefixStore, free_bytes
+from .engine import NEVER, ColumnWriter, HiggsEngine, Row, Step, take_facts
 from .engine import decode as decode_waiting
 from .step import obstacle, watched
-
-# isort: split
-from .engine import free_bytes, take_facts
 
 # %% ../../../nbs/08_higgs_graph.ipynb #ee68d78f
 _capturing = Lock()

@@ -25,7 +25,8 @@ from ...engine import Tick
 from ...errors import one_of, shown
 from ...generation import EngineError, Generation
 from ...session import Session
-from .engine import NEVER, CachedNetwork, ColumnWriter, HiggsEngine, Row, read_step, tick_of
+from .cache import CachedNetwork
+from .engine import NEVER, ColumnWriter, HiggsEngine, Row, read_step, tick_of
 from .prompt import SLOT_END, SLOTS
 
 # %% ../../../nbs/08_higgs_writing.ipynb #961513a6
