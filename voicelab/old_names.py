@@ -30,6 +30,7 @@ MODULES = {     # until 0.2: the modules in which the names of an old one are no
     "attention": ("families.higgs.attention", "families.vita.attention"),
     "audio": ("reference",),
     "files": ("recordings",),
+    "metrics": ("embedding",),
     "runs": ("pairs",),
     "session": ("engine", "generation", "batch"),
     "speakers": ("families.higgs.speakers",),
