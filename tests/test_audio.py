@@ -16,7 +16,8 @@ import pytest
 import soundfile
 import torch
 
-from voicelab.audio import GENERATED, LONGEST_TEXT, Audio, AudioError, Mark, load_audio, read_info, resampling_ratio
+from voicelab.audio import GENERATED, Audio, AudioError, Mark, load_audio, read_info, resampling_ratio
+from voicelab.mark import LONGEST_TEXT
 from voicelab.reference import Reference
 from voicelab.settings import ReferencePolicy, Settings
 

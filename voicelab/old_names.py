@@ -28,7 +28,7 @@ MODULES = {     # until 0.2: the modules in which the names of an old one are no
     "models.vita": ("families.vita.network",),
     "models.vita_checkpoint": ("families.vita.checkpoint",),
     "attention": ("families.higgs.attention", "families.vita.attention"),
-    "audio": ("reference",),
+    "audio": ("mark", "reference"),
     "files": ("recordings",),
     "metrics": ("embedding",),
     "runs": ("pairs",),
