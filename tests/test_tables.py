@@ -134,7 +134,7 @@ def test_a_name_is_taken_once(table, record):
 def test_a_stop_rule_takes_no_other_reason(reason):
     other = type("Other", (Countdown,), dict(name=reason))
     for replace in (False, True):
-        with pytest.raises(ControlError, match="is taken by a stop reason"): STOP_RULES.add(other, replace=replace)
+        with pytest.raises(ControlError, match="is already a stop reason"): STOP_RULES.add(other, replace=replace)
     assert reason not in STOP_RULES and STOP_REASONS[reason] != Countdown.says
 
 

@@ -62,7 +62,7 @@ def found_in(module: str, name: str):
         home, _, today = place.rpartition(".")
         if today not in vars(found := import_module(f"voicelab.{home}")): continue
         old = f"voicelab.{module}.{name}".replace("..", ".")
-        warnings.warn(f"{old} is voicelab.{place} now; the old name goes with version 0.2",
+        warnings.warn(f"{old} is now voicelab.{place}; version 0.2 removes the old name",
                       FutureWarning, stacklevel=level_outside())
         return getattr(found, today)
     raise AttributeError(f"module 'voicelab{'.' * bool(module)}{module}' has no attribute {name!r}")
