@@ -290,7 +290,7 @@ def test_a_line_whose_beginning_promises_more_than_it_holds(theirs):
     with pytest.raises(RunError, match="id: 7 can't be read: line 2 of manifest.jsonl is not JSON"): theirs[7]
     row = json.dumps({key: theirs.rows[0][key] for key in ("id", "status", "generated", "reference")} | theirs.rows[0] | {"id": 8})
     add_line(theirs, row[:-1].encode() + b', "id": 0}\n')
-    with pytest.raises(RunError, match="id: 8 can't be read: line 3 .* a key stands twice"): theirs[8]
+    with pytest.raises(RunError, match="id: 8 can't be read: line 3 .* a key occurs twice"): theirs[8]
     assert theirs[0].row["id"] == 0
 
 
