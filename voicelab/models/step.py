@@ -80,7 +80,7 @@ def turn_table(rotary: nn.Module, # of the network: (a tensor of its dtype, posi
                like: torch.Tensor, # a tensor of its dtype, on its device
                positions: int, # how many, from 0
               ) -> torch.Tensor: # [positions, 2, head_dim]: cosines; sines, negative for the first half
-    "What the queries and keys at each position are multiplied with."
+    "The factors of the queries and keys at each position."
     cosine, sine = rotary(like, torch.arange(positions, device=like.device)[None])
     sine[..., :sine.shape[-1] // 2] *= -1
     return torch.stack([cosine[0], sine[0]], 1)

@@ -40,7 +40,7 @@ def row_bytes(network, # HiggsAudioV2ForConditionalGeneration
 
 
 def free_bytes(device: torch.device) -> float:
-    "Free memory of a device; infinity if the system does not say. Blocks that torch keeps for itself are free."
+    "Free memory of a device; infinity if the system does not say. Memory that torch caches counts as free."
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
@@ -81,13 +81,13 @@ class PrefixStore:
         self.most, self.kept, self.read = most, {}, 0       # read: number of prefixes that the network had to read
 
     def take(self, network, prompt: Prompt, length: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        "What `read_prefix` gives, read at most once."
+        "The result of `read_prefix`, computed at most once."
         columns = prompt.audio_columns[:, :int(prompt.audio_mask[:length].sum())]
         parts = (prompt.ids[:length], columns)
         read = b"".join(part.contiguous().numpy().tobytes() for part in parts)
         key = weights_version(network), hashlib.sha256(read).digest()
         if key not in self.kept: self.read += 1
-        self.kept[key] = self.kept.pop(key, None) or read_prefix(network, prompt, length)       # the latest comes last
+        self.kept[key] = self.kept.pop(key, None) or read_prefix(network, prompt, length)       # the latest is last
         while len(self.kept) > self.most: del self.kept[next(iter(self.kept))]
         return self.kept[key]
 
@@ -322,7 +322,7 @@ def append(self: Row,
 # %% ../../../nbs/08_higgs_engine.ipynb #b26f0800
 @dataclass
 class Step:
-    "What one turn of the loop has made."
+    "The result of one step of the loop."
     rows: list[Row]                 # all of the batch
     active: list[int]               # the rows that got a column, by number
     eos_probability: list[list[float]]      # [active, n_codebooks], before temperature and ramp
@@ -334,7 +334,7 @@ def column_facts(ids: torch.Tensor, # [batch, n_codebooks]
                  books: torch.Tensor, # [batch]; these three from `ramped`
                  logits: torch.Tensor, # [batch, n_codebooks, vocabulary]
                 ) -> torch.Tensor: # float32 [batch, 3 * n_codebooks + 2]; ids are exact in it
-    "What the host needs to know of a column: ids, end, codebook that ends it, EOS probabilities, entropies."
+    "The facts of a column for the host: ids, end, codebook that ends it, EOS probabilities, entropies."
     share = logits.softmax(-1)
     facts = [ids, end[:, None], books[:, None], share[..., STREAM_EOS], share_entropy(share)]
     return torch.cat([fact.float() for fact in facts], 1)
@@ -381,7 +381,7 @@ def decode(network, # HiggsAudioV2ForConditionalGeneration
         ids, books = writer.write(logits)
         step, ends = read_step(rows, active, writer, logits, ids, books)
         yield step
-        for place, number in enumerate(active):                            # an end that the host has asked for
+        for place, number in enumerate(active):                            # an end that the host has requested
             if rows[number].end is not None and ends[place] == NEVER: writer.end_row(place, rows[number].end)
         stay = [place for place, number in enumerate(active) if not rows[number].done]
         if not stay: return
@@ -396,7 +396,7 @@ def decode(network, # HiggsAudioV2ForConditionalGeneration
 class HiggsEngine(Engine):
     "A Higgs network and its codec, as a session sees them."
     step, shares_steps = "column", True
-    loop = staticmethod(decode)         # or another that is called like it and gives what it gives
+    loop = staticmethod(decode)         # or another with the same arguments and results
 
     def __init__(self,
         network, # HiggsAudioV2ForConditionalGeneration

@@ -115,7 +115,7 @@ class HiggsModel:
 
     @property
     def _slower(self) -> str:
-        "What keeps our own step from serving, in words; empty if nothing does."
+        "Why our own step can't be used, in words; empty if it can."
         reason = obstacle(self.network)
         return f"columns by transformers' forward: {reason}" if reason else ""
 
@@ -125,7 +125,7 @@ class HiggsModel:
 
     @property
     def info(self) -> ModelInfo:
-        "What is known of the model; it says so if its weights were changed after they were loaded."
+        "The facts about the model; they say so if its weights were changed after loading."
         return self._info.now(self.network, self._loaded)
 
     @property
