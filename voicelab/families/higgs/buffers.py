@@ -124,14 +124,14 @@ class Ring:
 
     @torch.inference_mode()
     def send(self, facts: torch.Tensor): # [rows, facts of a column]
-        "Ask for a copy; nobody waits."
+        "Request a copy, without waiting."
         place = self.sent % len(self.places)
         self.places[place][:len(facts)].copy_(facts, non_blocking=True)
         if self.events: self.events[place].record(torch.cuda.current_stream(facts.device))
         self.sent += 1
 
     def receive(self, rows: int) -> list[list[float]]:
-        "The oldest facts that were not received yet; the one wait of a column."
+        "The oldest facts that were not received yet; the only wait of a column."
         place = self.read % len(self.places)
         if self.events: self.events[place].synchronize()
         self.read += 1
@@ -164,7 +164,7 @@ def begin(self: Buffers,
     cached: Seated, # before its first step
     writer: ColumnWriter, # before its first column
 ):
-    "Put a batch in."
+    "Load a batch into the buffers."
     rows, made, window = len(writer.end), writer.chances.shape[1], writer.history.shape[-1]
     self.ids[:rows, :, self.back - window:self.back].copy_(writer.history)
     self.chances[:rows, :made].copy_(writer.chances)
