@@ -16,7 +16,7 @@ def test_an_old_module_leads_to_its_names(module):
         new = importlib.import_module(f"voicelab.{place}")
         for name in new.__all__:
             if name in vars(old): continue                      # a module that still exists
-            with pytest.warns(FutureWarning, match=f"voicelab.{module}.{name} is voicelab"): found = getattr(old, name)
+            with pytest.warns(FutureWarning, match=f"voicelab.{module}.{name} is now voicelab"): found = getattr(old, name)
             assert found in [getattr(importlib.import_module(f"voicelab.{each}"), name, None) for each in old_names.MODULES[module]]
 
 

@@ -134,7 +134,7 @@ def test_a_name_is_taken_once(table, record):
 def test_a_stop_rule_takes_no_other_reason(reason):
     other = type("Other", (Countdown,), dict(name=reason))
     for replace in (False, True):
-        with pytest.raises(ControlError, match="is already a stop reason"): STOP_RULES.add(other, replace=replace)
+        with pytest.raises(ControlError, match="is taken by a stop reason"): STOP_RULES.add(other, replace=replace)
     assert reason not in STOP_RULES and STOP_REASONS[reason] != Countdown.says
 
 
@@ -167,8 +167,8 @@ def test_a_metric_on_request(model, reference):
     assert (lacking.status, lacking.detail) == ("unavailable", "no recording of the same words to compare with")
     assert [m.name for m in measure(made.audio, metrics=["level"]).measures] == ["level"]
     with pytest.raises(ValueError, match="metrics: must be among duration_ratio, .*, got 'charm'"): made.report(also=["charm"])
-    with pytest.raises(ValueError, match="refrence: no metric"): measure(made.audio, refrence=reference)
-    with pytest.raises(ValueError, match="same_words: no metric"): made.report(same_words=made.audio)
+    with pytest.raises(ValueError, match="refrence: none of the requested"): measure(made.audio, refrence=reference)
+    with pytest.raises(ValueError, match="same_words: none of the requested"): made.report(same_words=made.audio)
 
 
 def test_every_metric_says_what_it_lacks(model, reference):

@@ -311,7 +311,7 @@ class StopTable(Registry):
     def add(self, rule: type[StopRule], replace: bool = False) -> type[StopRule]:
         "Apply `rule` to every sample; a ControlError if its name is already a stop reason."
         if rule.name in STOP_REASONS and not (replace and rule.name in self):
-            raise ControlError(f"name: {rule.name!r} is already a stop reason; replace=True needs one of a rule")
+            raise ControlError(f"name: {rule.name!r} is taken by a stop reason; replace=True needs a rule's name")
         STOP_REASONS[rule.name] = rule.says
         return super().add(rule, replace)
 
