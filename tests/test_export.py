@@ -151,7 +151,7 @@ def test_an_export_is_whole_or_not_there(made, tmp_path, monkeypatch):
     with pytest.raises(ExportError, match="^kind: must be one of html, csv, parquet, seed-tts, hf, got 'pdf'$"): made.export("pdf")
     with pytest.raises(ExportError, match="^path: there is no folder"): made.export("csv", tmp_path / "no/a.csv")
     with pytest.raises(ExportError, match="is a folder; give the name of a file"): made.export("csv", tmp_path)
-    with pytest.raises(ExportError, match="is there and not an empty folder"): made.export("hf", tmp_path)
+    with pytest.raises(ExportError, match="exists and is not an empty folder"): made.export("hf", tmp_path)
     (tmp_path / "a.csv").write_text("before")
     def breaks(*_, **__): raise OSError(28, "No space left on device")
     monkeypatch.setattr(pd.DataFrame, "to_csv", breaks)
@@ -183,7 +183,7 @@ def test_who_measured_is_part_of_a_measure(made):
     assert made.makers["wer"] == "one" and table.wer.notna().sum() == 4
     assert vl.Sweep(made.folder).makers["wer"] == "one" and vl.Sweep(made.folder).table.wer.notna().sum() == 4
     assert made.measure("wer", recogniser=told("two")).makers["wer"] == "two"
-    with pytest.raises(vl.VoicelabError, match="^recogniser: no measure that was asked for takes it$"): made.measure("level", recogniser="base")
+    with pytest.raises(vl.VoicelabError, match="^recogniser: none of the requested measures takes it$"): made.measure("level", recogniser="base")
 
 
 def test_measure_and_export_from_a_terminal(made, tmp_path, capsys):

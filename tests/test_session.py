@@ -611,7 +611,7 @@ def test_a_batch_that_does_not_fit_is_refused_before_any_work(tiny_network, tiny
 
 def test_sessions_that_can_not_share_a_step_are_refused(tiny_network, tiny_tokenizer):
     hot, cold = (make(tiny_network, tiny_tokenizer, sampling=Sampling(temperature=heat, seed=0)) for heat in (1.0, 0.3))
-    with pytest.raises(EngineError, match="^sampling: must be the same in a batch but for the seed, got 2 kinds$"): run_together([hot, cold])
+    with pytest.raises(EngineError, match="^sampling: must be the same in a batch except for the seed, got 2 kinds$"): run_together([hot, cold])
     with pytest.raises(EngineError, match="^sessions: each can run once, got one twice$"): run_together([hot, hot])
     with pytest.raises(EngineError, match="^sessions: need at least one, got none$"): run_together([])
     assert hot.begun is None

@@ -41,7 +41,7 @@ def check_samples(samples) -> np.ndarray:
     broken = np.flatnonzero(~np.isfinite(copy))
     if len(broken): raise AudioError(f"samples: {len(broken)} of {len(copy)} are NaN or infinite, first at {broken[0]}")
     if (peak := np.abs(copy).max(initial=0)) > MOST_PEAK:
-        raise AudioError(f"samples: the greatest is {peak:g}, {decibels(peak):+.0f} dBFS, but at most {MOST_PEAK:g} is "
+        raise AudioError(f"samples: the largest is {peak:g}, {decibels(peak):+.0f} dBFS, but at most {MOST_PEAK:g} is "
                          "allowed: 1.0 is full scale, so divide whole numbers by 32768")
     return copy
 
@@ -74,7 +74,7 @@ def decibels(level: float) -> float:
 
 @patch(as_prop=True)
 def peak(self: Audio) -> float:
-    "Greatest absolute sample; 0 without samples."
+    "Largest absolute sample; 0 without samples."
     return float(np.abs(self.samples).max(initial=0))
 
 
@@ -129,7 +129,7 @@ def resample(self: Audio, rate: int) -> Audio:
     if check_rate(rate) == self.rate: return self
     if not len(self.samples): return replace(self, rate=rate)
     ratio = resampling_ratio(self.rate, rate)
-    with torch.autocast("cpu", enabled=False):          # the caller's, which would round the sound
+    with torch.autocast("cpu", enabled=False):          # the caller's autocast would round the sound
         made = torchaudio.functional.resample(
             torch.from_numpy(self.samples), ratio.denominator, ratio.numerator, lowpass_filter_width=32)
     return replace(self, samples=made.numpy(), rate=rate)
@@ -229,7 +229,7 @@ def cut_long(
     "Cut `audio` at its last pause and warn."
     pause = pause_before_end(audio)
     kept = audio if pause is None else audio.slice(0, pause)
-    where = "in a pause" if pause is not None else "in mid-sound, for there is no pause in its last third"
+    where = "in a pause" if pause is not None else "in mid-sound, because there is no pause in its last third"
     whole = f"{length:.1f} s long, longer" if length else "longer"
     warnings.warn(f"{str(path)!r} is {whole} than the limit of {audio.seconds:g} s: cut at {kept.seconds:.2f} s, "
                   f"{where}; a transcript must end there too, and limit_seconds sets another limit",

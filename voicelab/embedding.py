@@ -66,11 +66,11 @@ def hear_voice(audio: Audio) -> tuple[float, np.ndarray | None]: # the vector [2
     return seconds, embed_voice(wave) if seconds >= MIN_VOICED_SECONDS else None
 
 
-_voices: dict[bytes, tuple] = {}        # what `hear_voice` gave, by the sound's hash; the latest comes last
+_voices: dict[bytes, tuple] = {}        # results of `hear_voice`, by the sound's hash; the latest is last
 
 
 def known_voice(audio: Audio) -> tuple[float, np.ndarray | None]:
-    "What `hear_voice` gives, kept for the next time."
+    "The result of `hear_voice`, cached."
     key = hashlib.sha256(audio.samples.tobytes() + str(audio.rate).encode()).digest()
     _voices[key] = heard = _voices.pop(key, None) or hear_voice(audio)
     for old in [*_voices][:-MOST_VOICES]: _voices.pop(old, None)

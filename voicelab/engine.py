@@ -91,7 +91,7 @@ def timed(sessions: list["Session"], part: str):
 
 @patch
 def push(self: Engine, made: list[tuple["Session", Tick]]) -> list[Audio | None]:
-    "Hand new frames to the streams of their sessions; decode the windows that are due together."
+    "Pass new frames to the streams of their sessions; decode the windows that are ready in one batch."
     windows = {n: session.sound.grow(tick.frames) for n, (session, tick) in enumerate(made) if tick.frames.shape[1]}
     due = [n for n, window in windows.items() if window is not None]
     with timed([session for session, _ in made], "codec"):

@@ -46,7 +46,7 @@ class Mark:
 
     @property
     def synthetic(self) -> bool:
-        "Whether it says that the sound is AI-generated."
+        "Whether the mark says that the sound is AI-generated."
         return GENERATED in self.comment
 
     @property

@@ -78,7 +78,7 @@ class Metric:
     unit: str
     model: str | Callable[..., str]       # what makes the value, with its version; a measure may say it more exactly
     higher_is_better: bool | None         # None: neither higher nor lower is
-    cannot_hear: str                      # what may be wrong with a sample that has a good value
+    cannot_hear: str                      # what may be wrong with a sample although its value is good
     needs: tuple[str, ...] = ()           # parameters of `find` without which the measure is unavailable
     limits: tuple[str, ...] = ()          # keys of QUALITY_THRESHOLDS that it is compared with
     in_report: bool = True                # in every report; False: on request
@@ -90,7 +90,7 @@ class Metric:
         return tuple(inspect.signature(self.find).parameters)[1:]
 
     def is_limited(self, thresholds: QualityThresholds) -> bool:
-        "Whether `thresholds` have a limit that it can break."
+        "Whether `thresholds` have a limit that the metric can exceed."
         return any(map(thresholds.limits, self.limits))
 
     def measure(self, audio: Audio, known: dict) -> Measure: # known: the arguments that there are, by name
@@ -101,11 +101,11 @@ class Metric:
 
     @cached_property
     def maker_needs(self) -> tuple[str, ...]:
-        "The arguments that its maker hangs on, such as a recogniser."
+        "The arguments that its maker depends on, such as a recogniser."
         return () if isinstance(self.model, str) else tuple(inspect.signature(self.model).parameters)
 
     def maker(self, known: dict | None = None) -> str: # known: as for `measure`
-        "What makes its values here and now, with its version."
+        "The current maker of its values, with its version."
         if isinstance(self.model, str): return self.model
         return self.model(**{name: (known or {}).get(name) for name in self.maker_needs})
 
@@ -206,7 +206,7 @@ def end_level(audio: Audio) -> Measure:
 METRICS.add(Metric("ended", ended, "share", STOP_RULE, True, "whether what was said is all of the text",
                    needs=("stop_reason",), in_tables=False))
 METRICS.add(Metric("end_level", end_level, "dB", SAMPLES_RULE, False,
-                   "a cut in a pause or between words; a last word that is missing as a whole", in_tables=False))
+                   "a cut in a pause or between words; a missing last word", in_tables=False))
 
 # %% ../nbs/09_metrics.ipynb #9f96e375
 @cache
@@ -260,7 +260,7 @@ class Report:
         return pd.DataFrame([asdict(m) for m in self.measures]).rename(columns={"name": "metric"})
 
     def to_dict(self) -> dict:
-        "Plain values for JSON, by metric; what is not finite becomes None."
+        "Plain values for JSON, by metric; values that are not finite become None."
         rows = {m.name: asdict(m) for m in self.measures}
         for row in rows.values():
             del row["name"]
@@ -313,7 +313,7 @@ def measure(audio: Audio,
         known |= dict(text=text or generation.text, reference=reference or generation.reference,
                       stop_reason=generation.stop_reason)
     unused = sorted(set(more) - {name for metric in chosen for name in metric.takes})
-    if unused: raise ArgumentError(f"{unused[0]}: no metric that was asked for takes it")
+    if unused: raise ArgumentError(f"{unused[0]}: none of the requested metrics takes it")
     with shielded(): return Report(tuple(metric.measure(audio, known) for metric in chosen), thresholds)
 
 # %% ../nbs/09_metrics.ipynb #f6eca1f7

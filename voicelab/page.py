@@ -48,7 +48,7 @@ class PageSound(NamedTuple):
     def wav_bytes(self) -> int: return self.pair.found(self.kind).stat().st_size
 
     def mp3(self) -> bytes:
-        "The sound, compressed; a VoicelabError if it is not there, or empty."
+        "The compressed sound; a VoicelabError if it is missing or empty."
         audio = getattr(self.pair, self.kind)
         return mp3_of(marked(audio) if self.kind == "generated" else audio)
 
@@ -77,7 +77,7 @@ def axes_of(sweep: Sweep) -> dict[str, dict]: # by name: level to its number
 
 
 def measures_in(sweep: Sweep, columns) -> list[dict]: # columns: of its table
-    "Name, unit, maker and deafness of every number that a sample has."
+    "Name, unit, maker and limits of every measure that a sample has."
     made = [dict(name=name, unit=unit, maker="", deaf="") for name, unit in NUMBERS.items()]
     for name, maker in sweep.makers.items():
         metric, column = METRICS[name], column_of(name)
@@ -92,12 +92,12 @@ def point_of(row: dict, place: list[int], values: list, keys: dict) -> dict: # k
 
 
 def reason_of(error: Exception, sound: PageSound) -> str:
-    "What is wrong with a sound, without the folder that it lies in: a page goes to others."
+    "The error of a sound, without its folder, because a page is sent to others."
     return str(error).replace(f"{sound.pair.folder}/", "")
 
 
 def without(content: dict, lost: dict[str, str]): # lost: the reason by key
-    "Take sounds out of the points that have them, and say why."
+    "Remove sounds from the points that have them, and say why."
     for point in content["points"]:
         for kind in ("sound", "voice"):
             if (reason := lost.get(point.get(kind))) is None: continue
@@ -106,7 +106,7 @@ def without(content: dict, lost: dict[str, str]): # lost: the reason by key
 
 
 def readable(content: dict, sounds: dict[str, PageSound]) -> dict[str, PageSound]:
-    "The sounds whose files are there; the points of the others say why they are not."
+    "The sounds whose files exist; the points of the others say why theirs don't."
     lost = {}
     for key, sound in sounds.items():
         try: sound.wav_bytes
@@ -116,7 +116,7 @@ def readable(content: dict, sounds: dict[str, PageSound]) -> dict[str, PageSound
 
 # %% ../nbs/11_page.ipynb #46f3849a
 def content_of(sweep: Sweep) -> tuple[dict, dict[str, PageSound]]: # the page's table; its sounds by key
-    "What a page shows of a sweep, and the sounds that it may play."
+    "The content of a sweep's page, and the sounds that it may play."
     cells, sounds, points, voices = sweep.grid.cells, {}, [], {}
     if len(cells) > MOST_POINTS:
         raise PageError(f"sweep: a page has at most {MOST_POINTS} cells, got {len(cells)}; export tables instead")
@@ -164,7 +164,7 @@ def policy(script: str, style: str) -> str:
 def html_file(content: dict, # of `content_of`
               sounds: dict[str, bytes], # MP3 by key
              ) -> bytes:
-    "The page as a file that needs nothing else."
+    "The page as a self-contained file."
     script, style = PAGE_SCRIPT + FILE_SCRIPT, BODY_STYLE + PAGE_STYLE
     data = json.dumps(content, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     blocks = [f'<script type="text/plain" id="vl-sound-{key}">{base64.b64encode(sound).decode()}</script>\n'
@@ -182,7 +182,7 @@ TRIED = 5       # sounds that are compressed to estimate the size
 
 
 def page_bytes(content: dict, sounds: dict[str, PageSound]) -> int:
-    "How large the page's file will be, from a few of its sounds."
+    "The estimated size of the page's file, from a few of its sounds."
     found, small, large = list(sounds.values()), 0, 0
     for sound in found[::max(1, len(found) // TRIED)][:TRIED]:
         with suppress(VoicelabError): small, large = small + len(sound.mp3()), large + sound.wav_bytes

@@ -29,7 +29,7 @@ from .reference import Reference
 
 # %% ../nbs/07_session.ipynb #5e55000f
 class Session:
-    "Speech while it is made: iterate for `Audio` pieces; `generation` holds the result afterwards."
+    "Speech as it is made: iterate for `Audio` pieces; `generation` holds the result afterwards."
     def __init__(self,
         engine: Engine, # of the model
         chunks: list[Chunk],
@@ -78,7 +78,7 @@ def text_so_far(self: Session) -> str:
 
 @patch
 def new_text(self: Session) -> str:
-    "What it has written since the last call."
+    "What the model has written since the last call."
     text, begins = self.text_so_far, len(self.handed_out)
     self.handed_out = text
     return text[begins:]
@@ -92,14 +92,14 @@ def elapsed(self: Session) -> float:
 
 @patch
 def waiting(self: Session) -> float:
-    "Those of them in which the process did not compute; nan on a device that it would wait for anyway."
+    "Elapsed seconds in which the process did not compute; nan on a device that it would wait for anyway."
     device = getattr(self.engine.network, "device", None)
     return self.begun.waiting() if device is None or torch.device(device).type == "cpu" else math.nan
 
 # %% ../nbs/07_session.ipynb #027fc30c
 @patch
 def stop(self: Session):
-    "Ask for an end after the current step."
+    "Ask the session to end after the current step."
     self.stopped = True
 
 
@@ -107,13 +107,13 @@ def stop(self: Session):
 def run(self: Session,
         on_text: Callable[[str], None] | None = None, # called with each piece of text that the model writes
        ) -> Generation:
-    "Make everything; Ctrl-C keeps what there is."
+    "Make everything; Ctrl-C keeps what was made."
     return run_together([self], on_text)[0]
 
 
 @patch
 def parts(self: Session) -> Iterator[str | Audio]:
-    "Pieces of text and of sound as they are made. The text's are `text_so_far`, joined; the sound's are the sound."
+    "Pieces of text and of sound as they are made; joined, the texts are `text_so_far`, and the sounds are the sound."
     self.live, pieces = True, speak([self])
     try:
         for _, piece in pieces: yield piece
@@ -201,7 +201,7 @@ def rest(self: Session) -> Audio | None:
 
 @patch
 def conclude(self: Session):
-    "Make the `Generation` from what there is."
+    "Make the `Generation` from what was made."
     begun = time.perf_counter()
     audio = self.engine.whole(self)
     seconds = time.perf_counter() - begun
@@ -268,7 +268,7 @@ def speak(sessions: list[Session]) -> Iterator[tuple[Session, str | Audio]]:
 
 
 def next_piece(pieces: Iterator, engine: Engine) -> tuple[Session, str | Audio] | None:
-    "The next piece, made with the engine's number of threads; whoever takes it keeps their settings of torch."
+    "The next piece, made with the engine's number of threads; the consumer's torch settings are unchanged."
     with shielded(engine.threads): return next(pieces, None)
 
 
@@ -350,14 +350,14 @@ def check_together(sessions: list[Session]):
     knobs = {(s.temperature, s.top_k, s.top_p, s.ras_window, s.ras_repeats)
              for s in (session.sampling for session in sessions)}
     if len(knobs) > 1:
-        raise EngineError(f"sampling: must be the same in a batch but for the seed, got {len(knobs)} kinds")
+        raise EngineError(f"sampling: must be the same in a batch except for the seed, got {len(knobs)} kinds")
     first.engine.check(sessions)
 
 # %% ../nbs/07_session.ipynb #fc39f828
 def run_together(sessions: list[Session],
                  on_text: Callable[[str], None] | None = None, # called with each piece of text that is written
                 ) -> list[Generation]: # in the order of `sessions`
-    "Run several sessions to the end in one batch; Ctrl-C keeps what there is."
+    "Run several sessions to the end in one batch; Ctrl-C keeps what was made."
     pieces = speak(sessions)
     try:
         for _, piece in pieces:
@@ -366,7 +366,7 @@ def run_together(sessions: list[Session],
     except torch.OutOfMemoryError:
         device = getattr(sessions[0].engine.network, "device", "the device")
         error = EngineError(f"texts: a batch of {len(sessions)} rows ran out of memory on {device}; try "
-                            f"{max(1, len(sessions) // 2)}, what was made is in this error's `generations`")
+                            f"{max(1, len(sessions) // 2)}; the finished samples are in this error's `generations`")
         error.generations = tuple(session.generation for session in sessions)
         raise error from None
     close(sessions)                                      # for Ctrl-C during the finish

@@ -32,7 +32,7 @@ def row_bytes(network, # HiggsAudioV2ForConditionalGeneration
 
 
 def free_bytes(device: torch.device) -> float:
-    "Free memory of a device; infinity if the system does not say. Blocks that torch keeps for itself are free."
+    "Free memory of a device; infinity if the system does not say. Memory that torch caches counts as free."
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
@@ -73,13 +73,13 @@ class PrefixStore:
         self.most, self.kept, self.read = most, {}, 0       # read: number of prefixes that the network had to read
 
     def take(self, network, prompt: Prompt, length: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        "What `read_prefix` gives, read at most once."
+        "The result of `read_prefix`, computed at most once."
         columns = prompt.audio_columns[:, :int(prompt.audio_mask[:length].sum())]
         parts = (prompt.ids[:length], columns)
         read = b"".join(part.contiguous().numpy().tobytes() for part in parts)
         key = weights_version(network), hashlib.sha256(read).digest()
         if key not in self.kept: self.read += 1
-        self.kept[key] = self.kept.pop(key, None) or read_prefix(network, prompt, length)       # the latest comes last
+        self.kept[key] = self.kept.pop(key, None) or read_prefix(network, prompt, length)       # the latest is last
         while len(self.kept) > self.most: del self.kept[next(iter(self.kept))]
         return self.kept[key]
 

@@ -142,7 +142,7 @@ def append(self: Row,
 # %% ../../../nbs/08_higgs_engine.ipynb #b26f0800
 @dataclass
 class Step:
-    "What one turn of the loop has made."
+    "The result of one step of the loop."
     rows: list[Row]                 # all of the batch
     active: list[int]               # the rows that got a column, by number
     eos_probability: list[list[float]]      # [active, n_codebooks], before temperature and ramp
@@ -154,7 +154,7 @@ def column_facts(ids: torch.Tensor, # [batch, n_codebooks]
                  books: torch.Tensor, # [batch]; these three from `ramped`
                  logits: torch.Tensor, # [batch, n_codebooks, vocabulary]
                 ) -> torch.Tensor: # float32 [batch, 3 * n_codebooks + 2]; ids are exact in it
-    "What the host needs to know of a column: ids, end, codebook that ends it, EOS probabilities, entropies."
+    "The facts of a column for the host: ids, end, codebook that ends it, EOS probabilities, entropies."
     share = logits.softmax(-1)
     facts = [ids, end[:, None], books[:, None], share[..., STREAM_EOS], share_entropy(share)]
     return torch.cat([fact.float() for fact in facts], 1)
@@ -201,7 +201,7 @@ def decode(network, # HiggsAudioV2ForConditionalGeneration
         ids, books = writer.write(logits)
         step, ends = read_step(rows, active, writer, logits, ids, books)
         yield step
-        for place, number in enumerate(active):                            # an end that the host has asked for
+        for place, number in enumerate(active):                            # an end that the host has requested
             if rows[number].end is not None and ends[place] == NEVER: writer.end_row(place, rows[number].end)
         stay = [place for place, number in enumerate(active) if not rows[number].done]
         if not stay: return
@@ -216,7 +216,7 @@ def decode(network, # HiggsAudioV2ForConditionalGeneration
 class HiggsEngine(Engine):
     "A Higgs network and its codec, as a session sees them."
     step, shares_steps = "column", True
-    loop = staticmethod(decode)         # or another that is called like it and gives what it gives
+    loop = staticmethod(decode)         # or another with the same arguments and results
 
     def __init__(self,
         network, # HiggsAudioV2ForConditionalGeneration
