@@ -311,6 +311,24 @@ def _keep(self: Sweep, made: Made, cells: dict[str, Cell]):
 
 
 @patch
+def _make(self: Sweep, jobs: list[Job], results: Iterator[Made], say):
+    "Keep results as they come, and show progress."
+    cells = {cell.name: cell for job in jobs for cell in job.cells}
+    failed, timed = 0, self.cost.timed or len(cells) == 1
+    progress = partial(SaidProgress, say=say) if say else Progress
+    there = Counter(self.statuses().values())["ok"]
+    with (closing(results), progress(total=there + len(cells), initial=there, desc="sweep", unit="cell",
+                                     smoothing=0.05, leave=False) as bar):
+        for made in results:
+            self._keep(made, cells)
+            failed += made.row["status"] == "failed"
+            if failed: bar.set_postfix(failed=failed, refresh=False)
+            bar.update()
+            if not timed and made.row["status"] == "ok" and (timed := self.cost.timed): bar.write(str(self.cost))
+            if self.stopped: return
+
+# %% ../nbs/11_sweep.ipynb #c856031d
+@patch
 def run(self: Sweep,
         backend: str = "inline", # of `BACKENDS`
         workers: int = 1, # how many make cells at once
@@ -330,26 +348,9 @@ def run(self: Sweep,
         try:
             if jobs: self._make(jobs, place.run(jobs, WorkerSetup.of(self.grid), workers, self.speakers), say)
         except KeyboardInterrupt: self.stopped = True
-    if self.stopped and not say: warnings.warn(f"stopped: {self.cost}; run again to continue", stacklevel=level_outside())
+    if self.stopped and not say:
+        warnings.warn(f"stopped: {self.cost}; run again to continue", stacklevel=level_outside())
     return self
-
-
-@patch
-def _make(self: Sweep, jobs: list[Job], results: Iterator[Made], say):
-    "Keep results as they come, and show progress."
-    cells = {cell.name: cell for job in jobs for cell in job.cells}
-    failed, timed = 0, self.cost.timed or len(cells) == 1
-    progress = partial(SaidProgress, say=say) if say else Progress
-    there = Counter(self.statuses().values())["ok"]
-    with (closing(results), progress(total=there + len(cells), initial=there, desc="sweep", unit="cell",
-                                     smoothing=0.05, leave=False) as bar):
-        for made in results:
-            self._keep(made, cells)
-            failed += made.row["status"] == "failed"
-            if failed: bar.set_postfix(failed=failed, refresh=False)
-            bar.update()
-            if not timed and made.row["status"] == "ok" and (timed := self.cost.timed): bar.write(str(self.cost))
-            if self.stopped: return
 
 # %% ../nbs/11_sweep.ipynb #bb806d88
 @patch
