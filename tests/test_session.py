@@ -594,7 +594,7 @@ def test_running_out_of_memory_is_one_line_and_keeps_what_was_made(tiny_network,
     def wish(at, logits):
         endless(at, logits)
         if at == 20: raise torch.OutOfMemoryError("CUDA out of memory")
-    with saying(tiny_network, wish), pytest.raises(EngineError, match=r"^texts: a batch of 3 rows ran out of memory on cpu; try 1, ") as error:
+    with saying(tiny_network, wish), pytest.raises(EngineError, match=r"^texts: a batch of 3 rows ran out of memory on cpu; try 1; ") as error:
         run_together(sessions)
     assert [made.codes.shape[1] for made in error.value.generations] == [12, 5, 12]
     assert [made.stop_reason for made in error.value.generations] == ["interrupted", "budget", "interrupted"]
