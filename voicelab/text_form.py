@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ELEMENTS', 'DIRECTIONS', 'MARKUP', 'WORDS_AND_TAGS', 'SHOUTED_LETTERS', 'PICTURE', 'EMOJI_RUN', 'FORM_CHOICES',
-           'UPSTREAM', 'take_out_markup', 'lower_sentence', 'lower_capitals', 'TextForm', 'form_from']
+           'UPSTREAM', 'take_out_markup', 'lower_sentence', 'named', 'lower_capitals', 'ReadText', 'TextForm',
+           'form_from']
 
 # %% ../nbs/02_text_form.ipynb #0396c774
 import re
@@ -64,31 +65,54 @@ WORDS_AND_TAGS = re.compile(r"\[[^\[\]\n]*\]|[^\W\d_]+(?:['’][^\W\d_]+)*")
 SHOUTED_LETTERS = 5     # from here on a capitalised word is no acronym
 
 
-def lower_sentence(sentence: str) -> str:
+def lower_sentence(
+    sentence: str,
+    lowered: list[str],     # gets the words that were lowered
+    kept: list[str],        # gets those that were taken for acronyms
+) -> str:
     "A sentence with its capitals lowered: all if it has no small letter, else the words that are no acronyms."
     words = [word for word in WORDS_AND_TAGS.findall(sentence) if word[0] != "[" and word.upper() != word.lower()]
     shouted = all(map(str.isupper, words)) and (len(words) > 2 or any(len(word) >= SHOUTED_LETTERS for word in words))
     first = True
 
-    def lowered(found: re.Match) -> str:
+    def plain(found: re.Match) -> str:
         nonlocal first
         word, starts = found[0], first
-        if word[0] == "[" or word == "I" or not word.isupper(): plain = word
-        elif len(word) >= SHOUTED_LETTERS or shouted:
-            plain = word.capitalize() if starts else re.sub("^i(?=['’])", "I", word.lower())        # I'm, I'll
-        else: plain = word
         first = first and word[0] == "["
-        return plain
-    return WORDS_AND_TAGS.sub(lowered, sentence)
+        if word[0] == "[" or word == "I" or not word.isupper(): return word
+        if len(word) < SHOUTED_LETTERS and not shouted:
+            if len(word) > 1: kept.append(word)
+            return word
+        if len(word) > 1: lowered.append(word)
+        return word.capitalize() if starts else re.sub("^i(?=['’])", "I", word.lower())        # I'm, I'll
+    return WORDS_AND_TAGS.sub(plain, sentence)
+
+# %% ../nbs/02_text_form.ipynb #b2c90d11
+def named(words: list[str]) -> str:
+    "The first of the words, each once."
+    words = [*dict.fromkeys(words)]
+    return ", ".join(words[:5]) + f" and {len(words) - 5} more" * (len(words) > 5)
 
 
-def lower_capitals(text: str) -> str:
-    "The text with shouted sentences and words in small letters; tags in square brackets stay."
-    return "".join(lower_sentence(text[start:end]) for start, end in pairwise([0, *sentence_ends(text), len(text)]))
+def lower_capitals(
+    text: str,
+    argument: str = "text",  # for the warning
+) -> str:
+    "The text with shouted sentences and words in small letters; tags in square brackets stay. A warning names the words."
+    lowered, kept, cuts = [], [], [0, *sentence_ends(text), len(text)]
+    text = "".join(lower_sentence(text[start:end], lowered, kept) for start, end in pairwise(cuts))
+    said = {"capitals lowered": named(lowered), "capitals kept, as in an acronym": named(kept)}
+    if said := [f"{what}: {words}" for what, words in said.items() if words]:
+        warnings.warn(f"{argument}: {'; '.join(said)}", stacklevel=level_outside())
+    return text
 
 # %% ../nbs/02_text_form.ipynb #1d94c175
 PICTURE = rf"(?:[0-9#*]\ufe0f?\u20e3|[{EMOJI}])[\u200d\ufe0f\U000e0020-\U000e007f]*"     # with what belongs to it
 EMOJI_RUN = re.compile(rf"(?<![ \t])[ \t]*(?:{PICTURE}[ \t]*)+((?=[.,!?;:…\n]|$))?")
+
+
+class ReadText(str):
+    "A text that a `TextForm` has read, which is its `form`."
 
 
 @dataclass(frozen=True)
@@ -101,7 +125,7 @@ class TextForm:
     emoji: str = "kept"             # or "dropped"
     transcripts: str = "kept"       # or "normalised" like the text; "kept": only characters are folded, numbers said
     numbers: str = "kept"           # or "words"
-    language: str = "auto"          # of the numbers: one of `NUMBER_LANGUAGES`; "auto": that of each sentence
+    language: str = "auto"          # of the numbers: one of `NUMBER_LANGUAGES`; "auto": each sentence's, a guess is told
 
     def __post_init__(self):
         for field in fields(self):
@@ -110,14 +134,17 @@ class TextForm:
                 raise TextError(f"text_form: {field.name} must be one of {', '.join(choices)}, got {value!r}")
 
     def read(self, text: str, argument: str = "text") -> str:
-        "A whole text before it is planned: characters, markup, emoji, capitals and numbers."
+        "A whole text before it is planned: characters, markup, emoji, capitals and numbers. Read again, it stays."
+        if isinstance(text, ReadText) and text.form == self: return text
         if self.characters == "folded" and isinstance(text, str): text = fold_characters(text)
         check_text(text, argument)
         if self.markup == "dropped": text = take_out_markup(text, argument)
         if self.emoji == "dropped": text = EMOJI_RUN.sub(lambda found: "" if found[1] is not None else " ", text)
-        if self.capitals == "lowered": text = lower_capitals(text)
+        if self.capitals == "lowered": text = lower_capitals(text, argument)
         if self.numbers == "words": text = say_numbers(text, self.language, argument)
-        return check_text(text, argument)
+        made = ReadText(check_text(text, argument))
+        made.form = self
+        return made
 
     def write(self, text: str, sentence_end: bool = True) -> str:
         "A piece of a text that was read, as the model gets it."
