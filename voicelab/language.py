@@ -16,8 +16,8 @@ LANGUAGE_CODES = {"arabic": "ar", "chinese": "zh", "japanese": "ja", "korean": "
                   "greek": "el", "hindi": "hi", "bengali": "bn", "tamil": "ta", "telugu": "te", "thai": "th",
                   "amharic": "am"}
 COMMON_WORDS = {code: frozenset(words.split()) for code, words in {       # each in all languages that have it
-    "en": "the and of to is in that it he she was for you with his her at on are this i am an as be by do from have has "
-          "if me my no not or per so they we will would there please costs",
+    "en": "the and of to is in that it he she was for you with his her at on are this i am an as be by do from have "
+          "has if me my no not or per so they we will would there please costs",
     "de": "der die das und ist nicht ein eine ich sie er zu den mit von auf im am dem kam an bis des es hat in oder so "
           "sind uhr um war was will wir wird",
     "fr": "le la les et est une un des il elle dans que qui pour pas du au ce sur je ans coûte de en heures me nous on "

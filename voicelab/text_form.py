@@ -98,7 +98,7 @@ def lower_capitals(
     text: str,
     argument: str = "text",  # for the warning
 ) -> str:
-    "The text with shouted sentences and words in small letters; tags in square brackets stay. A warning names the words."
+    "The text with shouted sentences and words in small letters, which a warning names; tags in square brackets stay."
     lowered, kept, cuts = [], [], [0, *sentence_ends(text), len(text)]
     text = "".join(lower_sentence(text[start:end], lowered, kept) for start, end in pairwise(cuts))
     said = {"capitals lowered": named(lowered), "capitals kept, as in an acronym": named(kept)}
@@ -125,7 +125,7 @@ class TextForm:
     emoji: str = "kept"             # or "dropped"
     transcripts: str = "kept"       # or "normalised" like the text; "kept": only characters are folded, numbers said
     numbers: str = "kept"           # or "words"
-    language: str = "auto"          # of the numbers: one of `NUMBER_LANGUAGES`; "auto": each sentence's, a guess is told
+    language: str = "auto"          # of the numbers: one of `NUMBER_LANGUAGES`; "auto": each sentence's, told if unsure
 
     def __post_init__(self):
         for field in fields(self):
