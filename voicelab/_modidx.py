@@ -2118,6 +2118,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'voicelab.number_words.german_ordinals': ( 'number_words.html#german_ordinals',
                                                                                   'voicelab/number_words.py'),
                                        'voicelab.number_words.has_number': ('number_words.html#has_number', 'voicelab/number_words.py'),
+                                       'voicelab.number_words.item_number': ('number_words.html#item_number', 'voicelab/number_words.py'),
                                        'voicelab.number_words.language_stretches': ( 'number_words.html#language_stretches',
                                                                                      'voicelab/number_words.py'),
                                        'voicelab.number_words.number_rules': ('number_words.html#number_rules', 'voicelab/number_words.py'),

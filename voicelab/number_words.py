@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['TAG', 'UNTOUCHED', 'HALVES', 'MONTHS', 'ARTICLE', 'AND', 'DATES', 'ENDED', 'MEASURES', 'ORDINALS', 'NO_GROUP',
-           'GROUPS', 'PHONE', 'RANGE', 'POWERS', 'ENCLOSED', 'ROMAN', 'YEAR', 'LETTER', 'SHORT', 'SCALED', 'LISTED',
-           'BEGINS', 'NUMBER_LANGUAGES', 'time_rules', 'german_ordinals', 'day_of_month', 'english_decade', 'ordinal',
-           'phone', 'between', 'has_number', 'as_digits', 'other_rules', 'plain_number', 'number_rules', 'apply_rules',
-           'language_stretches', 'say_numbers']
+           'GROUPS', 'PHONE', 'RANGE', 'POWERS', 'ENCLOSED', 'ROMAN', 'LISTED', 'MOST_ITEM', 'YEAR', 'LETTER', 'SHORT',
+           'SCALED', 'BEGINS', 'NUMBER_LANGUAGES', 'time_rules', 'german_ordinals', 'day_of_month', 'english_decade',
+           'ordinal', 'phone', 'between', 'has_number', 'as_digits', 'other_rules', 'item_number', 'plain_number',
+           'number_rules', 'apply_rules', 'language_stretches', 'say_numbers']
 
 # %% ../nbs/02_number_words.ipynb #6de84d79
 import re
@@ -168,6 +168,21 @@ def other_rules(spoken: Spoken, language: str) -> list[Rule]:
             (rf"(?m)^([{ENCLOSED}])[ \t]*(?=[^\W\d_])", lambda found: f"{as_digits(found[1])}. "),
             (rf"[{ENCLOSED}]|{ROMAN}", between_words)]
 
+# %% ../nbs/02_number_words.ipynb #8a4be107
+LISTED = ", "       # behind the number of an item: its stop would end a sentence
+MOST_ITEM = 600     # characters of an item: where its neighbour's number is searched
+
+
+def item_number(language: str) -> Callable[[re.Match], str | None]:
+    "The number of an item: at the start of a line, or where its neighbour's is in sight (*1. Milk. 2. Eggs.*)."
+    def said(found: re.Match) -> str | None:
+        text, start, number = found.string, found.start(), int(found[1])
+        around = text[max(0, start - MOST_ITEM):start] if number > 1 else text[found.end():found.end() + MOST_ITEM]
+        neighbour = rf"(?<![\w.,]){number - 1 if number > 1 else 2}[.)]\s"
+        alone = start and text[start - 1] != "\n" and not re.search(neighbour, around)
+        return None if alone else cardinal(number, language) + LISTED
+    return said
+
 # %% ../nbs/02_number_words.ipynb #d1b58c8b
 YEAR = r"(?<![\d.,])(1[1-9]\d\d|20\d\d)(?!\d|[.,]\d)"
 LETTER = "[A-Za-zÀ-ÖØ-öø-ÿ]"
@@ -187,7 +202,6 @@ def plain_number(language: str) -> Callable[[re.Match], str | None]:
 SHORT = {"en": [(r"(?i)(?<=[$€£])(\d[\d,.]*)\s?(k|m|bn|b|tn)\b",
                  lambda found: f"{found[1]} {SCALED[found[2][0].lower()]}")]}     # $5k, £1.5m
 SCALED = dict(k="thousand", m="million", b="billion", t="trillion")
-LISTED = ", "       # behind the number of an item: its stop would end a sentence
 
 
 @cache
@@ -203,7 +217,7 @@ def number_rules(language: str) -> list[tuple[re.Pattern, Callable[[re.Match], s
              (r"(?<![\d.,:])(\d+):(?=(\d+)(?![\d:.,]))", between(spoken)),
              *SHORT.get(language, []), *price_rules(spoken, language), (rf"({WRITTEN})\s?[%٪]", percent),
              *ORDINALS.get(language, []),
-             (r"(?m)^(\d{1,3})[.)][ \t]+(?=[^\W\d_])", lambda found: cardinal(int(found[1]), language) + LISTED),
+             (r"(?m)(?:^|(?<=[.!?:;] ))(\d{1,3})[.)][ \t]+(?=[^\W\d_])", item_number(language)),
              (rf"(?<={LETTER})(?=\d)|(?<=\d)(?={LETTER})", lambda found: " ")]
     if language in ("en", "de"): rules.append((YEAR, ordinal(language, "year")))
     return [(re.compile(pattern), said) for pattern, said in [*rules, (WRITTEN, plain_number(language))]]
