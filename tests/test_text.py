@@ -288,7 +288,7 @@ def test_capitals(text, lowered): assert lower_capitals(text) == lowered
     ("Find the FLOWER for NASA.", "capitals lowered: FLOWER; capitals kept, as in an acronym: NASA"),
     ("ONE TWO THREE FOUR FIVE SIX SEVEN.", "capitals lowered: ONE, TWO, THREE, FOUR, FIVE and 2 more"),
     ("NASA, NASA.", "capitals kept, as in an acronym: NASA"),
-    ("A garden. I know. It is I.", ""), ("[SPEAKER0] [LAUGH] Hello.", ""), ("كتاب", "")])
+    ("A garden. I know. It is I.", ""), ("[SPEAKER0] [LAUGH] Hello.", ""), ("Hi. <SE>[Laughter]</SE> <|AUDIO|>", ""), ("كتاب", "")])
 def test_capitals_are_told_in_one_line(text, told):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
