@@ -533,6 +533,33 @@ def test_long_silence_at_the_ends_is_cut_and_told(before, behind, left):
     assert again[0].audio is reference.audio and not again[1] and again[0].remarks == reference.remarks
 
 
+@pytest.mark.parametrize("clicks, counted", [([1.0], 1), ([0.4, 2.0], 2), ([2.0, 2.09], 1), ([6.5], 1), ([0.5, 7.0], 2)])
+def test_clicks_in_silence_at_the_ends_are_cut_with_it(clicks, counted):
+    voice = syllables(2)
+    padded = np.concatenate([np.zeros(3 * RATE), voice.samples, np.zeros(3 * RATE)])
+    plain, _ = spoken(Reference, Audio(padded, RATE), consent="mine")
+    for at in clicks: padded[round(at * RATE):][:80] = 0.5               # 5 ms
+    reference, said = spoken(Reference, Audio(padded, RATE), consent="mine")
+    assert np.array_equal(reference.audio.samples, plain.audio.samples)
+    said, = [line for line in said if "silence around the speech" in line]
+    assert f"behind it, but for {counted} click{'s' * (counted > 1)}: all but 0.25 s was cut" in said
+
+
+@pytest.mark.parametrize("sounds", [[(1.5, 0.2)], [(2.8, 0.01)]])         # start and seconds: a short word; a click close to the speech
+def test_what_is_no_click_stays(sounds):
+    padded = np.concatenate([np.zeros(3 * RATE), syllables(2).samples])
+    for at, seconds in sounds: padded[round(at * RATE):round((at + seconds) * RATE)] = 0.3 * np.sign(np.sin(np.arange(round(seconds * RATE)) / 20))
+    reference, said = spoken(Reference, Audio(padded, RATE), consent="mine")
+    assert reference.audio.seconds == pytest.approx(5 - sounds[0][0] + 0.25, abs=0.03) and not any("click" in line for line in said)
+
+
+def test_clicks_alone_are_not_cut_from_each_other():
+    clicks = np.zeros(5 * RATE)
+    for at in (1.5, 3): clicks[round(at * RATE):][:80] = 0.5
+    reference, _ = spoken(Reference, Audio(clicks, RATE), consent="mine")
+    assert reference.audio.seconds == pytest.approx(1.5 + 2 * 0.25, abs=0.05)
+
+
 def test_a_recording_above_full_scale_is_kept_and_told():
     voice = syllables(1)
     loud, said = spoken(Reference, Audio(voice.samples * 10, RATE), consent="mine")

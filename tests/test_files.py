@@ -206,6 +206,31 @@ def test_truncated_files_say_how_much_is_there(make):
     assert re.search(r"truncated or damaged: [2-4].\d\d of 8.00 s could be read", refusal(flac))
 
 
+@pytest.mark.parametrize("name, options", [("a.wav", dict(endian="BIG")), ("a.wav", dict(format="RF64")), ("a.wav", dict(subtype="PCM_24")),
+                                           ("a.wav", dict(subtype="FLOAT")), ("a.wav", dict(subtype="ULAW")), ("a.mp3", {})])
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_truncated_files_say_their_seconds(make, name, options, rate):
+    path = make(name, np.random.default_rng(0).normal(0, 0.1, 4 * rate), rate, **options)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:len(whole) * 3 // 4])
+    there, stated = map(float, re.search(r"are there \(7\d.\d%\): (\d.\d\d) of (\d.\d\d) s", refusal(path)).groups())
+    assert there == pytest.approx(3, abs=0.15) and stated == pytest.approx(4, abs=0.15)
+
+
+def test_a_big_endian_wav_is_read_whole(make):
+    assert np.array_equal(read_sound(make("a.wav", tone(), endian="BIG"), None)[0], read_sound(make("b.wav", tone()), None)[0])
+    path = make("a.wav", tone(), endian="BIG")
+    path.write_bytes(path.read_bytes()[:40] + bytes(4) + path.read_bytes()[44:])
+    with pytest.warns(UserWarning, match="states that it holds no sound, but 48000 bytes follow"): assert len(read_sound(path, None)[0]) == 24_000
+
+
+def test_a_rate_of_no_bytes_a_second_has_no_seconds(make):
+    path = make("a.wav", tone())
+    whole = path.read_bytes()
+    path.write_bytes(whole[:28] + bytes(4) + whole[32:24_044])
+    assert refusal(path).endswith("24000 of its 48000 bytes of sound are there (50.0%)")
+
+
 def test_truncated_beyond_the_limit_is_seen_where_the_file_states_its_length(make):
     path = make("a.wav", tone(8.0))
     path.write_bytes(path.read_bytes()[:300_000])

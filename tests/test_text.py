@@ -3,6 +3,7 @@ import random
 import re
 import time
 import unicodedata
+import warnings
 
 import numpy as np
 import pytest
@@ -278,7 +279,21 @@ def test_folding_makes_no_token_that_is_not_escaped(tokenizer):
     ("STOP!", "STOP!"), ("PLEASE!", "Please!"), ("FLOWERS are here.", "Flowers are here."), ("DON'T DO IT NOW.", "Don't do it now."),
     ("[SPEAKER0] PLEASE GO ON. [laugh] I go.", "[SPEAKER0] Please go on. [laugh] I go."), ("ПОЖАЛУЙСТА, ИДИ.", "Пожалуйста, иди."),
     ("I THINK I'M RIGHT.", "I think I'm right."), ("كتاب", "كتاب"), ("A B C", "A b c"), ("It is I", "It is I"), ("ÉCOLE", "École"), ("", "")])
+@pytest.mark.filterwarnings("ignore:text. capitals")
 def test_capitals(text, lowered): assert lower_capitals(text) == lowered
+
+
+@pytest.mark.parametrize("text, told", [
+    ("PLEASE FIND THE FLOWER.", "capitals lowered: PLEASE, FIND, THE, FLOWER"), ("Please FIND it.", "capitals kept, as in an acronym: FIND"),
+    ("Find the FLOWER for NASA.", "capitals lowered: FLOWER; capitals kept, as in an acronym: NASA"),
+    ("ONE TWO THREE FOUR FIVE SIX SEVEN.", "capitals lowered: ONE, TWO, THREE, FOUR, FIVE and 2 more"),
+    ("NASA, NASA.", "capitals kept, as in an acronym: NASA"),
+    ("A garden. I know. It is I.", ""), ("[SPEAKER0] [LAUGH] Hello.", ""), ("Hi. <SE>[Laughter]</SE> <|AUDIO|>", ""), ("كتاب", "")])
+def test_capitals_are_told_in_one_line(text, told):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        lower_capitals(text)
+    assert [str(each.message) for each in caught] == [f"text: {told}"] * bool(told)
 
 
 @pytest.mark.parametrize("text, joined", [
@@ -396,10 +411,13 @@ SENTENCES = {
     "en": ["Acme Co. Ltd. Tokyo is big.|Next.", "Sen. Smith spoke.|He left.", '"Stop!" he said.|Go.', "Wait... what?|Yes.", "1. First item.|2. Second item.",
            "At 5 a.m. |The garden opened.", "Come today.|Please wait.", "See www.Example.Com now.|Go!", "By J. S. Bach.|Next.", "She said no.|Then we go.",
            "No. 5 is it.|Yes!", "Write to A.Smith@Mail.Example.Com now.|Go!", "It is 3.14 now.|Yes.",
-           "(a) First item.|(b) Second item.", "Mr. Smith vs. the St. Louis team.|It won."],
+           "(It ended.)|He left.", "He left (it ended.) And then?|Yes.", '("It ended.")|"Why?"|He left.', "(Acme Inc. of Tokyo) is big.|Yes.",
+           "He left.|(She had gone. It was late.)|Then it ended.", "Ask Dr. Who.|He left.", "See e.g. The Doctor vs. Who.|Yes.",
+           "(1) The first.|(2) The second.", "(a) First item.|(b) Second item.", "Mr. Smith vs. the St. Louis team.|It won."],
     "ar": ["كيف حالك؟|نحن بخير.", "قال د. محمد نعم.|وصل!", "نعم، لا.|هل وصل؟|لا."],
     "zh": ["你好。|今天好！|好", "他说：“你好！”|然后走了。", "你好.|今天好!"],
-    "ja": ["今日は。|いい天気！"], "hi": ["सभी आए।|फिर गए।"], "ru": ["В 2020 г. он ушел.|Да.", "А. С. Пушкин писал.|Да."], "ko": ["안녕하세요.|네."],
+    "ja": ["今日は。|いい天気！", "（終わりです。）|今日は。"],
+    "hi": ["सभी आए।|फिर गए।"], "ru": ["В 2020 г. он ушел.|Да.", "А. С. Пушкин писал.|Да."], "ko": ["안녕하세요.|네."],
     "es": ["Hola Sr. Pérez.|¿Qué tal?|La casa es de la Sra. Gil.", "¡Hola!|El perro es de una vecina."],
     "de": ["Am 3. Mai kam Dr. Weiß.|Er sprach z. B. laut.|Und das war es.", "Ist das so?|Ja, das ist nicht schlecht."],
     "fr": ["M. Dupont est dans le jardin.|Oui.", "« Bien ! » dit-il dans le jardin.|Elle est là."],

@@ -1,6 +1,7 @@
 """What the widgets do, without a browser: estimates, tries, scripts, errors, turns."""
 import base64
 import gc
+import html
 import io
 import threading
 import time
@@ -524,6 +525,19 @@ def test_what_is_wrong_with_an_upload_is_said_on_the_page(root, change, said):
         chooser.consent.value = "mine"
     assert said in chooser.status.text and "/tmp" not in chooser.status.text and bool(said) == bool(chooser.status.text)
     assert chooser.reference.consent == "mine" and chooser.reference.remarks == tuple(filter(None, [chooser.status.text]))
+
+
+def test_what_becomes_of_a_text_is_said_on_the_page(model):
+    tuner, anatomy = Tuner(model, TEXT), PromptAnatomy(model, TEXT)
+    assert "text: " not in tuner.estimate.value + anatomy.status.text
+    tuner.text.value = anatomy.text.value = "Find the FLOWER in <b>room</b> 5 of the BBC."
+    lines = ("text: took out markup, which would be read aloud: <b>, </b>", "text: capitals lowered: FLOWER; capitals kept, as in an acronym: BBC")
+    for line in lines: assert html.escape(line) in tuner.estimate.value and anatomy.status.text.count(line) == 1
+    tuner.text.value = anatomy.text.value = "Room 5."
+    assert "are said in &#x27;en&#x27;: &#x27;Room five.&#x27;" in tuner.estimate.value and "are said in 'en': 'Room five.'" in anatomy.status.text
+    tuner.text.value = "Find the FLOWER."
+    finish(tuner)
+    assert tuner.status.text == "Done. text: capitals lowered: FLOWER"
 
 
 def test_opus_is_offered_and_read(root):

@@ -29,9 +29,9 @@ from fastcore.basics import patch
 from .audio import Audio
 from .errors import ArgumentError, VoicelabError, shown
 from .generation import EngineError, check_process
+from .language import LANGUAGE_CODES, sentence_language
 from .metrics import METRICS, Measure, Metric, unavailable
 from .reference import SILENT_DB
-from .split import LANGUAGE_CODES, sentence_language
 from .text import fold_characters, script_of, strip_harakat
 
 # %% ../nbs/09_asr.ipynb #a8676739

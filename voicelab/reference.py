@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MIN_REFERENCE_SECONDS', 'MAX_REFERENCE_SECONDS', 'SILENT_DB', 'NOT_STATED', 'LEAST_OFFSET', 'OVER_SCALE',
-           'MOST_SILENCE', 'KEPT_SILENCE', 'MIN_LOUDEST_DB', 'MAX_CLIPPED_SHARE', 'LEAST_SWING', 'MOST_FLAT',
-           'MOST_HELD', 'SHIPPED', 'VOICE_FOLDER', 'from_samples', 'to_audio', 'check_reference', 'without_offset',
-           'end_silences', 'without_end_silence', 'flatness', 'held_pitch', 'check_texts', 'prepared', 'level_remarks',
-           'Reference', 'shipped_voices']
+           'MOST_SILENCE', 'KEPT_SILENCE', 'MOST_CLICK', 'MIN_LOUDEST_DB', 'MAX_CLIPPED_SHARE', 'LEAST_SWING',
+           'MOST_FLAT', 'MOST_HELD', 'SHIPPED', 'VOICE_FOLDER', 'from_samples', 'to_audio', 'check_reference',
+           'without_offset', 'end_silences', 'without_end_silence', 'flatness', 'held_pitch', 'check_texts', 'prepared',
+           'level_remarks', 'Reference', 'shipped_voices']
 
 # %% ../nbs/01_reference.ipynb #d3dcf379
 import hashlib
@@ -73,6 +73,7 @@ def check_reference(audio: Audio, name: str) -> None:
 LEAST_OFFSET = 0.01
 OVER_SCALE = 1.12                           # 1 dB: MP3 and resampling add a little
 MOST_SILENCE, KEPT_SILENCE = 1.0, 0.25      # seconds at either end
+MOST_CLICK = 0.08                           # seconds of a sound that is no speech if it stands alone
 MIN_LOUDEST_DB = -40.0                      # dBFS of the loudest 20 ms
 MAX_CLIPPED_SHARE = 0.001                   # of the samples; more is heard as crackling
 
@@ -85,23 +86,31 @@ def without_offset(audio: Audio) -> tuple[Audio, list[str]]:
     return made, [f"a constant offset of {offset:.2g} was removed"]
 
 
-def end_silences(audio: Audio) -> tuple[float, float]:
-    "Seconds of silence before and after the speech."
-    spoken = audio.spans(~audio.quiet_frames())
-    return (spoken[0][0], audio.seconds - spoken[-1][1]) if spoken else (audio.seconds, 0.0)
+def end_silences(audio: Audio) -> tuple[float, float, int]:
+    "Seconds before and behind the speech that are silent but for clicks, and the number of these clicks."
+    sounds = []                             # each a list of spans less than KEPT_SILENCE apart
+    for start, end in audio.spans(~audio.quiet_frames()):
+        if sounds and start - sounds[-1][-1][1] < KEPT_SILENCE: sounds[-1].append((start, end))
+        else: sounds.append([(start, end)])
+    longer = [sound for sound in sounds if sum(end - start for start, end in sound) > MOST_CLICK + 1e-9]
+    if not (longer := longer or sounds): return audio.seconds, 0.0, 0
+    (start, _), (_, end) = longer[0][0], longer[-1][-1]
+    return start, audio.seconds - end, sum(sound[0][0] < start or sound[0][0] >= end for sound in sounds)
 
 
 def without_end_silence(
     audio: Audio,
     trim: bool = True,           # False: only report it
 ) -> tuple[Audio, list[str]]:    # and words about what there was
-    "The clip with a long silence at an end cut to a quarter of a second."
-    silent = end_silences(audio)
+    "The clip with at most a quarter of a second of silence left of a long one at an end."
+    *silent, clicks = end_silences(audio)
     if max(silent) <= MOST_SILENCE: return audio, []
     before, behind = (max(0.0, seconds - KEPT_SILENCE) if seconds > MOST_SILENCE else 0.0 for seconds in silent)
     done = f"all but {KEPT_SILENCE:g} s was cut where it is longer than {MOST_SILENCE:g} s" if trim else "it is kept"
-    said = [f"there is silence around the speech, {silent[0]:.1f} s before and {silent[1]:.1f} s after it: {done}"]
-    return (audio.slice(before, audio.seconds - behind) if trim else audio), said
+    but = f", but for {clicks} click{'s' * (clicks > 1)}" if clicks else ""
+    where = f"{silent[0]:.1f} s before and {silent[1]:.1f} s behind it{but}"
+    made = audio.slice(before, audio.seconds - behind) if trim else audio
+    return made, [f"there is silence around the speech, {where}: {done}"]
 
 # %% ../nbs/01_reference.ipynb #ae9b6a2d
 @patch

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DPI', 'CODEBOOK_COLOURS', 'INK', 'GOOD', 'BAD', 'MARK', 'STYLE', 'WIDE', 'LABEL', 'card', 'title', 'WidgetError',
-           'Status', 'overheard', 'lock_of', 'Closed', 'Worker', 'Names', 'row', 'go_and_stop', 'find_parts', 'Unit',
-           'Panel', 'picture', 'Picture', 'waveform', 'Sound', 'Clip', 'StreamPlayer']
+           'Status', 'overheard', 'words_of', 'lock_of', 'Closed', 'Worker', 'Names', 'row', 'go_and_stop',
+           'find_parts', 'Unit', 'Panel', 'picture', 'Picture', 'waveform', 'Sound', 'Clip', 'StreamPlayer']
 
 # %% ../../nbs/13_widgets_base.ipynb #189eae79
 import html
@@ -85,6 +85,11 @@ def overheard() -> Iterator[list[warnings.WarningMessage]]:
     with _hearing, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         yield said
+
+
+def words_of(said: list[warnings.WarningMessage]) -> list[str]: # said: of `overheard`
+    "The messages for users among the warnings, each once."
+    return [*dict.fromkeys(str(each.message) for each in said if issubclass(each.category, UserWarning))]
 
 
 def lock_of(model) -> threading.Lock:

@@ -252,8 +252,7 @@ def _work(self: Conversation):
             begun = True
             self.stream.play(piece)
     turn.finish(session.generation)
-    warned = [str(warning.message) for warning in said if issubclass(warning.category, UserWarning)]
-    self.status.say(" ".join(["Done.", *warned]))
+    self.status.say(" ".join(["Done.", *base.words_of(said)]))
 
 
 @patch

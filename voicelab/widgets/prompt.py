@@ -13,7 +13,7 @@ import ipywidgets as W
 from ..chat import ROLE_COLOURS, Prompt, segments_html
 from ..errors import VoicelabError
 from ..reference import Reference
-from .base import LABEL, Panel, Status, card
+from .base import LABEL, Panel, Status, card, overheard, words_of
 from .voice import VoiceChooser, text_box
 
 # %% ../../nbs/13_widgets_prompt.ipynb #8fddd314
@@ -60,8 +60,11 @@ class PromptAnatomy(Panel):
         self._draw()
 
     def _draw(self):
-        try: self.prompt = self.model.clone_prompt(self.text.value, self.voice.chosen(), self.form.value)
+        try:
+            with overheard() as said:
+                self.prompt = self.model.clone_prompt(self.text.value, self.voice.chosen(), self.form.value)
         except VoicelabError as error: return self.status.fail(error)
         prompt = self.prompt
-        self.status.say(f"{len(prompt.ids)} positions, {int(prompt.audio_mask.sum())} of them sound")
+        positions = f"{len(prompt.ids)} positions, {int(prompt.audio_mask.sum())} of them sound"
+        self.status.say("; ".join([positions, *words_of(said)]))
         self.shown.value = card(strip_html(prompt) + segments_html(prompt.segments) + segment_table(prompt))

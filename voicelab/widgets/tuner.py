@@ -291,8 +291,10 @@ def budgets(self: Tuner) -> list[Budget]:
 @patch
 def _estimate(self: Tuner):
     try:
-        with base.overheard(): budgets = self.budgets()         # the estimate shows the content of their warnings
-        self.estimate.value = estimate_html(budgets, self.knobs.silence.value / self.model.codec.frame_rate)
+        with base.overheard() as said: budgets = self.budgets()         # the estimate shows what budgets warn of
+        shown = estimate_html(budgets, self.knobs.silence.value / self.model.codec.frame_rate)
+        read = [words for words in base.words_of(said) if words.startswith("text: ")]
+        self.estimate.value = shown + "".join(card(html.escape(words)) for words in read)
     except VoicelabError as error:
         self.estimate.value = card(f"<span class='bad'>{html.escape(str(error))}</span>", "alert")
 
@@ -319,8 +321,7 @@ def _work(self: Tuner):
     self.status.say("Measuring.")
     tried.made = session.generation
     self.history.add(tried)
-    warned = [str(warning.message) for warning in said if issubclass(warning.category, UserWarning)]
-    self._show(tried, " ".join(["Done.", *warned]))
+    self._show(tried, " ".join(["Done.", *base.words_of(said)]))
 
 # %% ../../nbs/13_widgets_tuner.ipynb #a92c4453
 @patch
