@@ -305,7 +305,7 @@ def test_what_cannot_be_read_of_vita_is_refused_in_a_line(vita):
     untimely = []
     if not vita.variant.hears_features: untimely.append(vita.clone("Hi.", reference=VOICE, reproduce=("speak_prompt",), **QUICK))
     for made in untimely:
-        with pytest.raises(AttentionError, match="s of sound for .* s of codes, so no time can be told"): attention_of(vita, made)
+        with pytest.raises(AttentionError, match="s of sound for .* s of codes, so times are unknown"): attention_of(vita, made)
     with writing(vita, lambda step: True): silent = vita.clone("Hi.", reference=VOICE, **QUICK)
     with pytest.raises(AttentionError, match="has no frames, so nothing was looked at"): attention_of(vita, silent)
 

@@ -16,7 +16,8 @@ import pytest
 import soundfile
 import torch
 
-from voicelab.audio import GENERATED, LONGEST_TEXT, Audio, AudioError, Mark, load_audio, read_info, resampling_ratio
+from voicelab.audio import GENERATED, Audio, AudioError, Mark, load_audio, read_info, resampling_ratio
+from voicelab.mark import LONGEST_TEXT
 from voicelab.reference import Reference
 from voicelab.settings import ReferencePolicy, Settings
 
@@ -482,7 +483,7 @@ def test_an_inverted_channel_does_not_silence_a_recording(tmp_path, given, hiss)
     source = tmp_path / "a.wav" if given in ("file", "weak") else (both.T if "rows" in given else both, RATE)
     reference, said = spoken(Reference, source, consent="mine")
     assert np.abs(reference.audio.samples - both[:, 0]).max() < 1e-6
-    assert len(said) == 1 and "its channels cancel each other (is one inverted?): channel 1 is read alone" in said[0]
+    assert len(said) == 1 and "its channels cancel each other (is one inverted?): only channel 1 is read" in said[0]
 
 
 @pytest.mark.parametrize("right", [1.0, 0.0, 0.5, -0.5, "other", "hiss", "late"])
@@ -529,7 +530,7 @@ def test_long_silence_at_the_ends_is_cut_and_told(before, behind, left):
     for lines in (said, told):
         lines = [line for line in lines if "silence around the speech" in line]
         assert len(lines) == (max(before, behind) > 1)
-        if lines: assert f"{before:.1f} s before and {behind:.1f} s behind it" in lines[0]
+        if lines: assert f"{before:.1f} s before and {behind:.1f} s after it" in lines[0]
     again = spoken(replace, reference, transcript="Words.")
     assert again[0].audio is reference.audio and not again[1] and again[0].remarks == reference.remarks
 
@@ -547,7 +548,7 @@ def test_whole_numbers_in_floats_are_refused_in_one_line(tmp_path, subtype):
     soundfile.write(tmp_path / "a.wav", whole, RATE, subtype=subtype)
     for call, given in ((load_audio, tmp_path / "a.wav"), (Reference, tmp_path / "a.wav"), (Reference, (whole, RATE))):
         said = refusal(call, given)
-        assert "samples: the greatest is 32767, +90 dBFS" in said and "divide whole numbers by 32768" in said
+        assert "samples: the largest is 32767, +90 dBFS" in said and "divide whole numbers by 32768" in said
     assert Audio(np.full(10, 100.0), RATE).peak == 100 and "at most 100" in refusal(Audio, [100.1], RATE)
 
 

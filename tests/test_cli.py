@@ -51,7 +51,7 @@ def cloned(voicelab, root):
 def test_a_profile_shows_each_part_once(voicelab, cloned):
     shown = voicelab("clone", "--text", "Hi.", "--seed", 1, "--out", "timed", "--profile")
     assert shown.returncode == 0, shown.stderr
-    lines = shown.stdout.split("where the time went, without loading and saving\n")[1].splitlines()
+    lines = shown.stdout.split("time of each part, without loading and saving\n")[1].splitlines()
     rows = {line.split()[0]: float(line.split()[1]) for line in lines}
     assert [*rows] == [*PARTS, "all"] and rows["decode"] > rows["budget"] > 0 and rows["report"] > 0 == rows["encode"]
     assert rows["all"] == pytest.approx(sum(rows[name] for name in PARTS), abs=1) and "#" in lines[5]

@@ -175,7 +175,7 @@ def test_what_is_missing_is_counted_with_its_reason(grid, make, monkeypatch, voi
     assert found.summary.failed.tolist() == [0, 6] and found.summary.measured.tolist() == [15, 9]
     worst = min(value for value in sweep.table.similarity.dropna())
     rows = sweep.table.assign(similarity=sweep.table.similarity.fillna(worst)).pivot_table("similarity", ["reference", "text", "seed"], "temperature")
-    assert line.if_bad == pytest.approx((rows[1.0] - rows[0.3]).mean()) and "9 pairs are missing, were they bad it would be" in str(found)
+    assert line.if_bad == pytest.approx((rows[1.0] - rows[0.3]).mean()) and "9 pairs are missing, if they were bad it would be" in str(found)
 
 
 def test_cells_that_were_not_made_are_missing(make, voices):        # noqa: F811
@@ -188,7 +188,7 @@ def test_cells_that_were_not_made_are_missing(make, voices):        # noqa: F811
 def test_no_bad_value_of_a_measure_that_has_no_better(grid):
     sweep = give(grid(), lambda labels: -20.0 if labels["seed"] else None, "level")
     found = compare(sweep, measure="level")
-    assert isnan(found.table.if_bad[1]) and "were they bad" not in str(found) and found.table.missing[1] == 9
+    assert isnan(found.table.if_bad[1]) and "if they were bad" not in str(found) and found.table.missing[1] == 9
 
 
 # What few samples can say

@@ -61,7 +61,7 @@ def test_presets_and_settings():
     assert PRESETS["greedy"].temperature == PRESETS["greedy"].ras_window == 0
     assert Sampling.preset("design", 3) == Sampling(temperature=0.3, seed=3)
     assert "upstream, design, greedy" in refusal(Sampling.preset, "wild")
-    with pytest.warns(FutureWarning, match="'brief' is 'design' now; the old name goes with version 0.2") as warned:
+    with pytest.warns(FutureWarning, match="'brief' is now 'design'; version 0.2 removes the old name") as warned:
         assert Sampling.preset("brief", 3) == Sampling.preset("design", 3)
     assert warned[0].filename == __file__
     settings = Settings()

@@ -18,17 +18,9 @@ from voicelab.budget import columns_for_frames
 from voicelab.chat import Prompt
 from voicelab.codec import STREAM_BOS, STREAM_EOS, delay, undelay
 from voicelab.control import Sampling
-from voicelab.families.higgs import engine
-from voicelab.families.higgs.engine import (
-    CachedNetwork,
-    ColumnWriter,
-    PrefixStore,
-    Row,
-    check_memory,
-    decode,
-    free_bytes,
-    row_bytes,
-)
+from voicelab.families.higgs import cache, engine
+from voicelab.families.higgs.cache import CachedNetwork, PrefixStore, check_memory, free_bytes, row_bytes
+from voicelab.families.higgs.engine import ColumnWriter, Row, decode
 from voicelab.families.higgs.prompt import PROMPT_FORMS
 from voicelab.families.higgs.tiny import build_config
 from voicelab.generation import EngineError, check_room
@@ -415,7 +407,7 @@ def test_what_does_not_fit_the_context_is_named(positions, reference, columns, s
 def test_a_batch_that_does_not_fit_is_refused_with_the_largest_that_does(tiny_network, monkeypatch):
     row = row_bytes(tiny_network, 200, 100)
     assert row > 300 * 2 * 2 * 64 * 4                        # two layers of keys and values, 64 wide, float32
-    monkeypatch.setattr(engine, "free_bytes", lambda device: 7.5 * row)
+    monkeypatch.setattr(cache, "free_bytes", lambda device: 7.5 * row)
     check_memory(tiny_network, 7, 200, 100)
     with pytest.raises(EngineError, match=r"^texts: a batch of 8 rows of 300 positions needs .* at most 7 rows fit$"):
         check_memory(tiny_network, 8, 200, 100)

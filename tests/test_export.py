@@ -73,6 +73,12 @@ def test_a_page_is_one_file_that_asks_for_nothing(made, tmp_path, capsys):
         assert load_audio(tmp_path / "a.mp3").synthetic == (key[0] == "g")
 
 
+def test_a_page_has_every_file_of_its_folder(made, root):
+    html, folder = made.export("html").read_text("utf8"), root / "voicelab/web"
+    assert {path.name for path in folder.iterdir()} == {*(f"{name}.js" for name in page.SCRIPTS), "file.js", "page.css"}
+    assert all(path.read_text("utf8") in html for path in folder.iterdir())
+
+
 def test_a_page_has_a_size_and_a_limit(made, tmp_path, monkeypatch):
     with pytest.raises(ExportError, match=r"^most_megabytes: the page would take about 0\.\d MB \(5 sounds\), at most 0.01 are allowed"):
         made.export("html", tmp_path / "a.html", most_megabytes=0.01)
@@ -145,7 +151,7 @@ def test_an_export_is_whole_or_not_there(made, tmp_path, monkeypatch):
     with pytest.raises(ExportError, match="^kind: must be one of html, csv, parquet, seed-tts, hf, got 'pdf'$"): made.export("pdf")
     with pytest.raises(ExportError, match="^path: there is no folder"): made.export("csv", tmp_path / "no/a.csv")
     with pytest.raises(ExportError, match="is a folder; give the name of a file"): made.export("csv", tmp_path)
-    with pytest.raises(ExportError, match="is there and not an empty folder"): made.export("hf", tmp_path)
+    with pytest.raises(ExportError, match="exists and is not an empty folder"): made.export("hf", tmp_path)
     (tmp_path / "a.csv").write_text("before")
     def breaks(*_, **__): raise OSError(28, "No space left on device")
     monkeypatch.setattr(pd.DataFrame, "to_csv", breaks)
@@ -177,7 +183,7 @@ def test_who_measured_is_part_of_a_measure(made):
     assert made.makers["wer"] == "one" and table.wer.notna().sum() == 4
     assert vl.Sweep(made.folder).makers["wer"] == "one" and vl.Sweep(made.folder).table.wer.notna().sum() == 4
     assert made.measure("wer", recogniser=told("two")).makers["wer"] == "two"
-    with pytest.raises(vl.VoicelabError, match="^recogniser: no measure that was asked for takes it$"): made.measure("level", recogniser="base")
+    with pytest.raises(vl.VoicelabError, match="^recogniser: none of the requested measures takes it$"): made.measure("level", recogniser="base")
 
 
 def test_measure_and_export_from_a_terminal(made, tmp_path, capsys):

@@ -71,7 +71,7 @@ def test_it_works_in_the_widgets_and_the_ablation(whistler, reference):
     assert "nothing is delayed" in walk.counters.value and TEXT in anatomy.prompt.text
     found = ablate(model, TEXT, reference, arms=["right", "none"], seeds=[0, 1])
     assert found.table.samples.tolist() == [2, 2] and "right" in found._repr_html_()
-    with pytest.raises(AttentionError, match="of the family whistling; where it listens can be read for"): attention_of(model, tuner.generation)
+    with pytest.raises(AttentionError, match="of the family whistling; attention can be read for"): attention_of(model, tuner.generation)
     for widget in (tuner, walk, anatomy): widget.close()
 
 

@@ -13,9 +13,10 @@ from transformers import HiggsAudioV2ForConditionalGeneration
 import voicelab as vl
 from voicelab.codec import STREAM_BOS, STREAM_EOS
 from voicelab.control import Control, Sampling, draw_chances, sample_ids
-from voicelab.families.higgs import buffers, engine, graph
+from voicelab.families.higgs import buffers, cache, engine, graph
 from voicelab.families.higgs.buffers import BucketStep, Buffers, bucket_of, draw, settings_of, settings_tensors
-from voicelab.families.higgs.engine import NEVER, PrefixStore, decode
+from voicelab.families.higgs.cache import PrefixStore
+from voicelab.families.higgs.engine import NEVER, decode
 from voicelab.families.higgs.graph import Graphs, cache_bytes, captured, graph_obstacle
 from voicelab.families.higgs.prompt import PROMPT_FORMS
 from voicelab.families.higgs.tiny import build_config
@@ -394,7 +395,7 @@ def test_it_is_asked_for_by_name(model, ahead):
 def test_memory_that_only_kept_buffers_take_is_free(ahead, reference, monkeypatch):
     ahead.clone("Yes.", reference=reference, seed=1)
     assert ahead.graphs.kept
-    monkeypatch.setattr(engine, "free_bytes", lambda device: 1 if ahead.graphs.kept else 10**12)
+    monkeypatch.setattr(cache, "free_bytes", lambda device: 1 if ahead.graphs.kept else 10**12)
     assert ahead.clone("Yes.", reference=reference, seed=1).codes.shape[1]
 
 
@@ -428,7 +429,7 @@ def test_a_capture_that_fails_is_said_once(endless, tiny_tokenizer, second, monk
     there, graphs, prompts = copy.deepcopy(endless).to("cuda"), Graphs(), prompts_for(tiny_tokenizer, 2)
     def broken(*args): raise RuntimeError("CUDA error: out of luck\nand more")
     monkeypatch.setattr(torch.cuda, "graph", broken)
-    with pytest.warns(UserWarning, match="^graph: capture failed: RuntimeError: CUDA error: out of luck and more; the columns are made without$"):
+    with pytest.warns(UserWarning, match="^graph: capture failed: RuntimeError: CUDA error: out of luck and more; the columns are made without a graph$"):
         mine = told(graphs.decode, there, prompts, [20, 9], LIVELY)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

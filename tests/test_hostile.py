@@ -262,7 +262,7 @@ def test_a_sound_that_comes_between_counting_and_publishing_is_left_alone(theirs
         return put(self, row, sounds)
     with monkeypatch.context() as patched:
         patched.setattr(Run, "_put_on_stage", put_and_meet)
-        with pytest.raises(RunError, match="is there already; nothing was saved"): theirs.save(sample())
+        with pytest.raises(RunError, match="already exists; nothing was saved"): theirs.save(sample())
     assert target.read_bytes() == b"mine" and not list(theirs.folder.glob("*_001_*_ref.wav")) and len(theirs) == 1
     assert theirs.save(sample()).row["id"] == 2
 
@@ -290,7 +290,7 @@ def test_a_line_whose_beginning_promises_more_than_it_holds(theirs):
     with pytest.raises(RunError, match="id: 7 can't be read: line 2 of manifest.jsonl is not JSON"): theirs[7]
     row = json.dumps({key: theirs.rows[0][key] for key in ("id", "status", "generated", "reference")} | theirs.rows[0] | {"id": 8})
     add_line(theirs, row[:-1].encode() + b', "id": 0}\n')
-    with pytest.raises(RunError, match="id: 8 can't be read: line 3 .* a key stands twice"): theirs[8]
+    with pytest.raises(RunError, match="id: 8 can't be read: line 3 .* a key occurs twice"): theirs[8]
     assert theirs[0].row["id"] == 0
 
 
@@ -448,7 +448,7 @@ def test_two_pages_of_one_listener_answer_once(tmp_path):
         try: page.answer(0, 3)
         except ListeningError as error: return str(error)
     with ThreadPoolExecutor(8) as pool: said = list(pool.map(answer, pages))
-    assert said.count(None) == 1 and sum("has an answer already" in str(each) for each in said) == 7
+    assert said.count(None) == 1 and sum("already has an answer" in str(each) for each in said) == 7
     assert len(read_results(pages[0].file)) == 1 and pages[0].results.answers.tolist() == [1]
 
 

@@ -206,7 +206,7 @@ def test_json_that_is_no_data(copy, name, file):
     whole = json.loads((folder / file).read_text())
     for content, words in ((f'{{"a": {"[" * 100_000}', "is nested more than 24 deep"),
                            (f'{{"a": {"[" * 30}{"]" * 30}}}', "is nested more than 24 deep"),
-                           (json.dumps(whole)[:-1] + ', "zz": 1, "zz": 2}', "key 'zz' is there twice"),
+                           (json.dumps(whole)[:-1] + ', "zz": 1, "zz": 2}', "key 'zz' occurs twice"),
                            ('{"a": -Infinity}', "-Infinity is not a finite number"),
                            (f'{{"a": {"9" * 100_000}}}', "is a number of 100000 digits"),
                            ('{"a": "\xff"}'.encode("latin-1"), "can't decode byte"),
@@ -218,7 +218,7 @@ def test_json_that_is_no_data(copy, name, file):
 
 
 @pytest.mark.parametrize("content, words", [("a: " + "{b: " * 30, "is nested more than 24 deep"), ("- " * 30 + "x", "is nested more than 24 deep"),
-                                            ("flow: 1\nflow: 2", "key 'flow' is there twice"),
+                                            ("flow: 1\nflow: 2", "key 'flow' occurs twice"),
                                             ("a: " + "9" * 9000, "can't be used"),
                                             ("x: y\n" * 20_000, "more than the 65536"), ("{? [a]: b}", "can't be used"),
                                             ("\t", "can't be used")])

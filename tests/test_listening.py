@@ -176,11 +176,11 @@ def given(answer, trial=0): return {"listener": "a", "trial": trial, "answer": a
     ([plan("similarity", "x"), given("A")], "is not an answer"),
     ([plan("similarity", "x"), given(True)], "is not an answer"), ([plan("similarity", "x"), given(1.0)], "is not an answer"),
     ([plan("similarity", "x"), given([1])], "is not an answer"), ([plan("similarity", "x"), given(10**400)], "is not an answer"),
-    ([plan("preference", "x"), given("B")], "line 1 of .* trials are none of 'preference'"), ([plan("preference", "x", "y", "z")], "trials are none"),
-    ([plan("preference", "x", 1), given("B")], "trials are none"), ([plan("similarity", "x", "y")], "trials are none"),
-    ([plan("similarity", "x", trials=[{"ids": [True], "conditions": ["x"]}])], "trials are none"),
+    ([plan("preference", "x"), given("B")], "line 1 of .* trials don't fit 'preference'"), ([plan("preference", "x", "y", "z")], "trials don't fit"),
+    ([plan("preference", "x", 1), given("B")], "trials don't fit"), ([plan("similarity", "x", "y")], "trials don't fit"),
+    ([plan("similarity", "x", trials=[{"ids": [True], "conditions": ["x"]}])], "trials don't fit"),
     ([plan("similarity", "x", answer=3)], "neither a plan nor an answer, or both"), ([plan("similarity", "x", answer=3, trial=0)], "or both"),
-    ([plan("similarity", "x") | {"kind": {}}], "of no kind"), ([plan("similarity", "x"), plan("similarity", "y")], "line 2 of .* second plan"),
+    ([plan("similarity", "x") | {"kind": {}}], "of an unknown kind"), ([plan("similarity", "x"), plan("similarity", "y")], "line 2 of .* second plan"),
     ([plan("similarity", "x"), given(1, True)], "answers no trial"), ([plan("similarity", "x"), given(1, 10**400)], "answers no trial"),
     ([given(1), plan("similarity", "x")], "line 1 of .* answers no trial")], ids=range(18))
 def test_lines_that_no_test_has_written_are_refused(tmp_path, lines, said):

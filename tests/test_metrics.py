@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from voicelab import metrics
+from voicelab import embedding, metrics
 from voicelab.audio import Audio
 from voicelab.generation import Generation
 from voicelab.metrics import Measure, Report, compare, judged, measure, similarity, unavailable
@@ -137,8 +137,8 @@ def test_embedding_is_resemblyzers_own(voice):
     from resemblyzer import VoiceEncoder
     encoder = VoiceEncoder("cpu", verbose=False)
     for seconds in (0.7, 1.5, 2.4):
-        wave = metrics.voiced(voice.slice(0, seconds))
-        assert metrics.embed_voice(wave) == pytest.approx(encoder.embed_utterance(wave), abs=2e-5)
+        wave = embedding.voiced(voice.slice(0, seconds))
+        assert embedding.embed_voice(wave) == pytest.approx(encoder.embed_utterance(wave), abs=2e-5)
 
 
 def test_similarity_tells_voices_apart_and_not_words_levels_or_rates(voice):
@@ -160,7 +160,7 @@ def test_short_speech_is_marked_and_very_short_speech_is_unavailable(voice):
 
 @pytest.mark.parametrize("package", ["resemblyzer", "webrtcvad", "librosa"])
 def test_a_missing_package_is_unavailable_with_its_name(voice, monkeypatch, package):
-    metrics.voice_encoder.cache_clear()
+    embedding.voice_encoder.cache_clear()
     for name in [n for n in sys.modules if n.split(".")[0] == "resemblyzer"]: monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     found = similarity(voice, Reference(voice))
@@ -210,7 +210,7 @@ def test_a_generation_brings_text_reference_and_stop_reason(voice, stop_reason):
 
 
 def test_measuring_leaves_the_random_state_alone(voice):
-    metrics.voice_encoder.cache_clear()                # loading it counts
+    embedding.voice_encoder.cache_clear()                # loading it counts
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     measure(voice, text=TEXT, reference=Reference(voice))
     assert torch.equal(before[0], torch.get_rng_state()) and (before[1] == np.random.get_state()[1]).all()
@@ -276,13 +276,13 @@ def test_a_clone_cut_at_thirty_frames_does_not_pass(model, reference):
 
 
 def test_a_reference_is_heard_once_and_the_latest_are_kept(voice, monkeypatch):
-    monkeypatch.setattr(metrics, "_voices", {})
-    monkeypatch.setattr(metrics, "MOST_VOICES", 2)
-    heard, original = [], metrics.hear_voice
-    monkeypatch.setattr(metrics, "hear_voice", lambda audio: (heard.append(audio), original(audio))[1])
+    monkeypatch.setattr(embedding, "_voices", {})
+    monkeypatch.setattr(embedding, "MOST_VOICES", 2)
+    heard, original = [], embedding.hear_voice
+    for module in (embedding, metrics): monkeypatch.setattr(module, "hear_voice", lambda audio: (heard.append(audio), original(audio))[1])
     others = [Reference(buzz(f0)) for f0 in (120, 150, 180)]
     first = similarity(voice, others[0])
     assert similarity(voice, Reference(buzz(120))) == first and len(heard) == 3            # the sample twice, the reference once
     for other in others[1:]: similarity(voice, other)
-    assert len(metrics._voices) == 2 and similarity(voice, others[0]) == first
+    assert len(embedding._voices) == 2 and similarity(voice, others[0]) == first
     assert [audio for audio in heard if audio is others[0].audio] == [others[0].audio] * 2

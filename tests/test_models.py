@@ -477,7 +477,7 @@ def test_the_reference_is_heard_and_encoded_once(model, monkeypatch):
     (dict(budget="by_moon"), "or one of words_per_minute, reference_rate, fixed, got 'by_moon'"),
     (dict(sampling="wild"), "sampling: must be one of upstream, design, greedy"),
     (dict(sampling=7), "sampling: must be a Sampling"),
-    (dict(seed=-1), "seed: must be"), (dict(seed=3, sampling=Sampling(seed=4)), "seed: sampling has seed 4, got 3"),
+    (dict(seed=-1), "seed: must be"), (dict(seed=3, sampling=Sampling(seed=4)), "seed: sampling already has seed 4, got 3"),
     (dict(reference=Reference(voice())), "needs one"), (dict(reference="no-such-file.wav"), "no-such-file.wav"),
     (dict(budget=Budget("fixed", 1.0, 9000, 9009, None, "", "")), "exceed the context of 4096")])
 def test_bad_requests_are_one_line_before_any_work(model, options, message, monkeypatch):

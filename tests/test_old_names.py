@@ -16,8 +16,8 @@ def test_an_old_module_leads_to_its_names(module):
         new = importlib.import_module(f"voicelab.{place}")
         for name in new.__all__:
             if name in vars(old): continue                      # a module that still exists
-            with pytest.warns(FutureWarning, match=f"voicelab.{module}.{name} is voicelab"): found = getattr(old, name)
-            assert found in [getattr(importlib.import_module(f"voicelab.{each}"), name, None) for each in old_names.MODULES[module]]
+            with pytest.warns(FutureWarning, match=f"voicelab.{module}.{name} is now voicelab"): found = getattr(old, name)
+            assert found in [vars(importlib.import_module(f"voicelab.{each}")).get(name) for each in old_names.MODULES[module]]
 
 
 @pytest.mark.parametrize("where, name, now", [
@@ -28,7 +28,7 @@ def test_an_old_module_leads_to_its_names(module):
     (session, "run_batch", "batch.run_batch"), (files, "read_sound", "recordings.read_sound"), (runs, "sound_errors", "pairs.sound_errors"),
     (lab, "RELEASED_CODEC", "families.higgs.model.RELEASED_CODEC")])
 def test_an_old_name_says_what_it_is_called_now(where, name, now):
-    with pytest.warns(FutureWarning, match=f"{name} is voicelab.{now} now; the old name goes with version 0.2") as warned: found = getattr(where, name)
+    with pytest.warns(FutureWarning, match=f"{name} is now voicelab.{now}; version 0.2 removes the old name") as warned: found = getattr(where, name)
     home, _, today = now.rpartition(".")
     assert found is getattr(importlib.import_module(f"voicelab.{home}"), today) and warned[0].filename == __file__
 

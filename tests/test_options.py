@@ -14,7 +14,8 @@ import voicelab as vl
 from voicelab.budget import Budget, BudgetError
 from voicelab.control import Control, ControlError, Sampling
 from voicelab.errors import ArgumentError, VoicelabError
-from voicelab.families.higgs.engine import HiggsEngine, PrefixStore
+from voicelab.families.higgs.cache import PrefixStore
+from voicelab.families.higgs.engine import HiggsEngine
 from voicelab.families.vita.checkpoint import tiny_vita
 from voicelab.families.vita.engine import TokenBudget, VitaEngine
 from voicelab.families.vita.model import VitaModel

@@ -105,7 +105,7 @@ def test_likelihood_gain_needs_a_model_a_text_a_reference(model, voices):
         given = dict(text=TEXT, reference=ada, speaker=model) | lacks
         assert said in likelihood_gain(ada.audio, **given).detail
     other = SimpleNamespace(info=replace(model.info, family="whistling"), codec=model.codec)
-    assert "family 'whistling' can't be asked" in likelihood_gain(ada.audio, TEXT, ada, other).detail
+    assert "family 'whistling' has no likelihoods" in likelihood_gain(ada.audio, TEXT, ada, other).detail
     assert "transcript" in likelihood_gain(ada.audio, TEXT, replace(ada, transcript=None, noticed=True), model).detail
 
 

@@ -62,7 +62,7 @@ def test_no_scene_no_system_message(model, ada):
 def test_markup_is_named_once(model, ada, recwarn):
     model.plan("A **big** <b>house</b> [pause:10ms] here.", reference=ada, seed=0)
     told = [str(each.message) for each in recwarn if "markup" in str(each.message)]
-    assert told == ["text: took out markup, which would be read aloud: <b>, </b>, **big**, [pause:10ms]"]
+    assert told == ["text: removed markup, which would be read aloud: <b>, </b>, **big**, [pause:10ms]"]
 
 
 # As the released model's own script makes them (its functions were run on these texts)

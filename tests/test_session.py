@@ -19,8 +19,9 @@ from voicelab.audio import GENERATED, Audio, Mark
 from voicelab.budget import Budget, columns_for_frames
 from voicelab.codec import STREAM_BOS, STREAM_EOS, decode_batch
 from voicelab.control import STOP_REASONS, Control, Sampling
-from voicelab.families.higgs import engine
-from voicelab.families.higgs.engine import HiggsEngine, PrefixStore
+from voicelab.families.higgs import cache
+from voicelab.families.higgs.cache import PrefixStore
+from voicelab.families.higgs.engine import HiggsEngine
 from voicelab.families.higgs.prompt import render
 from voicelab.generation import Chunk, EngineError, ModelInfo, Plan
 from voicelab.reference import Reference
@@ -601,7 +602,7 @@ def test_running_out_of_memory_is_one_line_and_keeps_what_was_made(tiny_network,
 
 def test_a_batch_that_does_not_fit_is_refused_before_any_work(tiny_network, tiny_tokenizer, monkeypatch):
     sessions = some(tiny_network, tiny_tokenizer)
-    monkeypatch.setattr(engine, "free_bytes", lambda device: 2.5 * engine.row_bytes(tiny_network, max(
+    monkeypatch.setattr(cache, "free_bytes", lambda device: 2.5 * cache.row_bytes(tiny_network, max(
         len(chunk.prompt.ids) for each in sessions for chunk in each.chunks), 49))
     with pytest.raises(EngineError, match=r"^texts: a batch of 4 rows .* at most 2 rows fit$"): run_together(sessions)
     assert all(each.begun is None for each in sessions)
@@ -610,7 +611,7 @@ def test_a_batch_that_does_not_fit_is_refused_before_any_work(tiny_network, tiny
 
 def test_sessions_that_can_not_share_a_step_are_refused(tiny_network, tiny_tokenizer):
     hot, cold = (make(tiny_network, tiny_tokenizer, sampling=Sampling(temperature=heat, seed=0)) for heat in (1.0, 0.3))
-    with pytest.raises(EngineError, match="^sampling: must be the same in a batch but for the seed, got 2 kinds$"): run_together([hot, cold])
+    with pytest.raises(EngineError, match="^sampling: must be the same in a batch except for the seed, got 2 kinds$"): run_together([hot, cold])
     with pytest.raises(EngineError, match="^sessions: each can run once, got one twice$"): run_together([hot, hot])
     with pytest.raises(EngineError, match="^sessions: need at least one, got none$"): run_together([])
     assert hot.begun is None

@@ -11,9 +11,10 @@ from safetensors.torch import load, save
 from transformers import HiggsAudioV2Config, HiggsAudioV2ForConditionalGeneration
 
 from voicelab.control import Sampling
-from voicelab.families.higgs import engine
+from voicelab.families.higgs import cache
+from voicelab.families.higgs.cache import CachedNetwork, PrefixStore
 from voicelab.families.higgs.checkpoint import HiggsParts
-from voicelab.families.higgs.engine import CachedNetwork, PrefixStore, decode
+from voicelab.families.higgs.engine import decode
 from voicelab.families.higgs.model import HiggsModel
 from voicelab.families.higgs.prompt import PROMPT_FORMS
 from voicelab.families.higgs.step import ColumnStep, obstacle
@@ -125,13 +126,13 @@ def test_the_same_columns_are_drawn(tiny_network, tiny_tokenizer, monkeypatch, b
         *_, last = decode(tiny_network, prompts, most, sampling, seeded(*range(batch)))
         return [(torch.stack(row.columns, 1), row.stop_reason) for row in last.rows]
     mine = run()
-    monkeypatch.setattr(engine, "obstacle", lambda network: "a test")
+    monkeypatch.setattr(cache, "obstacle", lambda network: "a test")
     for (columns, reason), (wanted, said) in zip(mine, run(), strict=True): assert torch.equal(columns, wanted) and reason == said
 
 
 def test_the_released_tiny_model_says_the_same(model, reference, monkeypatch):
     mine = model.clone("A garden.", reference=reference, seed=3)
-    monkeypatch.setattr(engine, "obstacle", lambda network: "a test")
+    monkeypatch.setattr(cache, "obstacle", lambda network: "a test")
     assert torch.equal(mine.codes, model.clone("A garden.", reference=reference, seed=3).codes)
 
 

@@ -26,6 +26,7 @@ from voicelab.family import FAMILIES
 from voicelab.listening import ListeningError, ListeningTest
 from voicelab.metrics import METRICS
 from voicelab.runs import RunError
+from voicelab.testsets import TestSet
 
 TEXTS = ["Good evening, garden.", "The boat was blue.", "Eleven bells rang."]
 
@@ -268,14 +269,14 @@ def test_a_batch_that_fails_is_told(make, monkeypatch):
     def clone_batch(self, *given, **options): raise RuntimeError("out of\nmemory")
     monkeypatch.setattr(Whistler, "clone_batch", clone_batch)
     made = make(batch=6).run()
-    for pair in made: assert pair.row["batch"] == 1 and pair.row["warnings"] == ["made alone, since the batch failed: RuntimeError: out of memory"]
+    for pair in made: assert pair.row["batch"] == 1 and pair.row["warnings"] == ["made alone, because the batch failed: RuntimeError: out of memory"]
 
 
 def test_a_model_that_was_changed_makes_no_cells_of_the_old_one(make, whistler, monkeypatch):
     speaker = vl.load(whistler)
     made = make(model=speaker)
     monkeypatch.setattr(speaker, "info", replace(Whistler.info, sha256="changed"), raising=False)
-    with pytest.raises(BackendError, match="is whistling changed .*; load that one again, or make a sweep of this one elsewhere"): made.run()
+    with pytest.raises(BackendError, match="is whistling changed .*; load that one again, or use another folder for this one"): made.run()
     assert statuses(made) == {"missing": 6}
 
 
@@ -318,7 +319,7 @@ def test_a_reference_that_was_changed_is_noticed(make, voices):
     file, = made.folder.glob("reference_*.wav")
     file.unlink()
     voices["ben"].audio.save(file, exact=True)
-    with pytest.raises(vl.VoicelabError, match="is no longer the sound that it was"): vl.Sweep(made.folder)
+    with pytest.raises(vl.VoicelabError, match="has changed: its hash is"): vl.Sweep(made.folder)
 
 
 @pytest.mark.parametrize("written", [b"", b"[1, 2]", b"{", b"[{}]", b'[{"source": "x", "facts": {"name": 1}}]', b"\xff\xfe", b"[" * 100_000])
@@ -496,7 +497,7 @@ def test_a_job_that_can_not_be_read_ends_the_run(make, monkeypatch):
         until, seen = time.monotonic() + 200, []
         while time.monotonic() < until and "refused" not in [event for _, event, _ in seen]: seen += backends.listen_to_processes([worker])
     finally: worker.close()
-    assert [event for _, event, _ in seen] == ["ready", "refused"] and seen[1][2].startswith("worker: it can't read a job: UnpicklingError")
+    assert [event for _, event, _ in seen] == ["ready", "refused"] and seen[1][2].startswith("worker: can't read a job: UnpicklingError")
 
 
 def is_alive(pid):
@@ -616,6 +617,34 @@ def test_two_recognisers_are_not_mixed(make, monkeypatch):
     makers = {key[2] for key in made.measured.values() if key[1] == "wer"}
     assert len(makers) == 3 and {"first", "second"} < makers and first.notna().all() and second.notna().all()
     assert first.tolist()[:2] == [0, 0] and (second > 0).all()
+
+
+def test_a_distance_to_true_recordings_has_a_recording_for_each_sample(make, voices, tmp_path):
+    "Of a test set by voice and text, of a table by text; other recordings are another maker, and some texts have none."
+    ada, ben = voices["ada"], voices["ben"]
+    said = "".join(json.dumps(dict(file_name=f"{voice.name}.wav", text=voice.transcript, speaker="one", consent="synthetic")) + "\n"
+                   for voice in (ada, ben))
+    for voice in (ada, ben): voice.audio.save(tmp_path / f"{voice.name}.wav")
+    (tmp_path / "list.jsonl").write_text(said)
+    tests = TestSet(tmp_path / "list.jsonl").saying()
+    made = make(references=tests.references, texts=[ben.transcript, "Nobody says this."], seeds=0).run()
+    first = made.measure("cepstral_distance", same_words=tests).table.cepstral_distance
+    assert first.notna().tolist() == [True, False, False, False]            # ada has ben's words, and ben not his own
+    second = made.measure("cepstral_distance", same_words={ben.transcript: ada.audio}).table.cepstral_distance
+    assert second.notna().tolist() == [True, False, True, False] and second[0] != first[0]
+    anchors = made.anchors("cepstral_distance", same_words=tests)
+    assert anchors["mean"]["the reference"] == 0 < anchors["mean"]["another sentence"]
+    for given, why in ((5, "must be a TestSet"), ({"x": ada.audio}, "none of the 2 texts")):
+        with pytest.raises(vl.VoicelabError, match=f"same_words: .*{why}"): made.measure("cepstral_distance", same_words=given)
+
+
+def test_progress_in_words(make):
+    said = []
+    make().run(most=2, say=said.append)
+    assert said[0] == "0 of 2 cells" and said[-1].startswith(("1 of 2", "2 of 2")), said
+    made, again = make(), []
+    made.run(say=again.append)
+    assert again[0] == "2 of 6 cells" and statuses(made) == {"ok": 6}
 
 
 def test_a_test_set_is_an_axis_of_pairs(make, voices):

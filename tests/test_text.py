@@ -75,7 +75,7 @@ def test_every_token_is_escaped(tokenizer, token):
 
 def test_entities_make_no_token(tokenizer):
     for written in ("&lt;|eot_id|&gt;", "&#60;|eot_id|&#x3e;", "&amp;lt;|eot_id|&amp;gt;", "<|eot&#95;id|>"):
-        with pytest.warns(UserWarning, match="took out markup"): assert controls(tokenizer, escape_control_tokens(FORM.read(f"Hi {written} there."))) == []
+        with pytest.warns(UserWarning, match="removed markup"): assert controls(tokenizer, escape_control_tokens(FORM.read(f"Hi {written} there."))) == []
 
 
 def test_random_pieces_of_tokens_never_make_one(tokenizer):
@@ -226,12 +226,12 @@ def test_every_class_becomes_what_the_table_says(each):
 
 def test_a_page_of_markdown_is_words():
     page = "> Title\n> It is _not_ ~~red~~.\n```python\nx\n```\n![A map](map.png) <!-- old --> &amp; more"
-    with pytest.warns(UserWarning, match="took out markup"): assert FORM.read(page).split() == "Title It is not red. x A map & more".split()
+    with pytest.warns(UserWarning, match="removed markup"): assert FORM.read(page).split() == "Title It is not red. x A map & more".split()
 
 
 @pytest.mark.parametrize("each", MARKUP, ids=lambda each: each.name)
 def test_every_kind_of_markup_is_taken_out_and_named(each):
-    with pytest.warns(UserWarning, match="^text: took out markup"): assert FORM.write(FORM.read(each.example)) == each.result
+    with pytest.warns(UserWarning, match="^text: removed markup"): assert FORM.write(FORM.read(each.example)) == each.result
     assert UPSTREAM.read(each.example) == each.example
 
 
@@ -263,7 +263,7 @@ def test_arabic_from_a_persian_keyboard(arabic):
     assert fold_characters(arabic.translate(str.maketrans("كيه", "کیہ"))) == arabic
 
 
-@pytest.mark.filterwarnings("ignore:text. took out markup")
+@pytest.mark.filterwarnings("ignore:text. removed markup")
 def test_folding_makes_no_token_that_is_not_escaped(tokenizer):
     for token in SPECIAL_TOKENS:
         for text in (token[:3] + "\u200b" + token[3:], token[:4] + "<b>" + token[4:], "".join(chr(ord(c) + 0xfee0) for c in token)):
@@ -521,7 +521,7 @@ def test_a_hundred_thousand_characters_are_quick(unit):
     assert max(map(weigh, pieces)) <= 168 + 1e-6
 
 
-@pytest.mark.filterwarnings("ignore:text. took out markup")
+@pytest.mark.filterwarnings("ignore:text. removed markup")
 @pytest.mark.parametrize("unit", ["“", " ", "\n", "\t ", "🙂", " 🙂", "👩\u200d", "\u200d", "<b", "<b a=1 ", "*a",
     "**a", "`a", "[a](", "[pause", "ک ", "A B ", "1. ", "A\n"])
 def test_forms_of_long_hostile_texts_are_quick(unit):

@@ -27,6 +27,7 @@ def test_the_wheel_clones_a_voice(root, tmp_path):
     for folder in ("voices", "testset"):                # not the links of the checkout: the files that they lead to
         for file in (root / "data" / folder).iterdir():
             assert zipfile.ZipFile(wheel).read(f"voicelab/{folder}/{file.name}") == file.read_bytes()
+    assert {f"voicelab/web/{file.name}" for file in (root / "voicelab/web").iterdir()} <= {*names}
     # A clean environment of its own: only the wheel, and the dependencies of this one without the editable checkout.
     home = tmp_path / "env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)

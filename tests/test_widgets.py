@@ -742,6 +742,30 @@ def looked_at(model, tmp_path):
     return pivot
 
 
+def test_the_pivot_makes_what_is_missing_and_stops_when_asked(model, tmp_path):
+    sweep = vl.Sweep(tmp_path / "sweep", model=model, references=shipped_voices()["ada"], texts=[TEXT], seeds=[1, 2, 3])
+    pivot, said = vl.widgets.Pivot(sweep), []
+    say = pivot.status.say
+    def heard(words):
+        said.append(words)
+        say(words)
+        if words.startswith("1 of 3"): pivot.stop.click()
+    pivot.status.say = heard
+    pivot.go.click()
+    pivot.worker.wait()
+    assert pivot.status.text.startswith("Stopped: 3 cells, 1 made; 2 missing"), said
+    assert [point["status"] for point in pivot.page.content["points"]] == ["ok", "missing", "missing"]
+    assert pivot.stop.disabled and not pivot.go.disabled and said[0] == "0 of 3 cells"
+    pivot.status.say = say
+    pivot.go.click()
+    pivot.worker.wait()
+    assert pivot.status.text == "3 cells, 3 made" and {point["status"] for point in pivot.page.content["points"]} == {"ok"}
+    with vl.Sweep(sweep.folder)._alone():
+        pivot.go.click()
+        pivot.worker.wait()
+    assert pivot.status.failed and "is being run by another process" in pivot.status.text
+
+
 USED = dict(Tuner=tried, DelayPattern=walked, Ablation=ablated, CodecExplorer=explored, AttentionMap=listened, ListeningTest=asked,
             Microphone=recorded, PromptAnatomy=read, Conversation=talked, Result=shown_result, Pivot=looked_at)
 FRESH = {"Tuner": lambda model, _: Tuner(model), "VoiceChooser": lambda *_: VoiceChooser(), "History": lambda *_: History(print),

@@ -18,8 +18,8 @@ from voicelab.budget import Budget, BudgetError, columns_for_frames
 from voicelab.chat import AudioContent, FormError, Message, Prompt
 from voicelab.codec import delay
 from voicelab.control import Control
+from voicelab.families.higgs.cache import PrefixStore
 from voicelab.families.higgs.checkpoint import HiggsParts, load_folder
-from voicelab.families.higgs.engine import PrefixStore
 from voicelab.families.higgs.model import HiggsModel
 from voicelab.families.higgs.original import rename_original
 from voicelab.families.higgs.prompt import render

@@ -12,9 +12,10 @@ import voicelab as vl
 from voicelab.budget import plan
 from voicelab.chat import Prompt
 from voicelab.control import Control, Sampling, choose_sampling
+from voicelab.engine import Engine, Tick
 from voicelab.family import BaseSpeaker, Family, register
 from voicelab.generation import Chunk, ModelInfo
-from voicelab.session import Engine, Session, Tick
+from voicelab.session import Session
 from voicelab.settings import read_settings
 
 LOUD = Sampling(temperature=0.7, top_k=None, top_p=None, ras_window=5, ras_repeats=3)

@@ -52,7 +52,7 @@ def layer_weights(layer, # a layer's self attention
 def read_attention(view: View,
                    note: Callable[[int, torch.Tensor], None], # number of a layer, its weights [heads, rows, n]
                   ) -> None:
-    "Put the sequence of a view through its network once, and hand over the weights of each layer as they come."
+    "Run the sequence of a view through its network once, and pass on the weights of each layer in order."
     reader = threading.get_ident()          # another thread may be speaking with the same network
     def hook_of(number):
         def hook(layer, _, given):
@@ -94,7 +94,7 @@ class MeanMap:
 
 
 class HeadSums:
-    "For each head and frame the shares of the weight, and its mean place in the text, noted layer by layer."
+    "For each head and frame the shares of the weight, and its mean place in the text, recorded layer by layer."
     def __init__(self, view: View, begin: int): # begin: the first position of the model's own sound
         self.spans = {"text": view.text, "recording": view.recording, "own_sound": slice(begin, None)}
         self.read, self.places, self.positions = {name: [] for name in self.spans}, [], 0
@@ -110,7 +110,7 @@ class HeadSums:
         return {name: torch.stack(read) for name, read in self.read.items()}
 
 # %% ../nbs/12_attention.ipynb #aed81ce8
-KEPT_MAPS = 8       # of an `Attention`: the mean of all heads, and those asked for last
+KEPT_MAPS = 8       # of an `Attention`: the mean of all heads, and the latest others
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -153,7 +153,7 @@ def reader_of(model) -> Callable[..., View]: # (model, generation, number of the
     "The function of the model's family that reads a chunk; an AttentionError if it has none."
     readers, info = {family.name: family.read_chunk for family in FAMILIES.values() if family.read_chunk}, model.info
     if info.family not in readers:
-        raise AttentionError(f"model: {info.name!r} is of the family {info.family}; where it listens can be read for "
+        raise AttentionError(f"model: {info.name!r} is of the family {info.family}; attention can be read for "
                              f"{', '.join(readers)}")
     return readers[info.family]
 
@@ -164,7 +164,7 @@ def chunk_sound(generation: Generation, made: list[Chunk], number: int, frame_ra
     seconds = edges[-1] / frame_rate
     if abs(audio.seconds - seconds) > len(made) / frame_rate / 2:       # a vocoder may cut a chunk by less than a frame
         raise AttentionError(f"generation: has {audio.seconds:.2f} s of sound for {seconds:.2f} s of codes, "
-                             f"so no time can be told")
+                             f"so times are unknown")
     return audio.slice(*(edges[number:number + 2] / edges[-1] * audio.seconds))
 
 # %% ../nbs/12_attention.ipynb #63df1e79

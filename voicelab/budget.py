@@ -33,7 +33,7 @@ BEGIN_AND_END = 2     # columns that open and close a stream
 
 
 class BudgetError(VoicelabError):
-    "A budget that cannot be made; the message is one line."
+    "A budget that can't be made."
 
 
 def columns_for_frames(frames: int, n_codebooks: int = 8) -> int:
@@ -71,7 +71,7 @@ def speaking_rate(reference: Reference | None = None) -> SpeakingRate:
     if held == measured: return SpeakingRate(held, "measured on the reference", measured=True)
     doubt = (f"speaks {measured:.1f} letters a second, people speak {low:g} to {high:g}: is its sample rate "
              f"({reference.audio.rate} Hz) true, and the transcript what is said in it?")
-    return SpeakingRate(held, f"the reference's {measured:.1f} held in the band", measured=True, doubt=doubt)
+    return SpeakingRate(held, f"the reference's {measured:.1f}, limited", measured=True, doubt=doubt)
 
 # %% ../nbs/05_budget.ipynb #63344534
 class Wish(NamedTuple):
@@ -86,7 +86,7 @@ class Wish(NamedTuple):
 
 @dataclass(frozen=True)
 class Rule:
-    "A way to find a budget."
+    "A way to compute a budget."
     name: str
     seconds: Callable[[str, SpeakingRate], float]     # expected seconds of speech for a text at a rate
     detail: Callable[[str, SpeakingRate], str]        # the estimate explained in words
@@ -103,7 +103,7 @@ WORDS_PER_MINUTE = 150
 
 
 def word_seconds(text: str, rate: SpeakingRate) -> float:
-    "Seconds by the number of words, whoever speaks."
+    "Seconds by the number of words, the same for every speaker."
     return (count_words(text) / WORDS_PER_MINUTE) * 60
 
 
@@ -194,7 +194,7 @@ def check_amount(name: str, value: float, zero: bool = False): # zero: may it be
 
 @dataclass(frozen=True)
 class Budget:
-    "The most that a model may generate for one text, and how it was computed."
+    "The cap on what a model may generate for one text, and how it was computed."
     rule: str                # one of `RULES`
     seconds: float           # seconds of speech that the rule expects; 0: none, or not known
     frames: int              # most codec frames
@@ -264,7 +264,7 @@ class Terms:
         return rule_named(self.rule).wish(seconds, self)
 
     def budget(self, text: str) -> Budget:
-        "Make the budget of `text`, unchecked: a piece may be a row of per cent signs."
+        "Make the budget of `text` without checking the text: a piece may be only punctuation."
         rule = rule_named(self.rule)
         seconds, reading_seconds = rule.seconds(text, self.rate), letter_seconds(text, self.rate)
         wish = self.wish(seconds)
@@ -295,7 +295,7 @@ HARD_LIMITS = ("chunk_seconds", "max_tokens", "max_frames")     # words may be c
 
 
 def too_long_for(made: Budget, chunk_seconds: float) -> str:
-    "Name the limit or rule that the piece of the budget `made` is too long for; empty if there is none."
+    "Name the limit or rule for which the piece with the budget `made` is too long; empty if there is none."
     if made.reading_seconds > chunk_seconds + 1e-6: return "chunk_seconds"
     if cap := RULES[made.rule].cap: return (made.clamped or cap) if made.clips else ""
     if made.clamped in HARD_LIMITS: return made.clamped
@@ -309,7 +309,7 @@ def no_room(
     terms: Terms,            # of the budget
     chunk_seconds: float,    # longest piece
 ) -> BudgetError:
-    "The error for a `piece` that cannot be cut and is too long for `limit`; it says which limit would be enough."
+    "The error for a `piece` that can't be split and is too long for `limit`; it says which limit would be enough."
     rule = RULES[made.rule]
     frames = math.ceil(made.reading_seconds * made.frame_rate) if rule.cap else terms.wish(made.seconds).frames
     value, needed = {"chunk_seconds": (chunk_seconds, math.ceil(made.reading_seconds * 100) / 100),
@@ -323,7 +323,7 @@ def divide(
     terms: Terms,            # of its budget
     chunk_seconds: float,    # longest piece
 ) -> list[tuple[Piece, Budget]]:  # in order
-    "Cut `piece`, if possible, until the parts are short enough for `chunk_seconds` and for their own budgets."
+    "Split `piece`, if possible, until the parts are short enough for `chunk_seconds` and for their own budgets."
     made = terms.budget(piece)
     limit = too_long_for(made, chunk_seconds)
     if not limit: return [(piece, made)]
@@ -354,7 +354,7 @@ def check_chunking(
     chunk_words: int,               # most words of a piece, for "words"
     chunk_turns: int,               # turns of a piece, for "speaker"
 ):
-    "Raise a BudgetError for a chunking that is none, or for less than one word or turn."
+    "Raise a BudgetError for an unknown chunking, or for less than one word or turn."
     number = isinstance(chunking, int | float) and not isinstance(chunking, bool) and 0 < chunking < math.inf
     if not (chunking is None or number or isinstance(chunking, str) and chunking in CHUNKINGS):
         raise BudgetError(f"chunking: must be seconds above 0 or one of {', '.join(CHUNKINGS)}, got {chunking!r}")
@@ -375,7 +375,7 @@ def plan(
     chunking: float | str | None = None,  # seconds instead of `chunk_seconds`, or one of `CHUNKINGS`
     chunk_words: int = 200,               # most words of a piece, for "words"
     chunk_turns: int = 1,                 # turns of a piece, for "speaker"
-    turn: re.Pattern | None = None,       # the mark that opens a turn, which is cut only if it alone is too long
+    turn: re.Pattern | None = None,       # the mark that opens a turn; a turn is split only if it is too long alone
 ) -> list[tuple[Piece, Budget]]:          # pieces in order, with their budgets
     "Split `text` into pieces short enough for one sample each. Raises `TextError` for a text that cannot be spoken."
     check_text(text)

@@ -57,7 +57,7 @@ def measure_pair(pair, **more) -> dict: # more: arguments of measures
 
 
 def evaluate(args) -> dict:
-    "Measure the samples that `clone` saved in a folder again."
+    "Measure again the samples that `clone` saved in a folder."
     from voicelab.pairs import RunError
     from voicelab.runs import Run
     if not os.path.lexists(Path(args.folder, "manifest.jsonl")):
@@ -95,7 +95,7 @@ def lab(args):
 
 
 def studio(args):
-    "Open a page to try a model on, with the tuner, in the browser; needs voila."
+    "Open a page in the browser with the tuner, to try a model; needs voila."
     from voicelab.lab import find
     if importlib.util.find_spec("voila") is None:
         raise CommandError("needs voila, which is not installed: pip install voila")
@@ -107,7 +107,7 @@ def studio(args):
 
 # %% ../nbs/14_cli.ipynb #deceaed3
 class Parser(argparse.ArgumentParser):
-    "A parser whose errors take one line; one that can't be written is not lost."
+    "A parser whose errors take one line, and raise if they can't be written."
     def _print_message(self, message: str, file=None): (file or sys.stderr).write(message or "")
 
     def error(self, message: str): self.exit(2, f"{self.prog}: {for_terminal(message)}; see {self.prog} --help\n")
@@ -145,7 +145,7 @@ def parser() -> argparse.ArgumentParser:
 # %% ../nbs/14_cli.ipynb #f62ee98e
 @contextmanager
 def whole_output():
-    "Write all of standard output at the end; a reader that has gone, or a full disk, is no bug."
+    "Write all of standard output at the end; a closed pipe or a full disk is not a bug."
     try:
         try: yield
         finally: sys.stdout.flush()
@@ -158,7 +158,7 @@ def whole_output():
 
 @contextmanager
 def noting_interrupts():
-    "A list that is no longer empty after Ctrl-C: a library may turn the exception into another while it is imported."
+    "A list that is not empty after Ctrl-C: a library may turn the exception into another while it is imported."
     noted = []
     def note(*_):
         noted.append(True)

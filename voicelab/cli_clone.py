@@ -33,11 +33,11 @@ def references_of(args) -> list:
 KNOBS = {"temperature": (float, "of sampling, 0 for greedy"), "top_k": (int, "most ids to choose from"),
          "top_p": (float, "share of the probability to choose from"),
          "ras_window": (int, "columns searched for repeats; 0 for no repetition-aware sampling"),
-         "ras_repeats": (int, "repeats in the window from which an id is drawn again")}
+         "ras_repeats": (int, "number of repeats in the window at which an id is drawn again")}
 
 
 def sampling_of(args, usual): # usual: the Sampling that the model has if none is given
-    "The preset that was given, or the usual sampling, with the single knobs that were given; None: the usual one."
+    "The given preset, or the usual sampling, with the given single options; None: the usual one."
     from voicelab.control import Sampling
     knobs = {name: given for name in KNOBS if (given := getattr(args, name)) is not None}
     if not knobs: return args.sampling
@@ -76,18 +76,18 @@ def repeat_words(args, seed: int) -> str: # seed: the one used
 
 # %% ../nbs/14_cli_clone.ipynb #279406b1
 def profile_of(args, made) -> dict: # made: the generation
-    "The seconds of each part of a sample, if they were asked for."
+    "The seconds of each part of a sample, if requested."
     return dict(profile=made.profile.seconds) if args.profile else {}
 
 
 def show_profile(seconds: dict) -> list[str]:
     "A line for each part, with a bar."
     from voicelab.profile import Profile
-    return ["", "where the time went, without loading and saving", *str(Profile(seconds)).split("\n")]
+    return ["", "time of each part, without loading and saving", *str(Profile(seconds)).split("\n")]
 
 # %% ../nbs/14_cli_clone.ipynb #f4545b58
 def clone_result(made, pair, references: list) -> dict: # made: the generation; pair: where it is saved
-    "What `clone` tells about a sample."
+    "What `clone` reports about a sample."
     from voicelab.manifest import plain
     path = lambda kind: pair.path(kind) and str(pair.path(kind))
     similarity, wer, budget = made.report()["similarity"], made.report()["wer"], made.budget
@@ -132,7 +132,7 @@ def clone(args) -> dict:
 
 # %% ../nbs/14_cli_clone.ipynb #3f775d33
 def respond(args) -> dict:
-    "Do a task of a model that has tasks: answer a recording, write it down, read a text aloud."
+    "Do a task of a model that has tasks: answer a recording, transcribe it, read a text aloud."
     import voicelab as vl
     from voicelab.family import Responder
     references = references_of(args)
@@ -153,7 +153,7 @@ def respond(args) -> dict:
 
 # %% ../nbs/14_cli_clone.ipynb #72bc4ca4
 def words_line(result: dict) -> str:
-    "How many words are wrong, and which were heard; nothing where nobody was asked to listen."
+    "The word error rate and the words heard; empty without a recogniser."
     from voicelab.asr import NO_RECOGNISER
     if result["wer_detail"] == NO_RECOGNISER: return ""
     found = "not counted" if result["wer"] is None else f"{result['wer']:.2f} errors per word"
@@ -177,7 +177,7 @@ def show_clone(result: dict):
 
 # %% ../nbs/14_cli_clone.ipynb #9b4b155d
 def add_voice_options(say: argparse.ArgumentParser):
-    "The options of `clone` for the voice and how the model is told of it."
+    "The options of `clone` for the voice and its place in the prompt."
     say.add_argument("--reference", metavar="WAV", action="append", default=[],
                      help="recording of the voice to clone (default: none, and the model picks a voice); "
                           "in a dialogue, repeat it for SPEAKER1, SPEAKER2, ...")
@@ -212,9 +212,9 @@ def chunking(given: str) -> float | str:
 
 
 def add_chunk_options(say: argparse.ArgumentParser):
-    "How a long text is cut."
+    "The options for splitting a long text."
     say.add_argument("--chunk-method", dest="chunking", type=chunking, metavar="METHOD",
-                     help="how a long text is cut: none, words, speaker (at speaker tags), or the most seconds of a "
+                     help="how a long text is split: none, words, speaker (at speaker tags), or the most seconds of a "
                           "chunk (default: the model decides)")
     say.add_argument("--chunk-words", type=int, metavar="N", help="most words of a chunk, with --chunk-method words")
     say.add_argument("--chunk-turns", type=int, metavar="N", help="turns of a chunk, with --chunk-method speaker")
@@ -224,7 +224,7 @@ def add_text_options(say: argparse.ArgumentParser, required: bool):
     "The text, or the file that it is in."
     given = say.add_mutually_exclusive_group(required=required)
     given.add_argument("--text", type=words, help="the text to speak")
-    given.add_argument("--text-file", metavar="FILE", help="the file that it is in, UTF-8; - for standard input")
+    given.add_argument("--text-file", metavar="FILE", help="file with the text to speak, UTF-8; - for standard input")
 
 # %% ../nbs/14_cli_clone.ipynb #fb009a6f
 def add_sample_options(say: argparse.ArgumentParser):
@@ -241,7 +241,7 @@ def add_sample_options(say: argparse.ArgumentParser):
     for name, (kind, what) in KNOBS.items():
         say.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=f"{what} (default: as --sampling)")
     say.add_argument("--max-tokens", type=int, metavar="N", help="most tokens of a chunk: steps of the model")
-    say.add_argument("--profile", action="store_true", help="show where the time went, part by part")
+    say.add_argument("--profile", action="store_true", help="show the time that each part took")
     add_recogniser(say)
 
 # %% ../nbs/14_cli_clone.ipynb #0d819062
@@ -259,9 +259,9 @@ def add_respond_options(answer: argparse.ArgumentParser):
     answer.add_argument("task", metavar="TASK", help="what to do: each model's own, such as tts or asr")
     add_text_options(answer, required=False)
     answer.add_argument("--audio", metavar="WAV", help="recording of what the user says")
-    answer.add_argument("--persona", help="who answers if there is no reference: each model's own")
+    answer.add_argument("--persona", help="persona that answers if there is no reference: each model's own")
     answer.add_argument("--system", metavar="WORDS", type=words,
-                        help="words for the system message instead of a persona's; '' for none")
+                        help="text of the system message instead of a persona's; '' for none")
     answer.add_argument("--mode", help="how the model takes its steps: each model's own")
     add_voice_options(answer)
     add_sample_options(answer)

@@ -31,7 +31,7 @@ class Codec(Protocol):
     def decode(self, codes: torch.LongTensor) -> Audio: ...     # codes [n_codebooks, frames]
 
 # %% ../nbs/03_codec.ipynb #e041c171
-class CodecError(VoicelabError): "Codes that a codec cannot take."
+class CodecError(VoicelabError): "Codes that a codec can't take."
 
 
 def check_codes(codes: torch.Tensor, # to be [n_codebooks, frames] of ids below `codebook_size`

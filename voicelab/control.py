@@ -60,14 +60,14 @@ class Sampling:
 
 # %% ../nbs/06_control.ipynb #8016c2b2
 PRESETS = {"upstream": Sampling(), "design": Sampling(temperature=0.3), "greedy": Sampling(0, None, None, ras_window=0)}
-FORMER = {"brief": "design"}        # until 0.2: today's preset of an old name
+FORMER = {"brief": "design"}        # until 0.2: old names of presets
 
 
 @patch(cls_method=True)
 def preset(cls: Sampling, name: str, seed: int | None = None) -> Sampling:
     "`upstream`, `design` or `greedy`."
     if isinstance(name, str) and name in FORMER:
-        warnings.warn(f"sampling: {name!r} is {FORMER[name]!r} now; the old name goes with version 0.2",
+        warnings.warn(f"sampling: {name!r} is now {FORMER[name]!r}; version 0.2 removes the old name",
                       FutureWarning, stacklevel=level_outside())
         name = FORMER[name]
     return replace(PRESETS[one_of("sampling", name, PRESETS, ControlError)], seed=seed)
@@ -92,19 +92,19 @@ def choose_sampling(sampling: Sampling | str | None, # a preset's name; None: as
                     settings: Settings,
                     seed: int | None = None,
                    ) -> Sampling:
-    "The sampling that was asked for, with a seed."
+    "The requested sampling, with a seed."
     if seed is not None: whole("seed", seed, 0, MOST_SEED, ControlError)
     if sampling is None: return Sampling.from_settings(settings, seed).seeded()
     if isinstance(sampling, str): return Sampling.preset(sampling, seed).seeded()
     if not isinstance(sampling, Sampling):
         raise ControlError(f"sampling: must be a Sampling or one of {', '.join(PRESETS)}, got {shown(sampling)}")
     if seed is not None and sampling.seed not in (None, seed):
-        raise ControlError(f"seed: sampling has seed {sampling.seed}, got {seed} beside it")
+        raise ControlError(f"seed: sampling already has seed {sampling.seed}, got {seed} as well")
     return (sampling if seed is None else replace(sampling, seed=seed)).seeded()
 
 # %% ../nbs/06_control.ipynb #dc8b7e69
 def how_many(kept: torch.Tensor) -> int: # [..., vocabulary], bool
-    "Most ids that a row keeps, rounded up so that sums add up in the order of a whole row; on a GPU all: asking waits."
+    "Most ids that a row keeps, rounded up so that rounding equals a whole row's; on a GPU all, to avoid a sync."
     whole = kept.shape[-1]
     return min(whole, 64 * -(-max(1, int(kept.sum(-1).max())) // 64)) if kept.device.type == "cpu" else whole
 
@@ -163,7 +163,7 @@ RAW_IDS = 128               # likeliest ids that are looked at where nothing is 
 def likeliest(scores: np.ndarray, # [rows, vocabulary]
               most: int,
              ) -> tuple[np.ndarray, np.ndarray] | None: # scores, descending, and ids, each [rows, most]
-    "The `most` likeliest ids of each row, equal ones in the order of their ids; None if an edge is not clear."
+    "The `most` likeliest ids of each row, ties in the order of their ids; None if a tie crosses the edge."
     rows, vocabulary = scores.shape
     edges = np.partition(scores, vocabulary - most, -1)[:, vocabulary - most, None]
     places = np.flatnonzero(scores >= edges)
@@ -178,7 +178,7 @@ def draw_quickly(scores: np.ndarray, # [rows, vocabulary], float32: logits / tem
                  top_k: int | None, # None: no filter
                  top_p: float | None,
                 ) -> tuple[np.ndarray, np.ndarray] | None: # ids [rows], and which of them are sure
-    "Draw ids from the likeliest ones alone; None if they can't be told."
+    "Draw ids from the likeliest ones alone; None if these can't be determined."
     if (found := likeliest(scores, top_k or RAW_IDS)) is None: return None
     (values, ids), row = found, np.arange(len(scores))
     share, sure = np.exp(values - values[:, :1]), True
@@ -237,13 +237,13 @@ STOP_REASONS = {
     "eos": "the model ended the speech itself",
     "budget": "the token budget was used up before the model ended",
     "timeout": "the time limit was reached",
-    "interrupted": "it was stopped by hand; what was made is kept",
+    "interrupted": "it was stopped by the user; the sound made so far is kept",
 }
 
 # %% ../nbs/06_control.ipynb #dc2303df
 @dataclass(frozen=True)
 class Control:
-    "When to stop a sample that the model does not end."
+    "When to stop a sample that the model does not end itself."
     silence_frames: int = 50          # stop after this many silent frames in a row (25 a second)
     silence_db: float = -40.0         # a frame is silent this far below the loudest frame so far ...
     silence_floor_dbfs: float = -60.0 # ... or below this level
@@ -274,15 +274,15 @@ class Control:
 
 # %% ../nbs/06_control.ipynb #29ec62c2
 class Clock:
-    "Seconds since it was made, and how many of them this process did not compute; pauses can be left out."
+    "Seconds since it was made, and those in which this process did not compute; pauses can be left out."
     def __init__(self): self.wall, self.processor = time.perf_counter(), time.process_time()
 
     def seconds(self) -> float:
-        "Seconds that passed."
+        "Elapsed seconds."
         return time.perf_counter() - self.wall
 
     def waiting(self) -> float:
-        "Seconds that passed less those that all threads computed: a lower bound, below 0 if several did at once."
+        "Elapsed seconds less the CPU seconds of all threads: a lower bound, below 0 if several ran at once."
         return self.seconds() - (time.process_time() - self.processor)
 
     def leave_out(self, pause: "Clock"):
@@ -311,9 +311,9 @@ class StopRule:
 class StopTable(Registry):
     "Stop rules by name; each adds its words to STOP_REASONS."
     def add(self, rule: type[StopRule], replace: bool = False) -> type[StopRule]:
-        "Let `rule` watch every sample; a ControlError if its name is already a stop reason."
+        "Apply `rule` to every sample; a ControlError if its name is already a stop reason."
         if rule.name in STOP_REASONS and not (replace and rule.name in self):
-            raise ControlError(f"name: {rule.name!r} is taken by a stop reason; replace=True is for that of a rule")
+            raise ControlError(f"name: {rule.name!r} is taken by a stop reason; replace=True needs a rule's name")
         STOP_REASONS[rule.name] = rule.says
         return super().add(rule, replace)
 
@@ -359,18 +359,18 @@ class Repetition(StopRule):
 
 # %% ../nbs/06_control.ipynb #2c74a635
 class StopRules:
-    "The rules that watch one sample; `reason` is the name of the first that said stop."
+    "The rules for one sample; `reason` is the name of the first that stopped it."
     def __init__(self, control: Control):
         self.rules = {name: rule(control) for name, rule in STOP_RULES.items()
                       if rule.limit is None or control.limits.get(name) is not None}
-        self.reason = None            # never reset: sound comes in blocks, which go on after the stop
+        self.reason = None            # never reset: sound comes in blocks, which continue after the stop
 
     def hear(self, level_dbfs: float): # of the next decoded frame
-        "Let every rule hear a frame."
+        "Pass the level of a frame to every rule."
         self._note([name for name, rule in self.rules.items() if rule.hear(level_dbfs)])
 
     def see(self, code: int): # of codebook 0 in the next frame
-        "Let every rule see a code."
+        "Pass a code to every rule."
         self._note([name for name, rule in self.rules.items() if rule.see(code)])
 
     def _note(self, struck: list[str]): self.reason = self.reason or next(iter(struck), None)

@@ -26,7 +26,7 @@ class VoicelabError(ValueError):
         return line if len(line) <= LONGEST_MESSAGE else f"{line[:half]} ... {line[-half:]}"
 
 
-class ArgumentError(VoicelabError): "A value that a function cannot take."
+class ArgumentError(VoicelabError): "A value that a function can't take."
 
 # %% ../nbs/00_errors.ipynb #805d3028
 MOST_SHOWN = 80             # characters of a value in a message
@@ -85,7 +85,7 @@ REPORT = "please report it where you got voicelab, and attach that file"
 
 
 def is_refusal(error: BaseException) -> bool:
-    "Whether the message is all that a user needs: true of a `VoicelabError` and of the operating system's errors."
+    "Whether the message is all that a user needs: True for a `VoicelabError` and for the operating system's errors."
     return isinstance(error, VoicelabError | OSError)
 
 

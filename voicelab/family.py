@@ -28,7 +28,7 @@ from .session import Session
 # %% ../nbs/07_family.ipynb #ea8adf8b
 @runtime_checkable
 class Speaker(Protocol):
-    "A loaded model as everything above it sees it."
+    "The interface of a loaded model, which all other modules use."
     info: ModelInfo
     card: dict                          # from its makers: limits, chunk_seconds, turns
     codec: Codec
@@ -102,14 +102,14 @@ def clone_batch(self: BaseSpeaker,
 # %% ../nbs/07_family.ipynb #cda12a5c
 @dataclass(frozen=True)
 class Task:
-    "Something that a model can be asked to do."
+    "A task of a model, such as answering a question."
     needs: tuple[str, ...]          # of "text", "audio" (what the user says) and "reference" (whose voice is wanted)
     takes: tuple[str, ...] = ()     # the same, optional
     speaks: bool = True             # answers with sound
     talks: bool = False             # may follow earlier turns
 
     def uses(self, what: str) -> bool:
-        "Does it need or take `what`?"
+        "Whether the task needs or takes `what`."
         return what in self.needs + self.takes
 
 
@@ -117,7 +117,7 @@ class Task:
 class Responder(Speaker, Protocol):
     "A speaker that has tasks. `usual_sampling` takes one of them, too."
     tasks: dict[str, Task]
-    personas: tuple[str, ...]       # names of who may answer if there is no reference
+    personas: tuple[str, ...]       # names of the voices that may answer if there is no reference
 
     def session(self, task: str, *, text=None, audio=None, reference=None, **options) -> Session: ...
     def respond(self, task: str, **options) -> Generation: ...
@@ -151,7 +151,7 @@ FAMILIES: dict[str, Family] = {}            # by name
 def register(family: Family,
              replace: bool = False, # replace a registered family of the same name
             ) -> Family:
-    "Add a family; raise a FamilyError if its name, a model type or a known model is taken."
+    "Add a family; raise a FamilyError if its name, a model type or a known model is already registered."
     for known in FAMILIES.values():
         if replace and known.name == family.name: continue
         taken = {"name": {family.name} & {known.name}, "model_types": {*family.model_types} & {*known.model_types},

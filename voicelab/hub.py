@@ -51,7 +51,7 @@ HUB_SECONDS = 5             # how long to wait for the hub's answer
 
 
 def files_of(hub_id: str) -> tuple[str, ...]:
-    "The files to fetch from a repository that is no checkpoint; none for a checkpoint."
+    "The files to fetch from a repository that is not a checkpoint; empty for a checkpoint."
     return next((family.files[hub_id] for family in FAMILIES.values() if hub_id in family.files), ())
 
 
@@ -72,7 +72,7 @@ def cached(hub_id: str) -> Path | None:
 
 # %% ../nbs/07_hub.ipynb #4e02bc5e
 def by_hand(repo: str, argument: str, codec: str) -> str: # codec: the hub ids of the model's, in brackets, or ""
-    "What helps where a repository can't be downloaded."
+    "What to do if a repository can't be downloaded."
     files = ", ".join(files_of(repo))
     if argument == "codec":
         return f"put its {files or 'config.json, *.safetensors'} into a folder, and give that as codec"
@@ -103,7 +103,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def usual_device(name: str | os.PathLike) -> str: # of a model, as for `find`
-    "Where a model computes unless something else is asked: where its family says, else on a GPU if there is one."
+    "The default device of a model: the one that its family names, else a GPU if there is one."
     about = known().get(name, {}) if isinstance(name, str) else {}
     return about.get("device", "cuda" if torch.cuda.is_available() else "cpu")
 

@@ -58,6 +58,6 @@ def share_interval(wins: int,  # of `count`
 def coin_p(wins: int,  # of `count`
            count: int, # 0 gives 1
           ) -> float:
-    "The exact two-sided binomial p of `wins` if each of two were as likely."
+    "The exact two-sided binomial p of `wins` if both outcomes are equally likely."
     if not 0 <= wins <= count: raise ArgumentError(f"wins: must be 0 to {count}, got {wins}")
     return min(1.0, 2 * sum(comb(count, n) for n in range(min(wins, count - wins) + 1)) / 2**count)

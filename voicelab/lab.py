@@ -28,10 +28,10 @@ from .old_names import moved
 
 # %% ../nbs/11_lab.ipynb #606c3fd5
 for each in iter_modules(families.__path__): import_module(f"voicelab.families.{each.name}.model")
-for each in sorted(FAMILIES): FAMILIES[each] = FAMILIES.pop(each)       # in one order, whoever imported one before
+for each in sorted(FAMILIES): FAMILIES[each] = FAMILIES.pop(each)       # the same order whatever was imported first
 
 def __getattr__(name):
-    "`MODELS`, by name, with the families that are registered when it is asked for; and old names."
+    "`MODELS` by name, from the families that are registered at the time of the call; and old names."
     return known() if name == "MODELS" else moved("lab")(name)
 
 # %% ../nbs/11_lab.ipynb #4719635c
@@ -42,7 +42,7 @@ def load(name: str | os.PathLike = "tiny", # a name of `MODELS`, a folder, or a 
          device: str | None = None, # "cuda", "mps" or "cpu"; None: cuda where there is one
          **options, # of the family: names of its `Family.options`
         ) -> Speaker:
-    "Load a model with its tokenizer and codec; the family is what its config.json says."
+    "Load a model with its tokenizer and codec; its config.json decides the family."
     check_process()
     device = check_device(device or usual_device(name))
     dtype, folder = check_dtype(dtype, device), find(name, "model")
@@ -54,7 +54,7 @@ def load(name: str | os.PathLike = "tiny", # a name of `MODELS`, a folder, or a 
 
 
 def family_in(folder: Path) -> Family:
-    "The family of a folder's `model_type`; if none has it, a CheckpointError that names all types, and what this is."
+    "The family of a folder's `model_type`; for an unknown type, a CheckpointError that lists the known ones."
     config = read_json(file := folder / "config.json")
     if family := family_of(kind := config.get("model_type")): return family
     types = ", ".join(each for family in FAMILIES.values() for each in family.model_types)

@@ -20,7 +20,7 @@ GAIN_RULE, GAIN_UNIT = "voicelab-likelihood-1", "bits/code"
 
 
 def asked(speaker=None) -> str: # what `load` gives
-    "Who says what an utterance costs; the rule alone without a model."
+    "The maker: the rule and the model; the rule alone without a model."
     return GAIN_RULE if speaker is None else f"{GAIN_RULE}/{speaker.info.name}/{speaker.info.sha256[:8]}"
 
 
@@ -29,10 +29,10 @@ def likelihood_gain(audio: Audio, text: str | None, reference: Reference | None,
     lacks = partial(unavailable, "likelihood_gain", GAIN_UNIT, asked(speaker))
     if speaker is None: return lacks("no model to ask: give speaker=, what `load` gives")
     if text is None: return lacks("no text that is said")
-    if reference is None: return lacks("no reference whose worth could be measured")
+    if reference is None: return lacks("no reference whose gain could be measured")
     if reason := no_speech(audio): return lacks(reason)
     bits = getattr(FAMILIES.get(speaker.info.family), "code_bits", None)
-    if bits is None: return lacks(f"models of the family {speaker.info.family!r} can't be asked")
+    if bits is None: return lacks(f"the family {speaker.info.family!r} has no likelihoods")
     try:
         codes = speaker.codec.encode(audio)
         alone, told = (bits(speaker, text, codes, given).mean(1) for given in (None, reference))

@@ -22,6 +22,7 @@ from .pairs import Pair
 from .progress import Progress
 from .reference import Reference
 from .settings import Settings
+from .spoken import SpokenTexts
 from .store import MOST_LINE_BYTES, Lines, append_whole, hold, mend_end
 
 # %% ../nbs/11_measured.ipynb #ad48a267
@@ -52,7 +53,7 @@ def measure_note(line: bytes) -> MeasureNote:
 
 # %% ../nbs/11_measured.ipynb #e865a522
 class Measured:
-    "The measures that a folder has of its sounds."
+    "The measures of the sounds in a folder."
     def __init__(self, folder: Path, private: bool = False): # private: as for `Run`
         self.folder, self.path, self.private = folder, folder / MEASURES_FILE, private
         self._lines = Lines(self.path, measure_note, self._is_whole)
@@ -66,7 +67,7 @@ class Measured:
 
     def add(self, sound: str, found: list[tuple[Metric, Measure]], # sound: its hash
             makers: dict[str, str] | None = None):
-        "Keep measures of one sound; `makers` has who made them, by metric; None: today's."
+        "Keep measures of one sound; `makers` has their makers, by metric; None: the current ones."
         rows = []
         for metric, made in found:
             value = made.value if made.value is not None and isfinite(made.value) else None
@@ -82,13 +83,13 @@ class Measured:
 # %% ../nbs/11_measured.ipynb #c99c8559
 @patch
 def reasons(self: Measured) -> dict[str, str]: # by metric
-    "Why a measure could not be taken, as the last sample without it says."
+    "Why a measure is unavailable, according to the last sample without it."
     lines = (line for _, line in self._lines if measure_note(line).status == "unavailable")
     return {row["metric"]: str(row.get("detail", "")) for row in map(read_object, lines)}
 
 # %% ../nbs/11_measured.ipynb #cdc1af3c
 def sound_of(row: dict) -> str | None:
-    "The hash of a row's sound; None in a row, of anybody, that does not say it."
+    "The hash of a row's sound; None if the row, which may come from anybody, has none."
     found = row.get("hashes", {}).get("generated")
     return found if isinstance(found, str) else None
 
@@ -111,9 +112,9 @@ class Sample(NamedTuple):
 # %% ../nbs/11_measured.ipynb #b77a4bb5
 def measure_saved(pair: Pair, text: str, reference: Reference | None, metrics: list[str] | None = None, # names
                   settings: Settings | None = None,
-                  **more, # other arguments of the metrics, by name, which some of these may not take
+                  **more, # other arguments of the metrics, by name; some metrics may not take them
                  ) -> Report:
-    "Measures of a saved sample; a stop reason that nobody knows counts as none."
+    "Measures of a saved sample; an unknown stop reason counts as none."
     stopped = pair.row["stop_reason"]
     known = {"stop_reason": stopped if stopped in STOP_REASONS else None} | more
     takes = {name for metric in chosen_metrics(metrics) for name in metric.takes}
@@ -122,7 +123,9 @@ def measure_saved(pair: Pair, text: str, reference: Reference | None, metrics: l
 
 
 def measures_of(sample: Sample, metrics: list[Metric], settings: Settings, more: dict) -> list[tuple[Metric, Measure]]:
-    "Measures of a sample; `more` has other arguments of the metrics, by name."
+    "Measures of a sample; `more` has other arguments of the metrics, by name, and of texts' recordings a table."
+    find = lambda given: given.find(sample.reference, sample.text) if isinstance(given, SpokenTexts) else given
+    more = {name: find(given) for name, given in more.items()}
     try: report = measure_saved(sample.pair, sample.text, sample.reference, [metric.name for metric in metrics],
                                 settings, **more)
     except VoicelabError as error: return [(metric, metric.unavailable(str(error), more)) for metric in metrics]
@@ -132,8 +135,8 @@ def measures_of(sample: Sample, metrics: list[Metric], settings: Settings, more:
 @patch
 def complete(self: Measured, samples: list[Sample], metrics: list[Metric], settings: Settings,
              **more, # other arguments of the metrics, by name: a recogniser, a speaker
-            ) -> bool: # all done?
-    "Measure what is lacking, with a progress bar; False if Ctrl-C ended it."
+            ) -> bool: # whether all is measured
+    "Add the missing measures, with a progress bar; False if Ctrl-C ended it."
     given = dict(recogniser=settings.measures.recogniser or None) | more
     known, makers = self.values(), {metric.name: metric.maker(given) for metric in metrics}
     lacking = lambda sample: [metric for metric in metrics

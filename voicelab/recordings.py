@@ -171,7 +171,7 @@ CONVERT = "the formats read are WAV, FLAC, OGG and MP3; convert it with: ffmpeg 
 
 
 def foreign_kind(file) -> str:
-    "What an open file of a format that isn't read is; empty if its first bytes don't tell."
+    "The name of an open file's unsupported format; empty if its first bytes don't identify one."
     file.seek(0)
     head = file.read(12)
     return next((kind for first, kind in FOREIGN.items() if re.match(first, head, re.DOTALL)), "")
@@ -220,8 +220,8 @@ def loudest_if_cancelling(energy: np.ndarray) -> int | None: # energy: of `energ
 
 
 def tell_cancelling(name: str, channel: int):
-    "Warn that one channel is read alone."
-    warnings.warn(f"{name}: its channels cancel each other (is one inverted?): channel {channel + 1} is read alone",
+    "Warn that only one channel is read."
+    warnings.warn(f"{name}: its channels cancel each other (is one inverted?): only channel {channel + 1} is read",
                   stacklevel=level_outside())
 
 

@@ -19,7 +19,7 @@ class Registry(dict):
     ):                          # the record
         "Add `record` to the table; an ArgumentError if its name is taken."
         if self.get(record.name) is not None and not replace:
-            raise ArgumentError(f"name: {record.name!r} is taken; replace=True puts the new one in its place")
+            raise ArgumentError(f"name: {record.name!r} is taken; replace=True replaces it")
         self[record.name] = record
         return record
 

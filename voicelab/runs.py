@@ -115,7 +115,7 @@ def _is_stage(self: Run) -> bool:
 def _set_aside(self: Run):
     aside = self.folder / f".refused-{secrets.token_hex(4)}"
     os.rename(self._stage, aside)
-    warnings.warn(f"folder: {str(self._stage)!r} is not what a run leaves; it was set aside as {aside.name!r}",
+    warnings.warn(f"folder: {str(self._stage)!r} was not made by a run; it was set aside as {aside.name!r}",
                   stacklevel=level_outside())
 
 
@@ -166,7 +166,7 @@ def _staged_row(self: Run) -> dict:
     for kind, name in sound_names({"language": ""} | row).items():
         if row[kind] not in (None, name): raise RunError(f"{kind}: {row[kind]!r} is not {name!r}")
         if (self._stage / f"{kind}.wav").exists() and row[kind] and os.path.lexists(self.folder / name):
-            raise RunError(f"{kind}: {name!r} is there already")
+            raise RunError(f"{kind}: {name!r} already exists")
     return row
 
 # %% ../nbs/10_runs.ipynb #516b73b1
@@ -180,7 +180,7 @@ def _publish(self: Run,
     if not self.manifest.exists(): append_whole(self.manifest, b"", self.private)
     for kind in ("reference", "generated"):
         if not row[kind] or not (sound := self._stage / f"{kind}.wav").exists(): continue
-        if os.path.lexists(target := self.folder / row[kind]): raise RunError(f"{kind}: {row[kind]!r} is there already")
+        if os.path.lexists(target := self.folder / row[kind]): raise RunError(f"{kind}: {row[kind]!r} already exists")
         os.rename(sound, target)
         brought.append(target)
     sync_folder(self.folder)
@@ -225,7 +225,7 @@ def _note_next_id(self: Run, lock, id: int):
 
 # %% ../nbs/10_runs.ipynb #7fed29c6
 def link(source: Path, target: Path):
-    "Give a file a second name, which takes no room; copy it where the disk has no links."
+    "Give a file a second name, which takes no space; copy it if the disk has no links."
     try: os.link(source, target, follow_symlinks=False)
     except OSError: shutil.copyfile(source, target)
 
@@ -295,9 +295,9 @@ def save_failure(self: Run,
                  reference: Reference | None = None,
                  speaker: str | None = None,
                  language: str | None = None,
-                 **context, # what else is worth keeping: seed, settings, prompt_form ...
+                 **context, # other values to keep: seed, settings, prompt_form ...
                 ) -> Pair:
-    "Keep a sample that could not be made as a row of its own."
+    "Save a sample that could not be made as a row of its own."
     return self._add(failed_row(text, error, reference, speaker, language, context), {})
 
 # %% ../nbs/10_runs.ipynb #a13ecba2

@@ -120,7 +120,7 @@ class SettingsGroup:
 # %% ../nbs/00_settings.ipynb #324d7cb7
 @dataclass(frozen=True)
 class AudioGenerationConfig(SettingsGroup):
-    "How long a generation may become."
+    "Limits on the length of a generation."
     section: ClassVar[str] = "AUDIO_GENERATION_CONFIG"
     ordered: ClassVar[tuple[tuple[str, str], ...]] = (("min_tokens", "max_tokens"),)
     adaptive_max_tokens: bool = True                      # estimate the cap from the text; False: `max_tokens`

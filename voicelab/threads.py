@@ -17,7 +17,7 @@ NARROW = 1024               # hidden size from which a network's operations are 
 
 
 def threads_for(device: torch.device, hidden_size: int) -> int | None:
-    "Threads that a network should compute with: one if it is narrow and on a CPU; None for as many as torch has."
+    "Threads that a network should compute with: one if it is narrow and on a CPU; None for torch's own number."
     return 1 if device.type == "cpu" and hidden_size < NARROW else None
 
 # %% ../nbs/00_threads.ipynb #6b3dfde6

@@ -1,6 +1,6 @@
 """The checks of the lessons' exercises: each takes an answer, and prints whether it is right or gives a hint
 
-Each check computes its solution from what the lesson has made. Reading on spoils the exercises.
+Each check computes its solution from what the lesson has made. The code below gives away the answers.
 """
 import math
 import unicodedata
@@ -19,7 +19,7 @@ def reply(answer, right: bool, think: str):
 
 
 def answered(answer, kind=object) -> bool:
-    "Whether there is an answer of the right kind; prints what is wrong if not."
+    "Whether there is an answer of the right type; if not, prints what is wrong."
     if answer is None or answer is Ellipsis: print("No answer yet: write yours in place of None, and run the cell again.")
     elif not isinstance(answer, kind) or isinstance(answer, bool):
         print(f"That is of type {type(answer).__name__}; the question asks for another type.")
@@ -73,7 +73,7 @@ def least_margin(margin, taken):
     ratio = (taken.seconds / taken.expected).max()
     right = abs(margin - math.ceil(ratio * 10) / 10) < 1e-6
     reply(margin, right, "One of the samples would be cut off." if margin < ratio else "None is cut off, but a smaller margin is enough.")
-    if right: print("Four samples are few, and the next may be slower. So a lab takes a larger margin than any it has seen.")
+    if right: print("Four samples are few, and the next may be slower. So choose a larger margin than the largest that you have seen.")
 
 
 def one_second(control, run):
@@ -91,7 +91,7 @@ def one_second(control, run):
 def counted_columns(columns, model):
     if not answered(columns, int): return
     books, frames = model.codec.n_codebooks, round(4 * model.codec.frame_rate)
-    think = {frames: "Those are the frames of one copy.", 2 * frames: "Those are the frames; which columns come on top?",
+    think = {frames: "Those are the frames of one copy.", 2 * frames: "Those are the frames; which columns are added to them?",
              frames + 1 + books: "That is one of the two copies."}.get(columns, "There are 25 frames a second, and F + 9 columns for F frames.")
     reply(columns, columns == 2 * (frames + 1 + books), think)
 
@@ -164,7 +164,7 @@ def placed(written):
     for given, wanted in tries.items():
         if not np.isclose(written(*given), wanted):
             return print("Not yet. With value {:g}, floor {:g} and ceiling {:g} it gives".format(*given), f"{written(*given):g}.",
-                         "Don't clip what lies outside: it is useful to know that a clone is worse than a stranger." if not 0 <= wanted <= 1 else "")
+                         "Don't clip values outside 0 to 1: it is useful to know that a clone is worse than a stranger." if not 0 <= wanted <= 1 else "")
     print("Right.")
 
 
@@ -240,7 +240,7 @@ def verdict_of(word):
 
 def column_for_failures(column):
     if not answered(column, str): return
-    think = "That counts the failures. Which one says what they could do?" if column == "missing" else "Look at the list in section 3."
+    think = "That counts the failures. Which column shows their possible effect?" if column == "missing" else "Look at the list in section 3."
     reply(column, column == "if_bad", think)
 
 
@@ -258,7 +258,7 @@ def interval_of_coverage(low_high):
     found = share_interval(372, 400)
     right = len(low_high) == 2 and all(abs(given - true) <= 0.0051 for given, true in zip(low_high, found[1:3]))
     reply(low_high, right, "share_interval(wins, count) gives mean, low, high and count.")
-    if right: print("0.95 is in it, just: 400 experiments can't tell. That is why 00_crossed takes 2,000.")
+    if right: print("0.95 is only just inside the interval, so 400 experiments can't tell. That is why 00_crossed takes 2,000.")
 
 
 def without_tail(written):
@@ -268,5 +268,5 @@ def without_tail(written):
     tries = {(0.1, 0.3, 9.0): 0.2, (0.5, 0.6): 0.5, (0.0,): 0.0}
     for rates, wanted in tries.items():
         made = written(list(rates))
-        if not np.isclose(made, wanted): return print(f"Not yet. Of {list(rates)} it should give {wanted:g}, and gives {made}.")
+        if not np.isclose(made, wanted): return print(f"Not yet. For {list(rates)} it should give {wanted:g}, but it gives {made}.")
     reply(written, math.isnan(written([2.0])), "What does it give if all rates are above 0.5?")

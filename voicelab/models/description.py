@@ -30,7 +30,7 @@ MOST_MESSAGE = 1200     # letters
 
 
 class CheckpointError(VoicelabError):
-    "A checkpoint folder that cannot be used; the message is always one line."
+    "A checkpoint folder that can't be used; the message is always one line."
     def __init__(self, message: str):
         line = "".join(letter if letter.isprintable() else " " for letter in message)
         super().__init__(line if len(line) <= MOST_MESSAGE else f"{line[:MOST_MESSAGE]} ...")
@@ -51,7 +51,7 @@ def reading(file: Path,
 
 # %% ../../nbs/04_models_description.ipynb #7bdb5d6a
 def some(names: Iterable[str], most: int = 8) -> str:
-    "The first of `names` in a line, and how many more there are."
+    "The first of `names` in one line, and the number of the others."
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(name if len(name) <= 120 else f"{name[:120]}..." for name in names[:most]) + more
@@ -93,10 +93,10 @@ def json_depth(text: str) -> int:
 
 # %% ../../nbs/04_models_description.ipynb #61279bf7
 def once(pairs: list[tuple]) -> dict:
-    "The pairs of a mapping as a dict; a ValueError if a key is there twice."
+    "The pairs of a mapping as a dict; a ValueError if a key occurs twice."
     if len(made := dict(pairs)) == len(pairs): return made
     twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-    raise ValueError(f"key {shown(twice)} is there twice")
+    raise ValueError(f"key {shown(twice)} occurs twice")
 
 
 def finite(text: str) -> float:
@@ -129,7 +129,7 @@ def parse_json(text: str,
 
 # %% ../../nbs/04_models_description.ipynb #ae87b93c
 class BoundedLoader(yaml.SafeLoader):
-    "YAML as plain values: no aliases, no key twice, not nested deeper than `MOST_DEPTH`."
+    "YAML as plain values: no aliases, no duplicate keys, not nested deeper than `MOST_DEPTH`."
     depth = 0
 
     def compose_node(self, parent, index):

@@ -159,7 +159,7 @@ HEARD_CODES = 320
 def forgotten(config: FlowConfig,
               codes: int, # said before a block
              ) -> int:
-    "How many of them, the oldest, the block does not hear."
+    "The number of oldest codes that the block does not get."
     rate = Fraction(config.sample_rate) / (Fraction(config.frame_rate) * config.hop)        # frames in a code
     unit = lcm(rate.denominator, config.block)
     return max(0, codes - HEARD_CODES) // unit * unit
@@ -167,7 +167,7 @@ def forgotten(config: FlowConfig,
 
 @patch
 def _forget(self: DecoderSession):
-    "Drop the codes, frames and noise that no later block hears; those of the voice stay."
+    "Drop the codes, frames and noise that no later block gets; those of the voice stay."
     config = self.codec.flow.config
     drop, first = forgotten(config, self.codes.shape[1] - self.given), config.frames(self.given)
     if not drop: return
@@ -235,7 +235,7 @@ class Glm4Voice:
         generator: torch.Generator | None = None, # on the CPU, for the noise; None: with seed 42
         voice: DecoderVoice | None = None, # an experiment; see `voice`
     ) -> Audio: # at `sample_rate`
-        "Sound of all codes: at once up to 640, block by block if there are more, for then one block must not hear all."
+        "Sound of all codes: up to 640 at once, more of them block by block, each with limited context."
         count = whole_codes(codes, self.codebook_size).shape[1]
         session = self.session(steps, generator, voice, HEARD_CODES if count > 2 * HEARD_CODES else count + 1)
         pieces = [piece.samples for piece in (session.push(codes), session.flush()) if piece is not None]

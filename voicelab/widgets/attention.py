@@ -213,9 +213,9 @@ def show(self: HeatMap,
 
 # %% ../../nbs/13_widgets_attention.ipynb #20e5bf4a
 class AttentionMap(Panel):
-    "Where a model listens in a sample; `attention` is what is shown, `map.place` the place that was clicked."
+    "Where a model looks while it speaks; `attention` is what is shown, `map.place` the place that was clicked."
     def __init__(self,
-        model, # what `load` gives; of a family whose attention can be read
+        model, # of `load`; its family's attention must be readable
         text: str = "The garden is open today.",
         reference: Reference | None = None, # None: the first shipped voice
         generation: Generation | None = None, # a sample to show at once

@@ -63,7 +63,7 @@ class WidgetError(VoicelabError): "A choice that a widget can't work with."
 
 
 class Status(W.HTML):
-    "One line: what is going on, or what went wrong."
+    "One line with the current state or an error."
     def say(self, words: str):
         "Show plain words."
         self.failed, self.text = False, words
@@ -88,7 +88,7 @@ def overheard() -> Iterator[list[warnings.WarningMessage]]:
 
 
 def lock_of(model) -> threading.Lock:
-    "The one lock for `model`, whoever works with it."
+    "The lock for `model`, shared by all its users."
     with _making: return _locks.setdefault(model, threading.Lock())
 
 # %% ../../nbs/13_widgets_base.ipynb #b018366d
@@ -99,7 +99,7 @@ class Worker:
     "Does one thing at a time in a thread of its own; workers on one model take turns."
     def __init__(self,
         model,
-        status: Status, # says what is going on, and what went wrong
+        status: Status, # shows the current state and errors
         buttons: tuple = (), # disabled while there is work
         stop: W.Button | None = None, # enabled only then; sets `stopping`, and stops the session of `pieces`
     ):
@@ -242,7 +242,7 @@ class Unit(W.VBox):
             if isinstance(part, W.Button): part.click = lambda: None        # a press does nothing any more
             part.close()
 
-    def __del__(self): super().close()      # as the program ends, names are gone and each part is collected by itself
+    def __del__(self): super().close()      # at exit, names no longer exist and each part is collected separately
 
 # %% ../../nbs/13_widgets_base.ipynb #f3f606d5
 class Panel(Unit):
@@ -312,14 +312,14 @@ class Sound(W.HTML):
 
 # %% ../../nbs/13_widgets_base.ipynb #9b4c2151
 class Clip(Unit):
-    "A recording to look at and to hear; hidden while there is none."
+    "A recording with its waveform and a player; hidden while there is none."
     def __init__(self, name: str): # what the recording is; shown, and read by screen readers
         self.name, self.audio = name, None
         self.caption, self.image, self.player = W.HTML(), Picture(), Sound()
         super().__init__([self.caption, self.image, self.player], layout=W.Layout(display="none"))
 
-    def show(self, audio: Audio, note: str = ""): # note: plain text behind the caption
-        "Show and offer `audio`."
+    def show(self, audio: Audio, note: str = ""): # note: plain text after the caption
+        "Show `audio` with its player."
         if not len(audio.samples): return self.clear()
         self.audio = audio
         self.image.show(waveform(audio), f"waveform of {self.name}, {audio.seconds:.2f} s")

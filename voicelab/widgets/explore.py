@@ -24,7 +24,7 @@ def measure_words(measure: Measure) -> str:
 
 # %% ../../nbs/13_widgets_explore.ipynb #60296fde
 EXCHANGE = """<b>Exchange</b>: replace the ticked codebooks of the first voice by those of the second. Both recordings
-are cropped to the shorter one. A later codebook corrects what the earlier ones of <i>its own</i> sound left over, so in
+are cropped to the shorter one. A later codebook corrects the error of the earlier ones of <i>its own</i> sound, so in
 another sound it is a wrong correction."""
 
 # %% ../../nbs/13_widgets_explore.ipynb #5762a8ba

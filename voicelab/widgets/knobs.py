@@ -117,7 +117,7 @@ def made_settings(self: Knobs) -> Settings:
 
 @patch
 def chunk_options(self: Knobs) -> dict:
-    "The options that say how a text is cut; none if the model decides."
+    "The options for splitting a text; none if the model decides."
     kind, size = self.chunking.value, self.chunk_size.value
     if kind is None: return {}
     if kind == "seconds": return dict(chunking=size)

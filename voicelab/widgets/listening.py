@@ -61,7 +61,7 @@ def _press(self: ListeningTest, answer):
 
 @patch
 def answer(self: ListeningTest, answer: str | int):
-    "Answer the current question, and go on to the next."
+    "Answer the current question, and show the next one."
     try: self.test.answer(self.number, answer)
     except VoicelabError as error: return self.status.fail(error)
     self._next()

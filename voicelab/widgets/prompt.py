@@ -31,7 +31,7 @@ def strip_html(prompt: Prompt) -> str:
 
 # %% ../../nbs/13_widgets_prompt.ipynb #cf94fb65
 def segment_table(prompt: Prompt) -> str:
-    "The segments as rows: role, kind, positions, seconds and where they feed."
+    "The segments as rows: role, kind, positions, seconds and the part of the model that they feed."
     def cells(row):
         seconds, words = f"{row.seconds:.2f} s" if row.seconds == row.seconds else "", row.text.replace("\n", "⏎")
         words = words if len(words) <= 60 else words[:57] + "…"

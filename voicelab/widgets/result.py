@@ -79,7 +79,7 @@ def tokens_picture(made: Generation, codebook_size: int = 1024) -> bytes:
 
 # %% ../../nbs/13_widgets_result.ipynb #e5225ec5
 def stop_html(made: Generation) -> str:
-    "The stop reason in words, the budget, and which codebook ended first, if the trace has it."
+    "The stop reason in words, the budget, and the codebook that ended first, if the trace has it."
     ends = made.trace.eos_codebook.dropna() if "eos_codebook" in made.trace else ()
     where = f" Codebook {int(ends.iloc[-1])} ended first." if made.stop_reason == "eos" and len(ends) else ""
     colour = "good" if made.stop_reason == "eos" else "bad"

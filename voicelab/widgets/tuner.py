@@ -36,7 +36,7 @@ from .voice import NONE, VoiceChooser, text_box
 # %% ../../nbs/13_widgets_tuner.ipynb #4b3f844f
 @dataclass
 class Try:
-    "What was asked for, and what was made."
+    "The settings of a sample, and the sample."
     text: str
     reference: Reference | None
     voice: str                          # as it was chosen
@@ -95,7 +95,7 @@ def columns() -> dict[str, Column]:
 def differences(first: dict, second: dict) -> str:
     "The settings that differ between two rows, in words."
     names = [name for name, column in columns().items() if column.was_set and first[name] != second[name]]
-    return ", ".join(f"{name}: {first[name]} against {second[name]}" for name in names) or "nothing that was set"
+    return ", ".join(f"{name}: {first[name]} against {second[name]}" for name in names) or "no setting"
 
 # %% ../../nbs/13_widgets_tuner.ipynb #f891ab13
 def path_within(folder: str | Path, # as someone wrote it; relative to `within`
@@ -291,7 +291,7 @@ def budgets(self: Tuner) -> list[Budget]:
 @patch
 def _estimate(self: Tuner):
     try:
-        with base.overheard(): budgets = self.budgets()         # the estimate shows what they warn of
+        with base.overheard(): budgets = self.budgets()         # the estimate shows the content of their warnings
         self.estimate.value = estimate_html(budgets, self.knobs.silence.value / self.model.codec.frame_rate)
     except VoicelabError as error:
         self.estimate.value = card(f"<span class='bad'>{html.escape(str(error))}</span>", "alert")

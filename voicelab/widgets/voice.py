@@ -33,7 +33,7 @@ class VoiceChooser(Unit):
     "Choose a reference: shipped, uploaded, recorded or none. `reference` is the current one."
     def __init__(self,
         reference: Reference | None = None, # chosen at first; None: the first shipped voice
-        recorder=None, # a widget with a `reference`, such as a microphone; lent: whoever made it closes it
+        recorder=None, # a widget with a `reference`, such as a microphone; lent: its owner closes it
     ):
         self.voices, self.uploaded, self.recorder, self.lent = shipped_voices(), None, recorder, (recorder,)
         self.listeners, self.reference, self.refusal, self.quiet = [], None, "", False
@@ -100,7 +100,7 @@ def upload_path(name: str, # as the browser gives it
 
 
 def read_upload(name: str, content: bytes, # as for `upload_path`
-               ) -> Reference: # with remarks about what was cut and what is heard; its consent is not stated
+               ) -> Reference: # with remarks about cuts and problems; its consent is not stated
     "The reference in an uploaded file; a VoicelabError with the file's own name if it can't be used."
     with overheard() as said, upload_path(name, content) as path:
         made = Reference(path, name=safe_name(Path(name).stem, "upload"), noticed=True)

@@ -11,7 +11,7 @@ import librosa
 import numpy as np
 
 from voicelab.audio import Audio
-from voicelab.metrics import embed_voice, voiced
+from voicelab.embedding import embed_voice, voiced
 
 CEPSTRA = range(1, 14)              # coefficient 0 is the level
 DECIBELS = 10 * np.sqrt(2) / np.log(10)

@@ -68,7 +68,7 @@ class HiggsCodec:
 
     @torch.inference_mode()
     def decode_first(self, codes: torch.LongTensor) -> Audio: # codes [k, frames]
-        "Sound of the first k codebooks, without what the others would add."
+        "Sound of the first k codebooks only."
         codes = check_codes(codes, min(len(codes), self.n_codebooks) or 1, self.codebook_size)
         samples = self.net.decode(codes[None].to(self.net.device)).audio_values[0, 0]
         return Audio(samples.float().cpu().numpy(), self.sample_rate)

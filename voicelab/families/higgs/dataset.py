@@ -99,7 +99,7 @@ def whisper_features(audio: Audio, feature_extractor) -> torch.Tensor: # float32
 # %% ../../../nbs/08_higgs_dataset.ipynb #ebb0619a
 @dataclass(frozen=True, eq=False)
 class DualPathway:
-    "A reference as codes, which Higgs Audio v2 hears, and as Whisper features, which it does not."
+    "A reference as codes, which Higgs Audio v2 uses, and as Whisper features, which it does not."
     audio: Audio
     codes: torch.Tensor             # int64 [n_codebooks, frames]
     features: torch.Tensor | None   # float32 [1, mels, frames], 100 frames a second

@@ -100,7 +100,7 @@ class HiggsModel(BaseSpeaker):
 
     @property
     def _slower(self) -> str:
-        "What keeps our own step from serving, in words; empty if nothing does."
+        "Why our own step can't be used, in words; empty if it can."
         reason = obstacle(self.network)
         return f"columns by transformers' forward: {reason}" if reason else ""
 
@@ -297,7 +297,7 @@ def read_chat(messages: list[Message], form: TextForm) -> list[Message]:
 
 
 def clips_in(messages: list[Message]) -> list[AudioContent]:
-    "The clips of a chat, those of its scenes included; the empty audio is none."
+    "The clips of a chat, including those of its scenes, but without the empty audio."
     parts = [part for turn in messages for part in turn.parts]
     parts += [speaker for part in parts if isinstance(part, Scene) for speaker in part.speakers]
     return [part for part in parts if isinstance(part, AudioContent) and (part.codes is None or part.codes.shape[1])]
@@ -342,7 +342,7 @@ def chat_session(self: HiggsModel,
     if reference is None and heard: reference = Reference(heard[0], name="the chat's first clip", remarks=())
     if reference is not None: reference.check_consent(settings)
     elif clips_in(messages) and settings.references.require_consent:
-        raise FormError("reference: the chat has a clip of codes; a Reference has to say who agreed to it")
+        raise FormError("reference: the chat has a clip of codes; give a Reference with its consent statement")
     control, sampling = control_or_default(control, settings), choose_sampling(sampling, settings, seed)
     chat = self._encoded_chat(messages)
     if vowels and self.card.get("vowel_marks"): chat = with_vowels(chat)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers.activations import SiLUActivation
 from transformers.models.higgs_audio_v2 import modeling_higgs_audio_v2 as known
 
-from ...models.step import Layer, feed_forward, product, rms_norm, rotate, turn_table, watched
+from ...models.step import Layer, feed_forward, plus_product, product, rms_norm, rotate, turn_table, watched
 
 # %% ../../../nbs/08_higgs_step.ipynb #4d642f89
 PARTS = {nn.Linear, nn.Embedding, nn.ModuleList, SiLUActivation, known.HiggsAudioV2Model, known.HiggsAudioV2Embeddings,
@@ -22,7 +22,7 @@ PARTS = {nn.Linear, nn.Embedding, nn.ModuleList, SiLUActivation, known.HiggsAudi
 
 
 def obstacle(network) -> str | None: # HiggsAudioV2ForConditionalGeneration
-    "Why a `ColumnStep` can't take the place of the network's forward; None if it can."
+    "Why a `ColumnStep` can't replace the network's forward; None if it can."
     modules, weights = [*network.model.modules()], [*network.parameters()]
     if odd := next((type(module).__name__ for module in modules if type(module) not in PARTS), None):
         return f"it has a part of another kind, {odd}"
@@ -44,7 +44,7 @@ def layer_of(layer: known.HiggsAudioV2DecoderLayer) -> Layer:
 def rotation_table(network, # HiggsAudioV2ForConditionalGeneration
                    positions: int, # how many, from 0
                   ) -> torch.Tensor: # [positions, 2, head_dim]: cosines; sines, negative for the first half
-    "What the queries and keys at each position are multiplied with."
+    "The factors of the queries and keys at each position."
     return turn_table(network.model.rotary_emb, network.model.norm.weight, positions)
 
 # %% ../../../nbs/08_higgs_step.ipynb #b1baddc7
@@ -84,7 +84,7 @@ def attend(self: ColumnStep,
     kept: torch.Tensor, # [2, batch, heads of keys, positions, head_dim]: keys and values of the layer
     turns, first, place, mask, # as for a call
 ) -> torch.Tensor: # [batch, hidden]
-    "`x` with what the new position takes from those before it and from itself."
+    "`x` plus the attention of the new position to earlier positions and to itself."
     y, batch = rms_norm(x, layer.attention_norm, self.epsilon), len(x)
     qkv = product(y, layer.qkv).reshape(batch, -1, self.head_dim)
     rotate(qkv[:, :self.heads + self.kv_heads], turns)
@@ -92,7 +92,7 @@ def attend(self: ColumnStep,
     keys, values = self.remember(kept, new, first, place)
     queries = qkv[:, :self.heads].view(batch, self.kv_heads, -1, self.head_dim)
     heard = F.scaled_dot_product_attention(queries, keys, values, mask)
-    return torch.addmm(x, heard.view(batch, -1), layer.o.T)
+    return plus_product(x, heard.view(batch, -1), layer.o)
 
 
 @patch
@@ -101,6 +101,6 @@ def remember(self: ColumnStep,
     new: torch.Tensor, # [2, batch, heads of keys, head_dim]
     first, place, # as for a call
 ) -> torch.Tensor: # [2, batch, heads of keys, place + 1 - first, head_dim]
-    "Write the keys and values of the new position; those that it reads."
+    "Write the keys and values of the new position; returns those that it reads."
     kept.select(3, place).copy_(new)
     return kept[:, :, :, first:place + 1]

@@ -37,7 +37,7 @@ VITA_LICENSE = "VITA-Audio: academic research and education only, no commercial 
 
 @dataclass(eq=False)
 class VitaParts:
-    "What a VITA-Audio checkpoint consists of, without GLM-4-Voice, which turns codes into sound."
+    "The parts of a VITA-Audio checkpoint, without GLM-4-Voice, which turns codes into sound."
     network: VitaNetwork
     tokenizer: PreTrainedTokenizerFast
     variant: Variant
