@@ -89,7 +89,8 @@ def test_the_other_speaker_is_another(right):
 
 @pytest.mark.parametrize("options, said", [
     (dict(texts=[]), "texts: need different texts"), (dict(texts=["a", "a"]), "texts: need different texts"), (dict(texts=""), "text"),
-    (dict(seeds=[]), "seeds: need different"), (dict(seeds=[1, 1]), "seeds: need different"), (dict(seeds=["x"]), "seeds: need different"),
+    (dict(seeds=[]), "seeds: need different"), (dict(seeds=[1, 1]), "seeds: need different"),
+    (dict(seeds=["x"]), "seeds: must be a whole number"), (dict(seeds=None), "seeds: must be a whole number"),
     (dict(reference="kim.wav"), "reference: must be a Reference"), (dict(seed=1), "seed: is set by the ablation"),
     (dict(truth=[None, None]), "truth: need one for each of 1 texts, got 2")])
 def test_requests_that_make_no_sense(right, options, said):

@@ -247,9 +247,9 @@ def test_the_limit_without_room_is_named_with_what_would_do(values, says):
 
 
 @pytest.mark.parametrize("values, says", [
-    (dict(frames=0), "frames: a whole number of at least 1, got 0"), (dict(frames=-5), "got -5"),
+    (dict(frames=0), "frames: must be a whole number from 1 to 1000000000, got 0"), (dict(frames=-5), "got -5"),
     (dict(frames=2.5), "got 2.5"), (dict(frames=True), "got True"), (dict(frames="40"), "got '40'"),
-    (dict(frames=40, columns=39), "columns: a whole number of at least 40, got 39"),
+    (dict(frames=40, columns=39), "columns: must be a whole number from 40 to 1000000000, got 39"),
     (dict(columns=None), "columns: .* got None"),
 ])
 def test_a_budget_made_by_hand_is_checked(values, says):

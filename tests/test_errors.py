@@ -10,7 +10,7 @@ import pytest
 
 import voicelab
 from voicelab import cli
-from voicelab.errors import VoicelabError, bug_report
+from voicelab.errors import ArgumentError, VoicelabError, bug_report, shown, whole
 from voicelab.widgets.base import Status
 
 PACKAGE = Path(voicelab.__file__).parent
@@ -34,6 +34,25 @@ def test_no_module_raises_an_error_that_looks_like_somebody_elses():
         named = [getattr(getattr(node.exc, "func", node.exc), "id", "") for node in raised]
         bare = sum(name in ("ValueError", "TypeError", "KeyError", "RuntimeError", "Exception") for name in named)
         assert bare <= INTERNAL.get(path.name, 0), path
+
+
+@pytest.mark.parametrize("given", [0, 9, np.int64(9), np.uint8(3)])
+def test_a_whole_number_is_an_int(given):
+    found = whole("n", given, 0, 9)
+    assert type(found) is int and found == given
+
+
+@pytest.mark.parametrize("given", [-1, 10, 10**400, np.int64(10), 1.0, True, np.True_, "3", None, np.zeros(2), [1]])
+def test_what_is_no_whole_number_is_refused_in_one_short_line(given):
+    with pytest.raises(ArgumentError, match="^n: must be a whole number from 0 to 9, got ") as caught: whole("n", given, 0, 9)
+    assert len(str(caught.value)) < 140 and str(caught.value).endswith(shown(given))
+
+
+def test_a_whole_number_without_a_limit_and_with_a_unit():
+    assert whole("n", 10**30, 1) == 10**30
+    with pytest.raises(ArgumentError, match="^n: must be a whole number from 1, got 0$"): whole("n", 0, 1)
+    with pytest.raises(VoicelabError, match="^n: must be a whole number from 1 to 2 Hz, got 0$"): whole("n", 0, 1, 2, VoicelabError, "Hz")
+    with pytest.raises(ArgumentError, match="got a number of thousands of digits$"): whole("n", -10**5000, 1)
 
 
 def broken(*_): return np.zeros(3) + np.zeros(4)

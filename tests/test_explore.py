@@ -30,7 +30,7 @@ def test_all_codebooks_are_the_codec_itself(small_codec):
 
 @pytest.mark.parametrize("k", [0, 9, -1, 2.0, None])
 def test_how_many_codebooks_there_are(small_codec, k):
-    with pytest.raises(CodecError, match="k: must be 1 to 8 codebooks, got"): decode_first(small_codec, random_codes(3), k)
+    with pytest.raises(CodecError, match="k: must be a whole number from 1 to 8 codebooks, got"): decode_first(small_codec, random_codes(3), k)
 
 
 @pytest.mark.parametrize("codes", [torch.zeros(0, 3, dtype=torch.long), torch.zeros(9, 3, dtype=torch.long), torch.full((2, 3), 1024)])

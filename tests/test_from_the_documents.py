@@ -254,7 +254,7 @@ def test_without_a_reference_there_is_none(tmp_path):
 @pytest.mark.parametrize("changes, line", [
     (dict(ref_audio_path="nobody.wav"), "nobody.wav"), (dict(generated_waveform=np.zeros(0)), "generated_waveform: needs at least one sample"),
     (dict(generated_waveform=np.zeros(9, np.int16)), "type int16"), (dict(generated_waveform=np.full(9, np.nan)), "9 of 9 are NaN"),
-    (dict(sample_rate=0), "rate"), (dict(sample_id=-1), "sample_id: must be a whole number from 0 to 999999999 or None, got -1"),
+    (dict(sample_rate=0), "rate"), (dict(sample_id=-1), "sample_id: must be a whole number from 0 to 999999999, got -1"),
     (dict(sample_id=True), "sample_id: .* got True"), (dict(sample_id="3"), "sample_id: .* got '3'"), (dict(output_dir=""), "folder: must not be empty")])
 def test_bad_arguments_leave_nothing(tmp_path, voice, monkeypatch, changes, line):
     monkeypatch.chdir(tmp_path)

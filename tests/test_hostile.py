@@ -352,7 +352,7 @@ def test_a_page_has_an_end_whatever_the_rows_hold(theirs, monkeypatch):
 
 
 def test_a_sound_of_a_run_is_minutes(theirs, monkeypatch):
-    monkeypatch.setattr(pairs, "MOST_SOUND_SECONDS", 0.25)
+    monkeypatch.setattr(pairs, "MAX_SECONDS", 0.25)
     with pytest.warns(UserWarning, match="longer than the limit of 0.25 s"): assert theirs[0].generated.seconds <= 0.25
 
 

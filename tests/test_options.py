@@ -20,6 +20,7 @@ from voicelab.families.vita.checkpoint import tiny_vita
 from voicelab.families.vita.engine import TokenBudget, VitaEngine
 from voicelab.families.vita.model import VitaModel
 from voicelab.generation import EngineError, Failure, shielded
+from voicelab.registry import Latest
 from voicelab.text import TextError
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def test_half_a_character_about_a_reference(field):
                             ("margin", 0), ("rule", 3), ("detail", None), ("clamped", []), ("frames", 0),
                             ("frames", True), ("frames", 2.0), ("columns", 49), ("columns", 10**12)])
 def test_a_budget_that_can_not_be(field, value):
-    with pytest.raises(BudgetError, match=f"^{field}: a|^{field}: text"): Budget(**BUDGET | {field: value})
+    with pytest.raises(BudgetError, match=f"^{field}: (a number|must be a whole number|text)"): Budget(**BUDGET | {field: value})
 
 
 def test_a_budget_that_can_be_is_shown():
@@ -145,8 +146,20 @@ def fresh(model):
     "The model with nothing remembered of its references."
     if isinstance(model, VitaModel): return VitaModel(model.parts, model.voice)
     made = copy.copy(model)
-    made._encoded, made.prefixes = {}, PrefixStore()
+    made._encoded, made.prefixes = Latest(8), PrefixStore()
     return made
+
+
+def test_the_latest_recordings_are_kept_and_no_more(either, reference):
+    made, asked = fresh(either), reference.audio
+    made._encoded = Latest(2)
+    parts = [vl.Reference(vl.Audio(asked.samples[n:], asked.rate), transcript=reference.transcript, consent="synthetic", noticed=True) for n in range(3)]
+    for part in (*parts, parts[1], parts[0]):
+        made.plan("Hi.", reference=part)
+        assert len(made._encoded) <= 2
+    before = list(made._encoded)
+    made.plan("Hi.", reference=parts[1])
+    assert len(before) == 2 and list(made._encoded) == before[::-1]
 
 
 @pytest.mark.parametrize("way", ["clone", "stream", "clone_batch"])

@@ -296,10 +296,12 @@ def test_transformers_serves_what_the_step_does_not_know(tiny_tokenizer, changes
     with saying(network, endless): *_, last = decode(network, prompts, [6, 3], GREEDY, seeded(0, 0))
     for row, prompt, most in zip(last.rows, prompts, (6, 3)):
         assert row.codes.shape[1] == most
-        inputs = dict(input_ids=prompt.network_ids[None], audio_input_ids=prompt.audio_columns.T[None],
-                      audio_input_ids_mask=torch.ones(1, prompt.audio_columns.shape[1], dtype=torch.bool))
-        with saying(network, endless), torch.inference_mode(): first = network(**inputs).logits[0, -1].view(8, -1)
-        assert first[0].argmax() == row.columns[1][0] or row.columns[0].eq(1024).all()
+        assert row.columns[0].eq(1024).all()                    # BOS, forced; the network speaks from the next column on
+        columns = torch.cat([prompt.audio_columns, row.columns[0][:, None]], 1)
+        inputs = dict(input_ids=torch.cat([prompt.network_ids, torch.tensor([prompt.audio_token_id])])[None],
+                      audio_input_ids=columns.T[None], audio_input_ids_mask=torch.ones(1, columns.shape[1], dtype=torch.bool))
+        with saying(network, endless), torch.inference_mode(): second = network(**inputs).logits[0, -1].view(8, -1)
+        assert second[0].argmax() == row.columns[1][0]
 
 
 def test_weights_of_two_dtypes_are_an_obstacle(tiny_tokenizer):

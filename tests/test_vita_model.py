@@ -314,7 +314,7 @@ def test_budget_counts_the_interleaving(models):
     (lambda m: m.respond("dance"), FormError, "task: must be one of"),
     (lambda m: m.respond("tts", text="Hi.", mode="fast"), EngineError, "mode: must be one of"),
     (lambda m: m.respond("tts", text="Hi.", mode=(0, 0)), EngineError, "not both 0"),
-    (lambda m: m.respond("tts", text="Hi.", option_steps=(1, 0)), CodecError, "option_steps: must be whole numbers from 1 to 1000"),
+    (lambda m: m.respond("tts", text="Hi.", option_steps=(1, 0)), CodecError, "option_steps: must be a whole number from 1 to 1000, got 0"),
     (lambda m: m.respond("tts", text="Hi.", option_steps="10"), CodecError, "option_steps"),
     (lambda m: m.respond("tts", text="Hi.", budget=0), BudgetError, "a number of tokens from 1"),
     (lambda m: m.respond("asr", audio=QUESTION, budget="fixed"), BudgetError, "budget"),

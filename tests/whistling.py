@@ -9,14 +9,13 @@ import pandas as pd
 import torch
 
 import voicelab as vl
-from voicelab.batch import batch_sessions
 from voicelab.budget import plan
 from voicelab.chat import Prompt
 from voicelab.control import Control, Sampling, choose_sampling
 from voicelab.engine import Engine, Tick
-from voicelab.family import Family, register
+from voicelab.family import BaseSpeaker, Family, register
 from voicelab.generation import Chunk, ModelInfo
-from voicelab.session import Session, run_together
+from voicelab.session import Session
 from voicelab.settings import read_settings
 
 LOUD = Sampling(temperature=0.7, top_k=None, top_p=None, ras_window=5, ras_repeats=3)
@@ -52,7 +51,7 @@ class Letters:
             yield [Tick(0, code, code[:, 0], dict(eos_probability=float(n == len(text)), entropy=1.5, letter=letter), ended)]
 
 
-class Whistler:
+class Whistler(BaseSpeaker):
     prompt_forms, card, codec = ("whistled",), {}, Whistle()
     info = ModelInfo("whistler", "whistling", "1", "ab" * 32, "whistle", "Apache-2.0")
 
@@ -72,9 +71,7 @@ class Whistler:
         return Session(WhistlingEngine(self), chunks, text=text, reference=reference, control=control or Control(),
                        sampling=choose_sampling(self.usual_sampling() if sampling is None else sampling, settings or read_settings(), seed))
 
-    def plan(self, text, **options): return self.stream(text, **options).plan
-    def clone(self, text, **options): return die_of(text) or self.stream(text, **options).run()
-    def clone_batch(self, texts, references=None, seeds=None, **options): return run_together(batch_sessions(self.stream, texts, references, seeds, options))
+    def clone(self, text, **options): return die_of(text) or super().clone(text, **options)
 
 
 def die_of(text):

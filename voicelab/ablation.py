@@ -8,7 +8,7 @@ __all__ = ['ARMS', 'RIGHT', 'MEASURES', 'BEST', 'AXES', 'AblationError', 'revers
            'ablate']
 
 # %% ../nbs/12_ablation.ipynb #9f6dfbc0
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
@@ -19,7 +19,8 @@ from fastcore.basics import patch
 
 from .audio import Audio
 from .content import cepstral_distance
-from .errors import VoicelabError
+from .control import MOST_SEED
+from .errors import VoicelabError, shown, whole
 from .generation import Generation
 from .intervals import mean_interval
 from .metrics import METRICS, Measure, chosen_metrics, measure, similarity
@@ -144,10 +145,10 @@ def content_distance(attempt: Attempt, # of any arm
 # %% ../nbs/12_ablation.ipynb #986c0fed
 def check_seeds(seeds) -> list[int]:
     "The seeds as a list of different whole numbers, at least one."
-    seeds = [seeds] if isinstance(seeds, int) else list(seeds)
-    if not seeds or len(set(seeds)) < len(seeds) or not all(isinstance(seed, int) for seed in seeds):
-        raise AblationError(f"seeds: need different whole numbers, at least one, got {seeds!r}")
-    return seeds
+    given = seeds if isinstance(seeds, Iterable) else [seeds]
+    seeds = [whole("seeds", seed, 0, MOST_SEED, AblationError) for seed in given]
+    if seeds and len(set(seeds)) == len(seeds): return seeds
+    raise AblationError(f"seeds: need different whole numbers, at least one, got {shown(seeds)}")
 
 # %% ../nbs/12_ablation.ipynb #e7c4bc6f
 class Ablation:
@@ -339,14 +340,14 @@ def headings(self: Ablation) -> list[str]:
 def cells(self: Ablation) -> dict[str, list[str]]: # of each arm: the words under the headings but the first
     "The cells of a table for readers: the measures, the difference from the right arm, and how samples ended."
     table, differences = self.table, self.differences.reindex(list(self.arms))
-    def shown(row, name, form):
+    def number(row, name, form):
         value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
         if np.isnan(value): return "–"
         return f"{value:{form}}" + ("" if np.isnan(low) else f" ({low:{form}} to {high:{form}})")
     def line(row, less):
         failed = f", {row.failed:g} failed" if row.failed else ""
-        return [shown(row, "similarity", ".2f"), shown(less, "similarity", "+.2f"),
-                shown(row, "cepstral_distance", ".1f"), *(shown(row, name, ".2f") for name in self.also),
+        return [number(row, "similarity", ".2f"), number(less, "similarity", "+.2f"),
+                number(row, "cepstral_distance", ".1f"), *(number(row, name, ".2f") for name in self.also),
                 f"{row.ended:g} of {row.samples:g}{failed}"]
     return {arm: line(table.loc[arm], differences.loc[arm]) for arm in self.arms}
 

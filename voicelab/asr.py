@@ -15,7 +15,6 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache, lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -32,6 +31,7 @@ from .generation import EngineError, check_process
 from .language import LANGUAGE_CODES, sentence_language
 from .metrics import METRICS, Measure, Metric, unavailable
 from .reference import SILENT_DB
+from .registry import Latest
 from .text import fold_characters, script_of, strip_harakat
 
 # %% ../nbs/09_asr.ipynb #a8676739
@@ -233,7 +233,7 @@ class Recogniser:
         self.folder = recogniser_folder(which, fetch)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.compute_type = "float32" if self.device == "cpu" else "float16"
-        self._heard = OrderedDict()
+        self._heard = Latest(KEPT)
 
     @property
     def id(self) -> str:
@@ -249,10 +249,7 @@ class Recogniser:
 def hear(self: Recogniser, audio: Audio, code: str) -> str: # code: of the language
     "The words in `audio`; empty if it hears none."
     key = hashlib.sha256(audio.samples.tobytes()).hexdigest(), audio.rate, code
-    if key not in self._heard: self._heard[key] = self._listen(audio, code)
-    self._heard.move_to_end(key)
-    if len(self._heard) > KEPT: self._heard.popitem(last=False)
-    return self._heard[key]
+    return self._heard.get_or_make(key, lambda: self._listen(audio, code))
 
 
 @patch

@@ -17,7 +17,7 @@ import torch
 from fastcore.basics import patch
 
 from .audio import Audio
-from .errors import VoicelabError
+from .errors import VoicelabError, whole
 from .family import FAMILIES, Speaker, View
 from .generation import Chunk, Generation
 from .old_names import moved
@@ -178,8 +178,7 @@ def attention_of(model, # the loaded model that made the sample
         raise AttentionError(f"generation: was made by {generation.model.name!r} with other weights than those of "
                              f"{model.info.name!r}")
     made = [each for each in generation.chunks if each.codes is not None]
-    if not (isinstance(chunk, int) and 0 <= chunk < len(made)):
-        raise AttentionError(f"chunk: must be 0 to {len(made) - 1}, got {chunk!r}")
+    chunk = whole("chunk", chunk, 0, len(made) - 1, AttentionError)
     if not made[chunk].codes.shape[1]: raise AttentionError("generation: has no frames, so nothing was looked at")
     prompt, rate = made[chunk].prompt, model.codec.frame_rate
     sound, view = chunk_sound(generation, made, chunk, rate), read_chunk(model, generation, chunk)

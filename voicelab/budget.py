@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from fastcore.basics import patch
 
-from .errors import VoicelabError, level_outside, one_of, shown
+from .errors import VoicelabError, level_outside, one_of, shown, whole
 from .reference import Reference
 from .settings import BUDGET_RULES, AudioGenerationConfig, Settings, settings_or_default
 from .split import Piece, split_text, split_turns, split_words
@@ -56,6 +56,7 @@ class SpeakingRate(NamedTuple):
     value: float
     source: str
     measured: bool = False      # False: the default
+    doubt: str = ""             # why it can't be a person's rate, in words; "": it can
 
 
 def speaking_rate(reference: Reference | None = None) -> SpeakingRate:
@@ -67,8 +68,10 @@ def speaking_rate(reference: Reference | None = None) -> SpeakingRate:
     measured = weigh(reference.transcript) / reference.speech_seconds
     low, high = (bound * DEFAULT_RATE for bound in RATE_BAND)
     held = min(max(measured, low), high)
-    source = "measured on the reference" if held == measured else f"the reference's {measured:.1f}, limited"
-    return SpeakingRate(held, source, measured=True)
+    if held == measured: return SpeakingRate(held, "measured on the reference", measured=True)
+    doubt = (f"speaks {measured:.1f} letters a second, people speak {low:g} to {high:g}: is its sample rate "
+             f"({reference.audio.rate} Hz) true, and the transcript what is said in it?")
+    return SpeakingRate(held, f"the reference's {measured:.1f}, limited", measured=True, doubt=doubt)
 
 # %% ../nbs/05_budget.ipynb #63344534
 class Wish(NamedTuple):
@@ -206,11 +209,7 @@ class Budget:
         for name in ("rule", "clamped", "detail"):
             if not isinstance(value := getattr(self, name), str): raise BudgetError(f"{name}: text, got {shown(value)}")
         for name, least in (("frames", 1), ("columns", self.frames)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST_COLUMNS:
-                huge = isinstance(value, int) and value > MOST_COLUMNS
-                limit = f"at most {MOST_COLUMNS}" if huge else f"at least {least}"
-                raise BudgetError(f"{name}: a whole number of {limit}, got {shown(value)}")
+            object.__setattr__(self, name, whole(name, getattr(self, name), least, MOST_COLUMNS, BudgetError))
         check_amount("seconds", self.seconds, zero=True)
         if self.margin is not None: check_amount("margin", self.margin)
         check_amount("reading_seconds", self.reading_seconds, zero=True)
@@ -360,8 +359,7 @@ def check_chunking(
     if not (chunking is None or number or isinstance(chunking, str) and chunking in CHUNKINGS):
         raise BudgetError(f"chunking: must be seconds above 0 or one of {', '.join(CHUNKINGS)}, got {chunking!r}")
     for name, value in (("chunk_words", chunk_words), ("chunk_turns", chunk_turns)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise BudgetError(f"{name}: must be a whole number from 1, got {value!r}")
+        whole(name, value, 1, error=BudgetError)
 
 # %% ../nbs/05_budget.ipynb #3691c626
 def plan(

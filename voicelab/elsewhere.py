@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from .audio import Audio
-from .manifest import MOST_ID, NO_SOUND, is_id, request_row
+from .errors import whole
+from .manifest import MOST_ID, NO_SOUND, request_row
 from .pairs import NAMED, RunError, sound_names
 from .reference import Reference, to_audio
 from .runs import Run
@@ -45,8 +46,7 @@ def save_reference_and_generated_audio(
     model: str = "not stated", # that made the sound
 ) -> dict: # generated_audio, reference_audio (None without one), sample_rate
     "Save a sound that was made elsewhere beside its reference, as a sample of a run."
-    if not (sample_id is None or is_id(sample_id)):
-        raise RunError(f"sample_id: must be a whole number from 0 to {MOST_ID} or None, got {sample_id!r}")
+    if sample_id is not None: sample_id = whole("sample_id", sample_id, 0, MOST_ID, RunError)
     audio = to_audio((generated_waveform, sample_rate))[0]
     if not len(audio.samples): raise RunError("generated_waveform: needs at least one sample, got none")
     reference = ref_audio_path if isinstance(ref_audio_path, Reference | None) else Reference(ref_audio_path)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LONGEST_MESSAGE', 'MOST_SHOWN', 'OURS', 'REPORT', 'VoicelabError', 'ArgumentError', 'shown', 'one_of', 'check_flag',
-           'level_outside', 'is_refusal', 'bug_report', 'noted', 'one_line']
+           'whole', 'level_outside', 'is_refusal', 'bug_report', 'noted', 'one_line']
 
 # %% ../nbs/00_errors.ipynb #828867ff
 import re
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterable
+from numbers import Integral
 
 # %% ../nbs/00_errors.ipynb #73500b8b
 LONGEST_MESSAGE = 2_000     # characters; the middle of a longer one is left out
@@ -33,7 +34,8 @@ MOST_SHOWN = 80             # characters of a value in a message
 
 def shown(value) -> str:
     "A value for a message: on one line, and not all of a long one."
-    line = " ".join(repr(value).split())
+    try: line = " ".join(repr(value).split())
+    except ValueError: return "a number of thousands of digits"         # Python writes no longer ones
     return line if len(line) <= MOST_SHOWN else f"{line[:MOST_SHOWN]} ..."
 
 
@@ -52,6 +54,20 @@ def check_flag(name: str, given, error: type[VoicelabError] = ArgumentError) -> 
     "`given`, which must be True or False."
     if isinstance(given, bool): return given
     raise error(f"{name}: must be True or False, got {shown(given)}")
+
+
+def whole(
+    name: str, given, # as for `one_of`
+    low: int,
+    high: int | None = None,                    # None: there is no limit
+    error: type[VoicelabError] = ArgumentError,
+    unit: str = "",                             # of the limits, for the message
+) -> int:
+    "`given` as an int, which must be a whole number from `low` to `high`, and not True or False."
+    number = isinstance(given, Integral) and not isinstance(given, bool)
+    if number and low <= given and (high is None or given <= high): return int(given)
+    limits = f"{low}" if high is None else f"{low} to {high}"
+    raise error(f"{name}: must be a whole number from {limits}{unit and f' {unit}'}, got {shown(given)}")
 
 # %% ../nbs/00_errors.ipynb #3ef158e9
 OURS = ("voicelab.", "contextlib.")     # `contextlib` stands between voicelab's locks and their callers

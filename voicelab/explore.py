@@ -17,6 +17,7 @@ import torch
 from .audio import Audio, Mark
 from .codec import Codec, CodecError
 from .content import CEPSTRAL_DISTANCE
+from .errors import whole
 from .generation import mark_of
 from .metrics import Measure, measure, similarity
 from .reference import Reference
@@ -28,7 +29,7 @@ def decode_first(codec: Codec,
                 ) -> Audio:
     "The sound of the first `k` codebooks."
     most = codec.n_codebooks
-    if not (isinstance(k, int) and 1 <= k <= most): raise CodecError(f"k: must be 1 to {most} codebooks, got {k!r}")
+    k = whole("k", k, 1, most, CodecError, "codebooks")
     if k == most: return codec.decode(codes)
     if not hasattr(codec, "decode_first"):
         raise CodecError(f"codec: {codec.name} can't decode fewer than its {most} codebooks")

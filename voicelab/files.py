@@ -14,13 +14,12 @@ import re
 import secrets
 import struct
 import unicodedata
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from .errors import VoicelabError
+from .errors import VoicelabError, whole
 from .old_names import moved
 
 # %% ../nbs/00_files.ipynb #05a64762
@@ -33,10 +32,7 @@ class AudioError(VoicelabError):
 
 def check_rate(rate, argument="rate") -> int:
     "Return `rate` as an int in Hz; raise `AudioError` when it is not a whole number within the limits."
-    if not isinstance(rate, Integral) or isinstance(rate, bool) or not MIN_RATE <= rate <= MAX_RATE:
-        said = repr(rate) if len(repr(rate)) < 40 else f"{type(rate).__name__} given, which"
-        raise AudioError(f"{argument}: {said} is not a whole number from {MIN_RATE} to {MAX_RATE} Hz")
-    return int(rate)
+    return whole(argument, rate, MIN_RATE, MAX_RATE, AudioError, "Hz")
 
 # %% ../nbs/00_files.ipynb #20224e6f
 def riff_chunk(tag: bytes, content: bytes) -> bytes:

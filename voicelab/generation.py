@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHOWN_TEXT', 'EngineError', 'check_room', 'ModelInfo', 'weights_version', 'check_process', 'float32_by_default',
-           'shielded', 'Chunk', 'Plan', 'mark_of', 'marked', 'Generation', 'Failure']
+           'shielded', 'Chunk', 'Plan', 'mark_of', 'marked', 'Generation', 'Failure', 'WrittenGeneration']
 
 # %% ../nbs/07_generation.ipynb #a902ca72
 import math
@@ -223,8 +223,13 @@ class Generation:
         "The settings it was made with, for the record."
         return dict(budget=self.budget, sampling=self.sampling, control=self.control)
 
+    @property
+    def _about(self) -> str:
+        "Its text, for `repr`."
+        return repr(self.text[:40])
+
     def __repr__(self):
-        return (f"Generation({self.text[:40]!r}, {self.audio.seconds:.2f} s, stop_reason={self.stop_reason!r}, "
+        return (f"{type(self).__name__}({self._about}, {self.audio.seconds:.2f} s, stop_reason={self.stop_reason!r}, "
                 f"seed={self.sampling.seed}, model={self.model.name!r})")
 
 # %% ../nbs/07_generation.ipynb #a7a3110d
@@ -287,3 +292,20 @@ def _repr_html_(self: Generation):
             f"<p>{self.codes.shape[1]} frames, {self.audio.seconds:.2f} s. Stopped ({self.stop_reason}): "
             f"{self.why}. Budget: {escape(self.allowed)}. Made with {self.speed}"
             f"seed {self.sampling.seed}, model {escape(self.model.name)}.</p></div>")
+
+# %% ../nbs/07_generation.ipynb #06aa2fb7
+@dataclass(repr=False)
+class WrittenGeneration(Generation):
+    "A sample whose model wrote text, too."
+    mode: str | tuple = ""              # how it took turns at writing and speaking: one of its family's modes
+    written: str = ""                   # what it wrote, without control tokens
+
+    @property
+    def settings(self) -> dict: return super().settings | dict(mode=self.mode)
+
+    @property
+    def _about(self) -> str: return f"{self.mode}, {self.written[:40]!r}"
+
+    def _repr_html_(self):
+        wrote = escape(self.written) or "nothing"
+        return f"{super()._repr_html_()}<p dir='auto'>The model wrote: <em>{wrote}</em></p>"

@@ -21,8 +21,8 @@ from fastcore.basics import patch
 
 from .batch import no_such_option
 from .budget import RULES, Budget, choose_rule
-from .control import Control, Sampling
-from .errors import VoicelabError, shown
+from .control import MOST_SEED, Control, Sampling
+from .errors import VoicelabError, shown, whole
 from .family import Speaker
 from .identity import MEANING, GridError, ModelFacts, ModelSource, canonical, options_of, plain_sampling
 from .reference import Reference
@@ -74,8 +74,7 @@ def check_level(axis: str, level):
 
 def check_seed(seed) -> int:
     "A seed; a GridError if it is not a whole number from 0."
-    if isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**63: return seed
-    raise GridError(f"seeds: must be whole numbers from 0 to {2**63 - 1}, got {shown(seed)}")
+    return whole("seeds", seed, 0, MOST_SEED, GridError)
 
 
 def as_voices(level) -> tuple[Reference, ...]:

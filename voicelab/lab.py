@@ -19,10 +19,11 @@ import voicelab.content  # noqa: F401
 
 from . import families
 from .batch import check_options
+from .errors import shown
 from .family import FAMILIES, Family, Speaker, family_of
 from .generation import check_process
 from .hub import cached, check_device, check_dtype, find, known, usual_device
-from .models.description import CheckpointError, read_json, shown
+from .models.description import CheckpointError, read_json
 from .old_names import moved
 
 # %% ../nbs/11_lab.ipynb #606c3fd5

@@ -25,7 +25,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from .audio import GENERATED, Audio, Mark
-from .errors import VoicelabError
+from .errors import VoicelabError, whole
 from .files import utf8
 from .intervals import coin_p, mean_interval, share_interval
 from .runs import Run
@@ -214,8 +214,7 @@ class ListeningTest:
         if kind not in KINDS: raise ListeningError(f"kind: must be one of {', '.join(KINDS)}, got {kind!r}")
         if not isinstance(listener, str) or not listener.strip():
             raise ListeningError(f"listener: must be a name, got {listener!r}")
-        if most is not None and not (isinstance(most, int) and most > 0):
-            raise ListeningError(f"most: must be a whole number above 0, got {most!r}")
+        if most is not None: whole("most", most, 1, error=ListeningError)
         self.kind, self.listener = kind, listener.strip()
         if isinstance(run, Sweep) and not callable(by):
             self.run, drawn = run.samples, SweepSamples(run, by)

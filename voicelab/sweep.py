@@ -27,7 +27,7 @@ import voicelab.on_ray  # noqa: F401
 
 from .backends import BACKENDS, Job, Made, WorkerSetup
 from .cost import MOST_TIMED, Cost, expected_seconds
-from .errors import VoicelabError, level_outside, one_of, shown
+from .errors import VoicelabError, level_outside, one_of, shown, whole
 from .files import safe_name, utf8
 from .generation import check_process
 from .grid import COLUMNS, Cell, Grid, GridModel, check_sayable, checked, first_that_works, prepare, read_axes, refusals
@@ -74,9 +74,7 @@ class Sweep:
             given = self._saved()
             model, settings, batch = given.pop("models", None), given.pop("settings", None), given.pop("batch", None)
             axes = {name: value for name, value in given.items() if name != "folder"}
-        if batch is None: batch = 1
-        if not isinstance(batch, int) or isinstance(batch, bool) or not 1 <= batch <= 1024:
-            raise SweepError(f"batch: must be a whole number from 1 to 1024, got {shown(batch)}")
+        batch = 1 if batch is None else whole("batch", batch, 1, 1024, SweepError)
         axes = read_axes(({} if model is None else {"model": model}) | axes)
         sources = [read_source(each) for each in axes.pop("model", ["tiny"])]
         self._set(sources, checked(axes), settings_or_default(settings), batch, alone)
@@ -338,10 +336,8 @@ def run(self: Sweep,
        ) -> Sweep:
     "Make the missing cells; Ctrl-C keeps those that are made."
     place = BACKENDS[one_of("backend", backend, BACKENDS, SweepError)]
-    if not isinstance(workers, int) or isinstance(workers, bool) or not 1 <= workers <= 4096:
-        raise SweepError(f"workers: must be a whole number from 1 to 4096, got {shown(workers)}")
-    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
-        raise SweepError(f"most: must be a whole number from 1, got {shown(most)}")
+    workers = whole("workers", workers, 1, 4096, SweepError)
+    if most is not None: most = whole("most", most, 1, error=SweepError)
     check_process()
     with self._alone():
         self.stopped, jobs = False, self.jobs(retry, most)

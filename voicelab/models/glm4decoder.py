@@ -20,9 +20,10 @@ import yaml
 from safetensors.torch import load_file, save
 from torch import nn
 
+from ..errors import shown
 from ..files import write_whole
 from .checkpoint import MOST_WEIGHTS, CheckpointError, check_shapes, open_regular, reading, stored_in
-from .description import MOST_JSON, BoundedLoader, at, check_fixed, described, read_yaml, shown, some
+from .description import MOST_JSON, BoundedLoader, at, check_fixed, described, read_yaml, some
 from .flow import FlowConfig, FlowNet
 from .hift import HiftConfig, HiftNet
 

@@ -17,8 +17,9 @@ from tempfile import TemporaryDirectory
 
 from transformers import PreTrainedTokenizerFast
 
+from ..errors import shown
 from ..settings import limited
-from .description import MOST_ID, CheckpointError, described, parse_json, read_json, read_text, reading, refuse, shown
+from .description import MOST_ID, CheckpointError, described, parse_json, read_json, read_text, reading, refuse
 
 # %% ../../nbs/04_models_tokenizer.ipynb #070653f7
 SPACES = r"|\s+(?!\S)|\s+"

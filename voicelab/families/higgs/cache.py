@@ -17,6 +17,7 @@ from transformers import DynamicCache, StaticCache
 from ...chat import Prompt
 from ...codec import STREAM_EOS
 from ...generation import EngineError, check_room, weights_version
+from ...registry import Latest
 from .step import ColumnStep, obstacle, rotation_table
 
 # %% ../../../nbs/08_higgs_cache.ipynb #e7000003
@@ -70,7 +71,10 @@ def read_prefix(network, # HiggsAudioV2ForConditionalGeneration
 class PrefixStore:
     "Keys and values of prompt prefixes, for one network with its present weights; the latest `most` are kept."
     def __init__(self, most: int = 4):
-        self.most, self.kept, self.read = most, {}, 0       # read: number of prefixes that the network had to read
+        self.kept, self.read = Latest(most), 0              # read: number of prefixes that the network had to read
+
+    @property
+    def most(self) -> int: return self.kept.most
 
     def take(self, network, prompt: Prompt, length: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
         "The result of `read_prefix`, computed at most once."
@@ -79,9 +83,7 @@ class PrefixStore:
         read = b"".join(part.contiguous().numpy().tobytes() for part in parts)
         key = weights_version(network), hashlib.sha256(read).digest()
         if key not in self.kept: self.read += 1
-        self.kept[key] = self.kept.pop(key, None) or read_prefix(network, prompt, length)       # the latest is last
-        while len(self.kept) > self.most: del self.kept[next(iter(self.kept))]
-        return self.kept[key]
+        return self.kept.get_or_make(key, lambda: read_prefix(network, prompt, length))
 
 # %% ../../../nbs/08_higgs_cache.ipynb #e7000009
 class CachedNetwork:

@@ -26,10 +26,11 @@ from transformers import (
 
 from ...audio import Audio
 from ...codec import STREAM_BOS, STREAM_EOS, Codec, check_codes
+from ...errors import shown
 from ...files import MAX_RATE, MIN_RATE
 from ...generation import ModelInfo
 from ...models.checkpoint import checkpoint_sha256, load_weights, read_card, short_id, stored_tensors
-from ...models.description import CheckpointError, described, read_json, reading, refuse, shown
+from ...models.description import CheckpointError, described, read_json, reading, refuse
 from ...models.tinycodec import TinyCodec, TinyCodecConfig, TinyCodecNet
 from ...models.tokenizer import read_tokenizer
 from ...settings import limited

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from transformers import HiggsAudioV2Config, PreTrainedTokenizerFast
 
-from ...models.description import MOST_ID, CheckpointError, described, head_faults, reading, shown
+from ...errors import shown
+from ...models.description import MOST_ID, CheckpointError, described, head_faults, reading
 from ...settings import limited
 
 # %% ../../../nbs/08_higgs_original.ipynb #435ed6fa

@@ -10,7 +10,6 @@ __all__ = ['MODES', 'TEXT_TOKENS', 'ENDS', 'PLACES', 'MARKS', 'check_mode', 'Tur
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from html import escape
 
 import pandas as pd
 import torch
@@ -22,8 +21,8 @@ from ...chat import FormError
 from ...codec import STREAM_BOS
 from ...control import draw_chances, entropy_bits, sample_ids
 from ...engine import Tick
-from ...errors import one_of, shown
-from ...generation import EngineError, Generation
+from ...errors import one_of, shown, whole
+from ...generation import EngineError, WrittenGeneration
 from ...session import Session
 from .cache import CachedNetwork
 from .engine import NEVER, ColumnWriter, HiggsEngine, Row, read_step, tick_of
@@ -74,9 +73,8 @@ def turn_budget(mode: str, # a key of MODES
     if mode == "sound":
         if text_tokens is None: return sound
         raise BudgetError(f"text_tokens: mode 'sound' writes nothing, got {shown(text_tokens)}")
-    tokens = TEXT_TOKENS if text_tokens is None else text_tokens
-    if not isinstance(tokens, int) or isinstance(tokens, bool) or not 1 <= tokens <= MOST_COLUMNS:
-        raise BudgetError(f"text_tokens: must be a whole number from 1 to {MOST_COLUMNS}, got {shown(text_tokens)}")
+    given = TEXT_TOKENS if text_tokens is None else text_tokens
+    tokens = whole("text_tokens", given, 1, MOST_COLUMNS, BudgetError)
     if mode == "text":
         if sound is None: return TurnBudget("fixed", 0.0, 1, tokens, None, "", "tokens of text", text_tokens=tokens)
         raise BudgetError(f"budget: mode 'text' makes no sound, text_tokens is its limit; got {shown(sound)}")
@@ -198,24 +196,13 @@ def speak(self: Turn, logits: torch.Tensor) -> Iterator[list[Tick]]: # logits of
     self.columns, self.sounds = torch.cat([self.columns, torch.stack(row.columns, 1)], 1), self.sounds + 1
 
 # %% ../../../nbs/08_higgs_writing.ipynb #568433d5
-@dataclass
-class Reply(Generation):
-    "The text and sound of Higgs Audio v2 in one turn."
-    mode: str = "free"                  # a key of MODES
-    written: str = ""                   # its text, without control tokens
+@dataclass(repr=False)
+class Reply(WrittenGeneration):
+    "The text and sound of Higgs Audio v2 in one turn; `mode` is a key of MODES."
     parts: pd.DataFrame = None          # kind (text or sound), text, steps, begin and seconds in `audio`, in order
 
-    @property
-    def settings(self) -> dict: return super().settings | dict(mode=self.mode)
-
-    def __repr__(self):
-        return (f"Reply({self.mode}, {self.written[:40]!r}, {self.audio.seconds:.2f} s, "
-                f"stop_reason={self.stop_reason!r}, seed={self.sampling.seed}, model={self.model.name!r})")
-
     def _repr_html_(self):
-        wrote = f"<p dir='auto'>The model wrote: <em>{escape(self.written) or 'nothing'}</em></p>"
-        return (f"{super()._repr_html_()}{wrote}"
-                f"{self.parts.to_html(index=False, na_rep='', float_format='{:.2f}'.format)}")
+        return super()._repr_html_() + self.parts.to_html(index=False, na_rep="", float_format="{:.2f}".format)
 
 
 def parts_of(trace: pd.DataFrame, # of a reply

@@ -25,7 +25,7 @@ from ...budget import MOST_COLUMNS, RULES, Budget, BudgetError, plan
 from ...chat import FormError
 from ...engine import Engine, Tick, timed
 from ...errors import one_of, shown
-from ...generation import Chunk, Generation
+from ...generation import Chunk, WrittenGeneration
 from ...models.glm4voice import BLOCKS
 from ...reference import Reference
 from ...session import Session
@@ -193,12 +193,10 @@ class PublishedStream:
 NOT_USED = "not used: its speaker vector is zero, its prompt is empty"
 
 
-@dataclass
-class Answer(Generation):
+@dataclass(repr=False)
+class Answer(WrittenGeneration):
     "The speech and text of VITA-Audio. `text` is the text to say, if there is one, else the text that it wrote."
     task: str = ""
-    written: str = ""                   # by the model: the answer, or the echo of a text that it speaks
-    mode: str | tuple = "vanilla"
     option_steps: int | tuple = VOCODER_STEPS
     blocks: tuple = BLOCKS              # of a stream
     mistakes: frozenset = frozenset()   # reproduced on request
@@ -207,24 +205,20 @@ class Answer(Generation):
 
     @property
     def settings(self) -> dict:
-        added = dict(task=self.task, mode=self.mode, option_steps=self.option_steps, blocks=self.blocks,
-                     mistakes=sorted(self.mistakes),
+        added = dict(task=self.task, option_steps=self.option_steps, blocks=self.blocks, mistakes=sorted(self.mistakes),
                      repetition_penalty=self.repetition_penalty, experiment=self.experiment)
         return super().settings | added
 
     @property
-    def segments(self) -> pd.DataFrame: return self.prompt.segments
+    def _about(self) -> str: return f"{self.task}, {self.written[:40]!r}"
 
-    def __repr__(self):
-        return (f"Answer({self.task}, {self.written[:40]!r}, {self.audio.seconds:.2f} s, "
-                f"stop_reason={self.stop_reason!r}, seed={self.sampling.seed}, model={self.model.name!r})")
+    @property
+    def segments(self) -> pd.DataFrame: return self.prompt.segments
 
     def _repr_html_(self):
         notes = {"Vocoder": self.experiment, "Made with published mistakes": ", ".join(sorted(self.mistakes))}
-        shown = "".join(f"<p><b>{title}:</b> {escape(note)}</p>" for title, note in notes.items() if note)
-        return (f"{super()._repr_html_()}{shown}"
-                f"<p dir='auto'>The model wrote: <em>{escape(self.written) or 'nothing'}</em></p>"
-                f"{self.voice_from.to_html(index=False, float_format='{:.2f}'.format)}")
+        noted = "".join(f"<p><b>{title}:</b> {escape(note)}</p>" for title, note in notes.items() if note)
+        return super()._repr_html_() + noted + self.voice_from.to_html(index=False, float_format="{:.2f}".format)
 
 # %% ../../../nbs/08_vita_engine.ipynb #269decdf
 @patch(as_prop=True)

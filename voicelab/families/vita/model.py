@@ -11,7 +11,6 @@ __all__ = ['AUTHORS_SAMPLING', 'CHAT_OPTIONS', 'CHUNK_OPTIONS', 'VITA', 'VITA_MO
 import hashlib
 import math
 import os
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +19,12 @@ import torch
 from fastcore.basics import patch
 
 from ...audio import Audio, load_audio
-from ...batch import control_or_default, run_batch, takes_options
+from ...batch import control_or_default, takes_options
 from ...chat import AudioContent, FormError, Message
 from ...control import Control, Sampling, choose_sampling
-from ...errors import check_flag, level_outside, one_of
-from ...family import Family, register
-from ...generation import Chunk, Failure, ModelInfo, Plan, check_process, weights_version
+from ...errors import check_flag, one_of
+from ...family import BaseSpeaker, Family, register
+from ...generation import Chunk, check_process
 from ...hub import fetch, find, hub_id, kind_in
 from ...models.checkpoint import CheckpointError
 from ...models.glm4voice import BLOCKS, check_blocks, check_steps, load_glm4voice
@@ -64,7 +63,7 @@ def ways() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["way", "published program", "call", "difference"])
 
 # %% ../../../nbs/08_vita_model.ipynb #9300307a
-class VitaModel:
+class VitaModel(BaseSpeaker):
     "A loaded VITA-Audio: `respond` gives an `Answer`, `stream` gives sound while it is made."
     prompt_forms, tasks, personas = ("your_voice", "speaker_metadata"), TASKS, tuple(PERSONAS)
 
@@ -73,34 +72,20 @@ class VitaModel:
         voice, # Glm4Voice: makes codes from sound and sound from codes
         source: str = "", # what `load` was given
     ):
-        self.source = source or parts.info.name
-        self.parts, self.voice, self.card, self._heard = parts, voice, parts.card, {}
-        self._loaded = weights_version(parts.network)
-        self.variant, self.tokenizer, self.network = parts.variant, parts.tokenizer, parts.network
-        self.mode = parts.mode
-        if words := self._slower: warnings.warn(f"model: {self.info.name!r} {words}", stacklevel=level_outside())
+        super().__init__(parts.info, parts.card, parts.network, voice, source)
+        self.parts, self.voice = parts, voice
+        self.variant, self.tokenizer, self.mode = parts.variant, parts.tokenizer, parts.mode
 
     @property
     def _slower(self) -> str:
         "Why our own pass can't be used, in words; empty if it can."
         reason = obstacle(self.network.model)
-        return f"makes its tokens by transformers' layers: {reason}" if reason else ""
+        return f"tokens by transformers' layers: {reason}" if reason else ""
 
     def __repr__(self):
-        prediction_heads = self.network.config.prediction_heads
+        prediction_heads, slower = self.network.config.prediction_heads, self._slower and f"; makes its {self._slower}"
         return (f"VitaModel({self.info.name!r}, {self.variant.title}, {prediction_heads} heads, "
-                f"trained for mode {self.mode!r}{self._slower and f'; {self._slower}'})")
-
-    @property
-    def info(self) -> ModelInfo:
-        "The facts about the model; they say so if its weights were changed after loading."
-        return self.parts.info.now(self.network, self._loaded)
-
-    @property
-    def codec(self):
-        "The voice, under the name that other models have for it; raise an EngineError in a fork where it would hang."
-        check_process()
-        return self.voice
+                f"trained for mode {self.mode!r}{slower})")
 
     @property
     def roles(self) -> pd.DataFrame:
@@ -143,9 +128,8 @@ def hear(self: VitaModel, audio: Audio | Reference, name: str, role: str) -> Hea
         raise FormError(f"{name}: {sound.seconds:.0f} s take {needed} places, at {rate:.4g} a second; "
                         f"the context has {most}")
     key = hashlib.sha256(sound.samples.tobytes()).hexdigest(), sound.rate, path
-    if key not in self._heard:
-        self._heard[key] = hear_recording(sound, name, role, self.variant, self.voice.encode, self.parts.frontend)
-    known = self._heard[key]
+    known = self._encoded.get_or_make(key, lambda: hear_recording(
+        sound, name, role, self.variant, self.voice.encode, self.parts.frontend))
     return Heard(known.audio, known.codes, features=known.features, name=name)
 
 
@@ -303,33 +287,9 @@ def respond(self: VitaModel, task: str, **options) -> Answer:
 @patch
 @takes_options(*(name for name in VitaModel.session.options if name not in ("task", "text", "audio")))
 def stream(self: VitaModel, text: str, *, reference: Reference | str | None = None, **options) -> Session:
-    "Iterate for `Audio` pieces as they are made; `.generation` holds the `Answer` afterwards."
+    "Iterate for `Audio` pieces as they are made; `.generation` holds the `Answer`. Other options as for `session`."
     return self.session("tts" if reference is None else "clone", text=text, reference=reference, **options)
 
-
-@patch
-def clone(self: VitaModel, text: str, *, reference: Reference | str | None = None, **options) -> Answer:
-    "Say `text`, in the voice of `reference` if there is one; the options are those of `session`."
-    return self.stream(text, reference=reference, **options).run()
-
-# %% ../../../nbs/08_vita_model.ipynb #f2f4dee7
-@patch
-def plan(self: VitaModel, text: str, *, reference: Reference | str | None = None, **options) -> Plan:
-    "How `clone` would say `text`: chunks, their budgets, positions; the options are those of `session`."
-    return self.stream(text, reference=reference, **options).plan
-
-# %% ../../../nbs/08_vita_model.ipynb #0ce1ce2b
-@patch
-def clone_batch(self: VitaModel,
-    texts: list[str], # each of any length
-    *,
-    references: list | Reference | str | None = None, # one for all, or a list with one for each text
-    seeds: list[int] | int | None = None, # one for all, or one for each text; None: drawn and recorded
-    on_error: str = "raise", # or "row": a `Failure` takes the place of what could not be made
-    **options, # those of `session`, the same for all
-) -> list[Answer | Failure]: # in the order of `texts`
-    "Say many texts, one after the other; each result is what `clone` would give."
-    return run_batch(self.stream, texts, references, seeds, options, on_error)
 
 # %% ../../../nbs/08_vita_model.ipynb #7a11ce02
 @patch

@@ -16,7 +16,8 @@ from torch import nn
 from transformers import DynamicCache, Qwen2Config
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2RMSNorm, Qwen2RotaryEmbedding
 
-from ...models.description import MOST_ID, CheckpointError, described, head_faults, shown
+from ...errors import shown
+from ...models.description import MOST_ID, CheckpointError, described, head_faults
 from ...models.step import product, rms_norm
 from ...settings import limited
 from .prompt import VARIANTS
