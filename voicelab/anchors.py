@@ -19,7 +19,7 @@ from .errors import VoicelabError
 from .family import Speaker
 from .grid import hashed
 from .intervals import mean_interval
-from .metrics import Measure, Metric, chosen_metrics, measure
+from .metrics import Measure, Metric, check_arguments, chosen_metrics, measure
 from .reference import Reference
 from .sweep import Sweep
 
@@ -104,7 +104,8 @@ def anchors(self: Sweep,
             **more, # other arguments of it, by name, as for `measure`: recogniser=, speaker=
            ) -> pd.DataFrame: # index: anchor; mean, low, high, voices, model, lacks
     "What a measure gives for sounds whose answer is known; of up to 20 references."
-    metric, = chosen_metrics([measure])
+    metric, = chosen_metrics([measure], "measure")
+    check_arguments([metric], more)
     found, known = [*self._anchors()], self.measured.values()
     maker = metric.maker(dict(recogniser=self.grid.settings.measures.recogniser or None) | more)
     keys = [(each.key, metric.name, maker) for each in found]

@@ -59,7 +59,8 @@ class Sweep:
         batch: int | None = None, # cells made together, which is faster on a GPU; None: 1
         **axes, # references, texts, seeds, pairs, and options of `clone`: a list is an axis
     ):
-        if not str(folder) or "\0" in str(folder): Run(folder)              # which says what is wrong
+        if not isinstance(folder, str | os.PathLike) or not str(folder) or "\0" in str(folder):
+            Run(folder)                                     # which says what is wrong
         self.folder, self.speakers, self.stopped = Path(os.path.expanduser(folder)).absolute(), {}, False
         self._rows, self._seen = {}, None
         if alone := not axes and model is None:
@@ -383,11 +384,9 @@ def measure(self: Sweep,
             **more, # other arguments of these metrics, by name: recogniser=, speaker=
            ) -> Sweep:
     "Measure the samples that lack these measures, with a progress bar; Ctrl-C keeps what there is."
-    chosen, cells = chosen_metrics(names or None), {cell.name: cell for cell in self.grid.cells}
+    chosen, cells = chosen_metrics(names or None, "measures"), {cell.name: cell for cell in self.grid.cells}
     made = [row for row in self._rows_now().values() if row["status"] == "ok" and row["generated"]]
     samples = [Sample(Pair(self.folder, row), cells[row["cell"]].text, cells[row["cell"]].voices) for row in made]
-    unused = sorted(set(more) - {name for metric in chosen for name in metric.takes})
-    if unused: raise SweepError(f"{unused[0]}: no measure that was asked for takes it")
     if self.measured.complete(samples, chosen, self.grid.settings, **more): return self
     warnings.warn("stopped: measure again to go on", stacklevel=level_outside())
     return self

@@ -13,10 +13,10 @@ import ipywidgets as W
 import traitlets
 from fastcore.basics import patch
 
-from ..errors import VoicelabError
+from ..errors import VoicelabError, check_type
 from ..page import PAGE_SCRIPT, PAGE_STYLE, content_of
 from ..sweep import Sweep
-from .base import Panel, Status, row
+from .base import Panel, Status, WidgetError, row
 
 # %% ../../nbs/13_widgets_pivot.ipynb #09fe6115
 PAGE_MODULE = r"""
@@ -70,6 +70,7 @@ class SweepPage(anywidget.AnyWidget):
 class Pivot(Panel):
     "A sweep to look at and to listen to; `page` is the `SweepPage`."
     def __init__(self, sweep: Sweep | str | Path): # or its folder
+        check_type("sweep", sweep, Sweep | str | Path, "a Sweep or its folder", WidgetError)
         self.sweep = sweep if isinstance(sweep, Sweep) else Sweep(sweep)
         self.page, self.status = SweepPage(self.sweep), Status()
         self.again = W.Button(description="Read again", icon="refresh", tooltip="show what has been made since")
