@@ -13,8 +13,6 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 
-from .errors import level_outside
-
 # %% ../nbs/00_old_names.ipynb #c4e633f1
 MODULES = {     # until 0.2: the modules in which the names of an old one are now
     "chatml": ("chat", "families.higgs.prompt"),
@@ -56,6 +54,8 @@ NAMES = {       # until 0.2: today's module and name of an old name, of one modu
 # %% ../nbs/00_old_names.ipynb #0088a43a
 def found_in(module: str, name: str):
     "Today's object for `name` of the old `module`, with a warning; an AttributeError for a name that never existed."
+    from voicelab.errors import level_outside  # only now: it takes as long as all the rest of the first import
+
     renamed = NAMES.get(f"{module}.{name}", NAMES.get(name))
     places = [renamed] if renamed else [f"{place}.{name}" for place in MODULES.get(module, ())]
     for place in places:
