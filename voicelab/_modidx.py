@@ -2152,6 +2152,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'voicelab.number_words.say_numbers': ('number_words.html#say_numbers', 'voicelab/number_words.py'),
                                        'voicelab.number_words.time_rules': ('number_words.html#time_rules', 'voicelab/number_words.py')},
             'voicelab.old_names': { 'voicelab.old_names.OldModules': ('old_names.html#oldmodules', 'voicelab/old_names.py'),
+                                    'voicelab.old_names.OldModules.create_module': ( 'old_names.html#oldmodules.create_module',
+                                                                                     'voicelab/old_names.py'),
                                     'voicelab.old_names.OldModules.exec_module': ( 'old_names.html#oldmodules.exec_module',
                                                                                    'voicelab/old_names.py'),
                                     'voicelab.old_names.OldModules.find_spec': ( 'old_names.html#oldmodules.find_spec',

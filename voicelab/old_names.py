@@ -10,7 +10,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 
 # %% ../nbs/00_old_names.ipynb #c4e633f1
@@ -78,8 +77,10 @@ def moved(module: str) -> Callable[[str], object]:
     return find
 
 
-class OldModules(MetaPathFinder, Loader):
+class OldModules:
     "Finds the old modules."
+    def create_module(self, spec): "One of the usual kind."
+
     def find_spec(self, fullname, path=None, target=None):
         gone = fullname.removeprefix("voicelab.")
         return ModuleSpec(fullname, self) if fullname != gone and gone in MODULES else None
