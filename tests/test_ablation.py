@@ -12,6 +12,7 @@ from voicelab.ablation import ARMS, Ablation, AblationError, ablate, first_half,
 from voicelab.audio import GENERATED, Audio, Mark
 from voicelab.content import cepstra, cepstral_distance, warp
 from voicelab.errors import VoicelabError
+from voicelab.generation import Generation
 from voicelab.intervals import mean_interval, share_interval
 from voicelab.metrics import METRICS, Measure, Metric
 from voicelab.reference import Reference
@@ -186,7 +187,11 @@ def test_any_metric_of_the_registry_is_measured_too(right, other, monkeypatch):
     loud = Metric("loudness", louder, "dB", "test", None, "words")
     monkeypatch.setitem(METRICS, "loudness", loud)
     parrot = Parrot(right)
-    parrot.clone = lambda text, **options: SimpleNamespace(text=text, reference=options["reference"], **vars(Parrot(right).clone(text, **options)))
+    def clone(text, **options):
+        made = object.__new__(Generation)
+        vars(made).update(text=text, reference=options["reference"], **vars(Parrot(right).clone(text, **options)))
+        return made
+    parrot.clone = clone
     found = ablate(parrot, ["One.", "Two two."], right, arms=["none", "right"], seeds=[0, 1], also=["loudness", "similarity"])
     made = found.generations("none")[0]
     assert found.measures == ("similarity", "cepstral_distance", "loudness")       # each once

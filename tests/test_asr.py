@@ -205,7 +205,7 @@ def test_nothing_is_fetched_unasked(monkeypatch):
 
 def test_the_command_line_refuses_a_bad_recogniser_before_any_work(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended: main(["clone", "--text", "Say this.", "--recogniser", str(tmp_path), "--out", str(tmp_path / "out")])
-    assert ended.value.code == 2 and capsys.readouterr().err.startswith("voicelab clone: recogniser: ") and not (tmp_path / "out").exists()
+    assert ended.value.code == 2 and capsys.readouterr().err.startswith("voicelab clone: --recogniser: ") and not (tmp_path / "out").exists()
 
 
 def test_the_command_line_says_what_was_heard(tmp_path, capsys, monkeypatch):

@@ -94,10 +94,10 @@ def test_two_speakers_in_a_scene(voicelab, root):
 
 
 def test_voices_in_words_for_two_speakers(voicelab):
-    done = voicelab("clone", "--text", "[SPEAKER0] Hi. [SPEAKER1] Ho.", "--voice", "male_en", "--voice", "An elf.", "--prompt-form", "system_ref",
-                    "--turns", 1, "--seed", 3, "--out", "elves", "--json")
+    done = voicelab("clone", "--text", "[SPEAKER0] Hi. [SPEAKER1] Ho.", "--voice", "male_en", "--voice", "An elf.", "--turns", 1, "--seed", 3,
+                    "--out", "elves", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["repeat"].endswith("--prompt-form system_ref --voice male_en --voice 'An elf.' --turns 1")
+    assert json.loads(done.stdout.splitlines()[-1])["repeat"].endswith("--voice male_en --voice 'An elf.' --turns 1")
 
 
 def test_a_voice_in_words(voicelab):
@@ -142,18 +142,47 @@ def test_help(voicelab, words): assert voicelab(*words).returncode == 0
     (["clone", "--text", "Hi.", "--voice", "deep", "--reference", "VOICE", "--transcript",
       "The old library opens at nine in the morning."], "voice"),
     (["clone", "--text", "Hi.", "--reference", "VOICE", "--reference", "VOICE", "--transcript", "x"], "2 references, got 1"),
-    (["clone", "--text", "Hi.", "--budget", "guess"], "guess"),
+    (["clone", "--text", "Hi.", "--budget", "guess"], "--budget: must be one of words_per_minute, reference_rate, fixed, got 'guess'"),
     (["clone", "--text", "Hi.", "--turns", "-1"], "turns: must be"), (["evaluate", "nowhere"], "nowhere"),
     (["clone", "--text", "Hi.", "--seed", "x"], "invalid int value: 'x'; see voicelab clone --help"), (["sing"], "see voicelab --help"),
     (["clone", "--text", "Hi.", "--text-file", "x"], "not allowed with argument --text; see"), (["clone", "--text-file", "none.txt"], "none.txt"),
     (["clone", "--text-file", "/dev/zero"], "--text-file: '/dev/zero' has more than 1000000 bytes"),
     (["clone", "--text", "Hi.", "--temperature", "-1"], "temperature: must be 0 to 10, got -1.0"),
-    (["clone", "--text", "Hi.", "--top-k", "0"], "top_k: must be"),
+    (["clone", "--text", "Hi.", "--top-k", "0"], "--top-k: must be a whole number from 1"),
     (["clone", "--text", "Hi.", "--max-tokens", "5"], "--max-tokens: must be 10 to 100000, got 5"),
-    (["clone", "--text", "Hi.", "--max-tokens", "90", "--budget", "guess"], "guess"),
+    (["clone", "--text", "Hi.", "--max-tokens", "90", "--budget", "guess"], "--budget: must be one of"),
     (["clone", "--text", "Hi.", "--max-tokens", "90", "--budget", "reference_rate"],
      "--max-tokens: is a limit of --budget words_per_minute or fixed, got --budget reference_rate"),
     (["respond", "tts", "--text", "Hi."], "--model: tiny has no tasks, it only speaks: use voicelab clone"),
+    # the line names the command, and options as they are typed
+    (["clone", "--text", "Hi.", "--foo"], "voicelab clone: unrecognized arguments: --foo; see voicelab clone --help"),
+    (["clone", "--text", "Hi.", "more"], "voicelab clone: unrecognized arguments: more; see voicelab clone --help"),
+    (["evaluate", "made", "--seed", "1"], "voicelab evaluate: unrecognized arguments: --seed 1; see voicelab evaluate --help"),
+    (["--foo", "models"], "voicelab: unrecognized arguments: --foo; see voicelab --help"),
+    (["lab", "--json"], "voicelab lab: unrecognized arguments: --json"), (["lab", "--port=9"], "voicelab lab: unrecognized arguments: --port=9"),
+    (["lab", "foo"], "voicelab lab: unrecognized arguments: foo; options of jupyter lab come behind --"),
+    (["studio", "foo", "bar"], "voicelab studio: unrecognized arguments: foo bar; options of voila come behind --"),
+    (["studio", "--", "foo.ipynb"], "voicelab studio: unrecognized arguments: foo.ipynb; options of voila come behind --"),
+    (["clone", "--text", "Hi.", "--seed", "-1"], "--seed: must be a whole number from 0"),
+    (["clone", "--text", "Hi.", "--turns", "-1"], "--turns: must be a whole number from 0, got -1"),
+    (["clone", "--text", "Hi.", "--chunk-method", "pages"], "--chunk-method: must be seconds above 0 or one of none, words, speaker, got 'pages'"),
+    (["clone", "--text", "Hi.", "--chunk-method", "words", "--chunk-words", "0"], "--chunk-words: must be a whole number from 1, got 0"),
+    (["clone", "--text", "Hi.", "--sampling", "wild"], "--sampling: must be one of upstream"),
+    (["clone", "--text", "Hi.", "--max-tokens", "100001"], "--max-tokens: must be 10 to 100000, got 100001"),
+    # what would do nothing
+    (["clone", "--text", "Hi.", "--chunk-words", "3"], "--chunk-words: does nothing without --chunk-method words"),
+    (["clone", "--text", "Hi.", "--chunk-words", "3", "--chunk-method", "6"], "--chunk-words: does nothing without --chunk-method words"),
+    (["clone", "--text", "Hi.", "--chunk-turns", "3"], "--chunk-turns: does nothing without --chunk-method speaker"),
+    (["clone", "--text", "Hi.", "--turns", "1", "--chunk-method", "none"], "--turns: does nothing with --chunk-method none"),
+    (["clone", "--text", "Hi.", "--ras-repeats", "3", "--ras-window", "0"], "--ras-repeats: does nothing with a RAS window of 0"),
+    (["clone", "--text", "Hi.", "--ras-repeats", "3", "--sampling", "greedy"], "--ras-repeats: does nothing with a RAS window of 0"),
+    (["clone", "--text", "Hi.", "--top-k", "3", "--temperature", "0"], "--top-k: does nothing at temperature 0"),
+    (["clone", "--text", "Hi.", "--top-p", "0.9", "--sampling", "greedy"], "--top-p: does nothing at temperature 0"),
+    (["clone", "--text", "Hi.", "--consent", "mine"], "--consent: does nothing without --reference"),
+    (["clone", "--text", "Hi.", "--prompt-form", "system_ref"], "--prompt-form: does nothing without --reference"),
+    (["sweep", "grid.toml", "--trial", "--workers", "2"], "--workers: does nothing with --trial"),
+    (["sweep", "grid.toml", "--trial", "--backend", "process"], "--backend: does nothing with --trial"),
+    (["sweep", "grid.toml", "--trial", "--retry"], "--retry: does nothing with --trial"),
 ])
 def test_bad_input_exits_2_with_one_line(voicelab, root, words, says):
     done = voicelab(*(root / "data/voices/ada.wav" if word == "VOICE" else word for word in words))
@@ -182,14 +211,14 @@ def test_a_text_from_a_file_or_from_standard_input_says_the_same(voicelab, monke
 
 
 def test_knobs_of_sampling_and_the_most_tokens(voicelab):
-    knobs = ("--temperature", 0.5, "--top-k", 7, "--top-p", 0.8, "--ras-window", 0, "--ras-repeats", 3, "--max-tokens", 30, "--no-vowels")
+    knobs = ("--temperature", 0.5, "--top-k", 7, "--top-p", 0.8, "--ras-window", 5, "--ras-repeats", 3, "--max-tokens", 30, "--no-vowels")
     result = last(voicelab("clone", "--text", "Hello.", "--seed", 4, "--out", "knobs", "--json", *knobs))
     (row,) = Run(voicelab.folder / "knobs").rows
     made = row["settings"]["sampling"]
-    assert [made[name] for name in ("temperature", "top_k", "top_p", "ras_window", "ras_repeats", "seed")] == [0.5, 7, 0.8, 0, 3, 4]
+    assert [made[name] for name in ("temperature", "top_k", "top_p", "ras_window", "ras_repeats", "seed")] == [0.5, 7, 0.8, 5, 3, 4]
     assert result["budget"]["columns"] == 30 and result["frames"] <= 21
     assert result["repeat"] == ("--model tiny --seed 4 --turns 0" if "--turns" in result["repeat"] else "--model tiny --seed 4"
-                                ) + " --max-tokens 30 --temperature 0.5 --top-k 7 --top-p 0.8 --ras-window 0 --ras-repeats 3 --no-vowels"
+                                ) + " --max-tokens 30 --temperature 0.5 --top-k 7 --top-p 0.8 --ras-window 5 --ras-repeats 3 --no-vowels"
     again = last(voicelab("clone", "--text", "Hello.", "--sampling", "greedy", "--temperature", 1, "--top-k", 1, "--seed", 0, "--out", "knobs", "--json"))
     assert Run(voicelab.folder / "knobs")[1].row["settings"]["sampling"]["ras_window"] == 0 and again["seed"] == 0
 
@@ -234,6 +263,37 @@ def test_ctrl_c_in_the_first_seconds(seconds, tmp_path):
     assert "interrupted" in said and said.count("\n") == 1 or "interrupted" in out
 
 
+@pytest.mark.parametrize("start", ["-m voicelab", "-c 'from voicelab.__main__ import main; main()'"])
+@pytest.mark.parametrize("module", ["argparse", "voicelab.cli_clone", "voicelab.cli_sweep", "json"])
+def test_ctrl_c_while_modules_are_imported(start, module, tmp_path):
+    "It comes in a callback that loses exceptions, as those of imports do: in a finder that any import asks, after a signal."
+    (tmp_path / "sitecustomize.py").write_text(f"""import os, signal, sys, weakref
+class Late:
+    def find_spec(self, name, path=None, target=None):
+        if name != {module!r} or "voicelab.__main__" not in sys.modules and not hasattr(sys.modules["__main__"], "INTERRUPTED"): return
+        thing = type("Thing", (), {{}})()
+        here = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
+        del thing
+sys.meta_path.insert(0, Late())
+""")
+    there = os.environ | dict(PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run(["sh", "-c", f"exec {sys.executable} {start} models"], capture_output=True, text=True, cwd=tmp_path, env=there)
+    assert (done.returncode, done.stderr) == (130, "voicelab: interrupted\n") and not done.stdout
+
+
+def test_an_interrupt_that_the_shell_ignores_stays_ignored(tmp_path):
+    code = "import os, signal; from voicelab.__main__ import main; main()"
+    done = subprocess.run(["sh", "-c", f"trap '' INT; exec {sys.executable} -c '{code}' --version"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.startswith("voicelab ") and not done.stderr
+
+
+def test_ctrl_c_while_a_result_is_shown_is_one_line(tmp_path):
+    code = ("import os, signal, voicelab.cli as cli; from voicelab.__main__ import main\n"
+            "cli.show_models = lambda result: os.kill(os.getpid(), signal.SIGINT)\nmain()")
+    done = subprocess.run([sys.executable, "-c", code, "models"], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (130, "voicelab: interrupted\n")
+
+
 def test_an_exception_that_a_library_made_of_ctrl_c(voicelab, monkeypatch):
     def broken(*args, **options):
         try: signal.raise_signal(signal.SIGINT)
@@ -246,7 +306,7 @@ def test_an_exception_that_a_library_made_of_ctrl_c(voicelab, monkeypatch):
 
 def test_a_locale_without_utf_8_keeps_a_letter_whole(tmp_path):
     posix = os.environ | dict(LC_ALL="POSIX", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
-    done = run("voicelab", "clone", "--text", "naïve", "--seed", "1", "--consent", "Zoë", "--json", cwd=tmp_path, env=posix)
+    done = run("voicelab", "clone", "--text", "naïve", "--seed", "1", "--speaker", "Zoë", "--json", cwd=tmp_path, env=posix)
     assert done.returncode == 0, done.stderr
     assert Run(tmp_path / "voicelab-out").rows[0]["text"] == "naïve"
 

@@ -133,7 +133,7 @@ def test_where_chooses_cells(grid):
 @pytest.mark.parametrize("given, said", [
     (dict(by="heat"), "by: must be an axis of the sweep, model, reference, temperature, text, seed; got 'heat'"),
     (dict(by=7), "by: must be an axis"), (dict(by="model"), "by: model has one level here, 'whistler'; nothing to compare"),
-    (dict(baseline=2.0), "baseline: must be one of 0.3, 1.0; got 2.0"), (dict(measure="beauty"), "metrics: must be among .*, got 'beauty'"),
+    (dict(baseline=2.0), "baseline: must be one of 0.3, 1.0; got 2.0"), (dict(measure="beauty"), "measure: must be among .*, got 'beauty'"),
     (dict(measure="level"), r"level: no cell has a value; 36 of 36: not measured; sweep.measure\('level'\) does it")])
 def test_what_is_refused(grid, given, said):
     with pytest.raises(vl.VoicelabError, match=said) as refused: compare(give(grid(), noisy()), **given)
@@ -364,7 +364,9 @@ def test_the_command(grid, capsys, tmp_path):
     assert "1.0 against 0.3: similarity is lower (worse)" in out and "pairs" in out and "clip_rate" in out
     made = json.loads(run("--by", "temperature", "--measure", "similarity", "--baseline", "1.0", "--where", "speaker=ada", "--json").splitlines()[-1])
     assert made["baseline"] == 1.0 and made["levels"][1]["pairs"] == 6 and len(made["anchors"]) == 4
-    for words, said in [(["--by", "heat"], "by: must be an axis"), (["--by", "temperature", "--where", "en"], "--where: must be COLUMN=VALUE, got 'en'")]:
+    for words, said in [(["--by", "heat"], "--by: must be an axis"), (["--by", "text", "--recogniser", "x"], "--recogniser: "),
+                        (["--by", "temperature", "--no-anchors", "--recogniser", "x"], "--recogniser: does nothing with --no-anchors"),
+                        (["--by", "temperature", "--where", "en"], "--where: must be COLUMN=VALUE, got 'en'")]:
         with pytest.raises(SystemExit) as ended: run("--measure", "similarity", *words)
         assert ended.value.code == 2 and said in capsys.readouterr().err
     with pytest.raises(SystemExit): main(["compare", str(tmp_path / "none"), "--by", "text", "--measure", "wer"])

@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 
 import voicelab
+import voicelab as vl
 from voicelab import cli
+from voicelab.ablation import Ablation
+from voicelab.attention import attention_of
 from voicelab.errors import ArgumentError, VoicelabError, bug_report, shown, whole
+from voicelab.explore import exchange
 from voicelab.widgets.base import Status
 
 PACKAGE = Path(voicelab.__file__).parent
@@ -53,6 +57,31 @@ def test_a_whole_number_without_a_limit_and_with_a_unit():
     with pytest.raises(ArgumentError, match="^n: must be a whole number from 1, got 0$"): whole("n", 0, 1)
     with pytest.raises(VoicelabError, match="^n: must be a whole number from 1 to 2 Hz, got 0$"): whole("n", 0, 1, 2, VoicelabError, "Hz")
     with pytest.raises(ArgumentError, match="got a number of thousands of digits$"): whole("n", -10**5000, 1)
+
+
+@pytest.mark.parametrize("call, said", [
+    (lambda m, a: vl.load(5), "model: must be a name"), (lambda m, a: vl.load_audio(5), "path: must be a path, got 5"),
+    (lambda m, a: vl.load_audio("a.wav", limit_seconds="x"), "limit_seconds: x is not a number above 0"),
+    (lambda m, a: vl.read_settings(5), "path: must be a path or None, got 5"), (lambda m, a: vl.TestSet(5), "path: must be a path or None, got 5"),
+    (lambda m, a: vl.TestSet(sounds=5), "sounds: must be a path or None, got 5"), (lambda m, a: a.save(5), "path: must be a path, got 5"),
+    (lambda m, a: vl.Audio.join(5), "pieces: must be clips, got 5"), (lambda m, a: vl.Audio.join(["a.wav"]), "pieces: must be clips, got 'a.wav'"),
+    (lambda m, a: a.slice("a", 1), "start_seconds: must be a number of seconds, got 'a'"),
+    (lambda m, a: vl.Run(5), "folder: must be a path, got 5"), (lambda m, a: vl.Sweep(5), "folder: must be a path, got 5"),
+    (lambda m, a: vl.Recogniser(5), "recogniser: must be a folder"), (lambda m, a: vl.Reference(5), "audio: int given"),
+    (lambda m, a: m.clone(5), "text: must be a string, got int"), (lambda m, a: m.clone("Hi.", control=5), "control: must be a Control, got 5"),
+    (lambda m, a: Ablation("tiny", "Hi.", None), "model: must be a loaded model, as vl.load gives it, got 'tiny'"),
+    (lambda m, a: Ablation(m, 5, vl.Reference(a)), "texts: must be a text or a list of texts, got 5"),
+    (lambda m, a: Ablation(m, "Hi.", vl.Reference(a), seeds=None), "seeds: must be a whole number or a list of them, got None"),
+    (lambda m, a: Ablation(m, "Hi.", vl.Reference(a), arms="right"), "arms: must be a list of names or None, got 'right'"),
+    (lambda m, a: attention_of("tiny", None), "model: must be a loaded model"), (lambda m, a: attention_of(m, 5), "generation: must be a Generation"),
+    (lambda m, a: exchange(m.codec, a, a, [0]), "a: must be a Reference, got Audio(")])
+def test_a_wrong_type_is_one_line_of_ours(model, reference, call, said):
+    with pytest.raises(VoicelabError) as error: call(model, reference.audio)
+    assert str(error.value).startswith(said) and "\n" not in str(error.value)
+
+
+def test_what_is_saved_must_be_a_sample(tmp_path):
+    with pytest.raises(VoicelabError, match="^generation: must be a Generation or a Failure, got 5$"): vl.Run(tmp_path / "run").save(5)
 
 
 def broken(*_): return np.zeros(3) + np.zeros(4)

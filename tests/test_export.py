@@ -183,7 +183,7 @@ def test_who_measured_is_part_of_a_measure(made):
     assert made.makers["wer"] == "one" and table.wer.notna().sum() == 4
     assert vl.Sweep(made.folder).makers["wer"] == "one" and vl.Sweep(made.folder).table.wer.notna().sum() == 4
     assert made.measure("wer", recogniser=told("two")).makers["wer"] == "two"
-    with pytest.raises(vl.VoicelabError, match="^recogniser: none of the requested measures takes it$"): made.measure("level", recogniser="base")
+    with pytest.raises(vl.VoicelabError, match="^recogniser: none of the requested metrics takes it$"): made.measure("level", recogniser="base")
 
 
 def test_measure_and_export_from_a_terminal(made, tmp_path, capsys):
@@ -194,8 +194,10 @@ def test_measure_and_export_from_a_terminal(made, tmp_path, capsys):
     assert lines[0] == "clipping: 4 measured by voicelab-samples-1" and lines[1].startswith("wer: 0 measured by")
     main(["export", str(made.folder), "--as", "csv", "--out", str(tmp_path / "a.csv"), "--json"])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["bytes"] == (tmp_path / "a.csv").stat().st_size
-    for words, said in ((["export", str(tmp_path)], "holds no sweep.toml"), (["export", str(made.folder), "--as", "pdf"], "kind: must be one of"),
-                        (["measure", str(made.folder), "--measures", "beauty"], "metrics: must be among")):
+    for words, said in ((["export", str(tmp_path)], "holds no sweep.toml"), (["export", str(made.folder), "--as", "pdf"], "--as: must be one of"),
+                        (["export", str(made.folder), "--as", "csv", "--most", "9"], "--most: does nothing with --as csv"),
+                        (["measure", str(made.folder), "--measures", "level", "--recogniser", "base"], "--recogniser: "),
+                        (["measure", str(made.folder), "--measures", "beauty"], "--measures: must be among")):
         with pytest.raises(SystemExit) as left: main(words)
         assert left.value.code == 2 and said in (line := capsys.readouterr().err) and line.count("\n") == 1
 

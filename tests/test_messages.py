@@ -115,3 +115,9 @@ def test_a_chat_is_read_as_a_text_is(model):
         assert said(odd) == said("Please find the flower.")
     assert "PLEASE <b>FIND</b> IT" in said("PLEASE <b>FIND</b> IT", text_form="upstream")
     with pytest.raises(ValueError, match="text_form: must be"): said("Hello.", text_form="loud")
+
+
+def test_a_message_of_its_dictionary():
+    made = Message.from_dict(dict(role="user", content=[dict(type="text", text="Hi."), AudioContent(codes=torch.zeros(8, 3, dtype=torch.long))]))
+    assert made.role == "user" and made.parts[0] == "Hi." and made.parts[1].codes.shape == (8, 3)
+    with pytest.raises(FormError, match="^messages: each needs a role and a content, got '5'$"): Message.from_dict(5)

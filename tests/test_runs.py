@@ -38,7 +38,7 @@ from voicelab.settings import SettingsError
 TEXT = "Seven grey geese fly."
 KEYS = {"id", "status", "generated", "reference", "text", "transcript", "language", "speaker", "prompt_form", "settings",
         "seed", "stop_reason", "seconds", "frames", "rtf", "measures", "hashes", "model", "versions", "consent", "notice",
-        "synthetic", "created", "chunks", "torch_threads"}
+        "synthetic", "created", "chunks", "torch_threads", "speaks", "written"}
 
 
 def tone(pitch=150, seconds=0.6, rate=16_000):

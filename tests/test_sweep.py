@@ -574,7 +574,7 @@ def test_measures_are_a_second_pass(make, monkeypatch, tmp_path):
     assert (made.folder / "measures.jsonl").read_bytes().count(b"\n") == 18
     monkeypatch.setitem(METRICS, "level", replace(METRICS["level"], model="another-maker"))
     assert "level" not in made.table and made.measure("level").table.level.notna().all()
-    with pytest.raises(vl.VoicelabError, match="metrics: must be among"): made.measure("beauty")
+    with pytest.raises(vl.VoicelabError, match="measures: must be among"): made.measure("beauty")
 
 
 @pytest.mark.parametrize("line", [

@@ -166,9 +166,40 @@ def test_a_metric_on_request(model, reference):
     lacking = made.report(also=["cepstral_distance"])["cepstral_distance"]
     assert (lacking.status, lacking.detail) == ("unavailable", "no recording of the same words to compare with")
     assert [m.name for m in measure(made.audio, metrics=["level"]).measures] == ["level"]
-    with pytest.raises(ValueError, match="metrics: must be among duration_ratio, .*, got 'charm'"): made.report(also=["charm"])
+    with pytest.raises(ValueError, match="also: must be among duration_ratio, .*, got 'charm'"): made.report(also=["charm"])
     with pytest.raises(ValueError, match="refrence: none of the requested"): measure(made.audio, refrence=reference)
     with pytest.raises(ValueError, match="same_words: none of the requested"): made.report(same_words=made.audio)
+
+
+@pytest.mark.parametrize("given, said", [
+    (dict(audio="ada.wav"), "audio: must be an Audio, got 'ada.wav'"), (dict(audio=None), "audio: must be an Audio, got None"),
+    (dict(text=5), "text: must be a text, got 5"), (dict(reference="ada.wav"), "reference: must be a Reference, got 'ada.wav'"),
+    (dict(settings={}), "settings: must be Settings, got {}"), (dict(generation=5), "generation: must be a Generation, got 5"),
+    (dict(metrics="wer"), "metrics: must be a list of names, got 'wer'"), (dict(metrics=5), "metrics: must be a list of names, got 5"),
+    (dict(metrics=[[]]), "metrics: must be among duration_ratio, "), (dict(stop_reason=[]), "stop_reason: must be a stop reason, got []"),
+    (dict(thresholds=5), "thresholds: must be QualityThresholds, got 5"), (dict(language=5), "language: must be a name or a code such as en, got 5"),
+    (dict(recogniser=5), "recogniser: must be a Recogniser, or the folder, name or hub id of one, got 5"),
+    (dict(recogniser=[]), "recogniser: must be a Recogniser, "), (dict(recogniser=len), "recogniser: must be a Recogniser, "),
+    (dict(speaker="tiny", metrics=["likelihood_gain"]), "speaker: must be a loaded model, as vl.load gives it, got 'tiny'"),
+    (dict(same_words="ada.wav", metrics=["cepstral_distance"]), "same_words: must be an Audio, got 'ada.wav'")])
+def test_an_argument_of_a_wrong_type_is_one_line(reference, given, said):
+    "Before anything is measured."
+    known = dict(audio=reference.audio, text=TEXT) | given
+    if "language" in given: known["recogniser"] = SimpleNamespace(id="told", hear=lambda audio, code: TEXT)
+    with pytest.raises(ValueError) as error: measure(known.pop("audio"), **known)
+    assert str(error.value).startswith(said)
+
+
+def test_a_report_refuses_what_it_can_not_use(model, reference):
+    made = model.clone(TEXT, reference=reference, seed=1)
+    for given, said in ((dict(recogniser=5), "recogniser: must be a Recogniser, or the folder, name or hub id of one, got 5"),
+                        (dict(speaker=5), "speaker: none of the requested metrics takes it"),
+                        (dict(speaker=5, also=["likelihood_gain"]), "speaker: must be a loaded model, as vl.load gives it, got 5"),
+                        (dict(also="mos"), "also: must be a list of names, got 'mos'"), (dict(also=5), "also: must be a list of names, got 5"),
+                        (dict(also=[[]]), "also: must be among"), (dict(settings=5), "settings: must be Settings, got 5")):
+        with pytest.raises(ValueError) as error: made.report(**given)
+        assert str(error.value).startswith(said)
+    assert made.report().passed is not None or made.report()["wer"].status == "unavailable"         # and stays usable
 
 
 def test_every_metric_says_what_it_lacks(model, reference):

@@ -81,6 +81,35 @@ def test_what_a_model_writes_is_printed_as_it_comes(there, tmp_path, capsys, mon
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["written"] == written and "".join(pieces) == written
 
 
+def test_an_answer_in_writing_is_no_failure(there, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    main(["respond", "text", "--model", "vita", "--text", "Who are you?", "--max-tokens", "12", "--out", out, "--seed", "1"])
+    run, answer = Run(out), there["writer"].generate(there["sample"], mode="text", text_tokens=5, seed=1)
+    run.save(answer)
+    run.save(there["model"].clone("Hello.", seed=1))
+    silent = there["model"].stream("Hello.", seed=1)
+    silent.stop()
+    run.save(silent.run())
+    assert [row["speaks"] for row in run.rows] == [False, False, True, True] and run.rows[1]["written"] == answer.written
+    assert "written: " in run[0].html_row() and "0.00 s" not in run[0].html_row()
+    capsys.readouterr()
+    main(["evaluate", out, "--json"])
+    *shown, last = capsys.readouterr().out.splitlines()
+    told = json.loads(last)
+    assert [row["status"] for row in told["rows"]] == ["ok", "ok", "ok", "failed"] and (told["failed"], told["written"]) == (1, 2)
+    assert told["rows"][0]["written"] == run.rows[0]["text"] == run.rows[0]["written"] and "no sound was made" in told["rows"][3]["detail"]
+    assert shown[0].startswith("0 ok an answer in writing, without sound: ") and shown[-1] == "4 samples, 1 failed, 2 answered in writing"
+
+
+@pytest.mark.parametrize("most, said", [("0", "must be 1 to 1000000000, got 0"), ("-3", "must be 1 to 1000000000, got -3"),
+                                        ("1000000001", "must be 1 to 1000000000, got 1000000001"), ("x", "invalid int value: 'x'")])
+def test_the_most_tokens_are_named_as_they_are_typed(there, tmp_path, capsys, most, said):
+    for words in (["respond", "tts"], ["clone"]):
+        with pytest.raises(SystemExit) as ended: main([*words, "--model", "vita", "--text", "Hi.", "--max-tokens", most, "--out", str(tmp_path / "out")])
+        line = capsys.readouterr().err
+        assert ended.value.code == 2 and line.count("\n") == 1 and "--max-tokens: " in line and said in line and not (tmp_path / "out").exists()
+
+
 def test_a_reference_without_consent_is_told_of_by_every_command_that_speaks(there, tmp_path, capsys):
     for number, words in enumerate((["clone", "--text", "Hi."], ["respond", "clone", "--model", "vita", "--text", "Hello.", "--max-tokens", "12"])):
         with warnings.catch_warnings(action="always"):

@@ -1,5 +1,6 @@
 """What the widgets do, without a browser: estimates, tries, scripts, errors, turns."""
 import base64
+import copy
 import gc
 import html
 import io
@@ -20,6 +21,7 @@ import torch
 import voicelab as vl
 from voicelab.audio import Audio, load_audio
 from voicelab.codec import Codec
+from voicelab.errors import VoicelabError
 from voicelab.pairs import RunError
 from voicelab.reference import shipped_voices
 from voicelab.session import TRACE
@@ -70,6 +72,50 @@ def test_no_name_of_ours_hides_one_of_ipywidgets(model, make):
 
 @pytest.mark.parametrize("make", WIDGETS)
 def test_nothing_captures_output(model, make): assert not [part for part in parts(make(model)) if isinstance(part, W.Output)]
+
+
+NOT_A_MODEL = ("tiny", None, 5, vl.load, [])
+MADE_OF = {         # of each widget: arguments beside the model, and what is wrong with them
+    "Tuner": [(dict(text=5), "text: must be a text, got 5"), (dict(reference="ada.wav"), "reference: must be a Reference or None, got 'ada.wav'"),
+              (dict(recorder=5), "recorder: must be a widget with a reference, got 5"), (dict(within=5), "within: must be a folder or None, got 5")],
+    "DelayPattern": [(dict(text=None), "text: must be a text, got None"), (dict(reference=5), "reference: must be"),
+                     (dict(seed="x"), "seed: must be a whole number")],
+    "Ablation": [(dict(text=[]), "text: must be"), (dict(other="ben"), "other: must be a Reference or None, got 'ben'"),
+                 (dict(also="wer"), "also: must be a list of names, got 'wer'"), (dict(also=["charm"]), "also: must be among duration_ratio")],
+    "CodecExplorer": [(dict(a=5), "a: must be a Reference or None, got 5"), (dict(b="ben"), "b: must be a Reference or None, got 'ben'")],
+    "AttentionMap": [(dict(reference=5), "reference: must be"), (dict(generation=5), "generation: must be a Generation or None, got 5"),
+                     (dict(seed=-1), "seed: must be a whole number")],
+    "PromptAnatomy": [(dict(text=5), "text: must be"), (dict(reference={}), "reference: must be a Reference or None, got {}")],
+    "Conversation": [(dict(text=5), "text: must be"), (dict(question=5), "question: must be an Audio or a file, got 5"),
+                     (dict(reference=5), "reference: must be")],
+    "ListeningTest": [(dict(kind=[]), "kind: must be one of preference, similarity, got []"), (dict(by=5), "by: must be a function or a text, got 5"),
+                      (dict(file=5), "file: must be a path or None, got 5")],
+    "Pivot": [], "Microphone": []}
+
+
+def test_every_widget_says_what_it_is_made_of(): assert set(MADE_OF) == set(vl.widgets.__all__)
+
+
+@pytest.mark.parametrize("name", [name for name in MADE_OF if name not in ("ListeningTest", "Microphone", "Pivot")])
+def test_a_name_in_place_of_a_model_is_refused_in_one_line(name):
+    before = kept()
+    for wrong in NOT_A_MODEL:
+        with pytest.raises(VoicelabError, match=r"^model: must be a loaded model, as vl\.load gives it, got "): getattr(vl.widgets, name)(wrong)
+    assert kept() == before
+
+
+@pytest.mark.parametrize("name, wrong, said", [(name, *each) for name, tries in MADE_OF.items() for each in tries])
+def test_what_a_widget_can_not_be_made_of_is_refused_in_one_line(model, tmp_path, name, wrong, said):
+    before, first = kept(), vl.Run(tmp_path / "run") if name == "ListeningTest" else model
+    with pytest.raises(VoicelabError) as error: getattr(vl.widgets, name)(first, **wrong)
+    assert str(error.value).startswith(said) and kept() == before
+
+
+@pytest.mark.parametrize("wrong", [5, None, []])
+def test_what_is_no_run_and_no_sweep(wrong):
+    with pytest.raises(VoicelabError, match="^run: must be a Run, a Sweep or a folder, got "): vl.widgets.ListeningTest(wrong)
+    with pytest.raises(VoicelabError, match="^sweep: must be a Sweep or its folder, got "): vl.widgets.Pivot(wrong)
+    with pytest.raises(VoicelabError, match="^folder: must be a path, got "): vl.Sweep(wrong)
 
 
 def test_a_widget_shows_itself(tuner): assert len(repr(tuner)) < 100 and tuner._repr_mimebundle_()
@@ -780,11 +826,17 @@ def test_the_pivot_makes_what_is_missing_and_stops_when_asked(model, tmp_path):
     assert pivot.status.failed and "is being run by another process" in pivot.status.text
 
 
+def of_one_codebook(model):
+    made = copy.copy(model)
+    made._codec = SimpleNamespace(n_codebooks=1, name="one")
+    return made
+
+
 USED = dict(Tuner=tried, DelayPattern=walked, Ablation=ablated, CodecExplorer=explored, AttentionMap=listened, ListeningTest=asked,
             Microphone=recorded, PromptAnatomy=read, Conversation=talked, Result=shown_result, Pivot=looked_at)
 FRESH = {"Tuner": lambda model, _: Tuner(model), "VoiceChooser": lambda *_: VoiceChooser(), "History": lambda *_: History(print),
          "Knobs": lambda model, _: Knobs(model.prompt_forms, vl.read_settings()), "Clip": lambda *_: Clip("a clip"),
-         "explorer of one codebook": lambda *_: vl.widgets.CodecExplorer(SimpleNamespace(codec=SimpleNamespace(n_codebooks=1, name="one")))}
+         "explorer of one codebook": lambda model, _: vl.widgets.CodecExplorer(of_one_codebook(model))}
 
 
 def test_every_widget_is_closed_after_use(): assert set(vl.widgets.__all__) <= set(USED)

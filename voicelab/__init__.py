@@ -1,10 +1,11 @@
 """A workspace for zero-shot voice cloning with speech language models: generate, hear, measure, repeat."""
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from voicelab.old_names import find_old_modules, moved
 
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False       # as in `typing`, which the command line need not wait for; type checkers know the name
 
 if TYPE_CHECKING:
     from voicelab import widgets

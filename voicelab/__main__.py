@@ -1,4 +1,25 @@
-"`python -m voicelab` is the command `voicelab`."
-from voicelab.cli import main
+"The command `voicelab`, which is `python -m voicelab`, too."
+import os
+import signal
+import sys
+
+INTERRUPTED = "voicelab: interrupted\n"
+
+
+def main():
+    "Run the command line; Ctrl-C is one line from the beginning, while modules are still being imported."
+    def leave(*_):                      # an exception could be lost there: imports have callbacks that ignore it
+        os.write(2, INTERRUPTED.encode())
+        os._exit(130)
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours: signal.signal(signal.SIGINT, leave)
+    from voicelab.cli import main as command
+    try:
+        if ours: signal.signal(signal.SIGINT, signal.default_int_handler)
+        command()
+    except KeyboardInterrupt:
+        sys.stderr.write(INTERRUPTED)
+        raise SystemExit(130) from None
+
 
 if __name__ == "__main__": main()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,8 @@ from fastcore.basics import patch
 from .audio import Audio
 from .content import cepstral_distance
 from .control import MOST_SEED
-from .errors import VoicelabError, shown, whole
+from .errors import VoicelabError, check_type, shown, whole
+from .family import check_speaker
 from .generation import Generation
 from .intervals import mean_interval
 from .metrics import METRICS, Measure, chosen_metrics, measure, similarity
@@ -145,6 +147,7 @@ def content_distance(attempt: Attempt, # of any arm
 # %% ../nbs/12_ablation.ipynb #986c0fed
 def check_seeds(seeds) -> list[int]:
     "The seeds as a list of different whole numbers, at least one."
+    check_type("seeds", seeds, Integral | Iterable, "a whole number or a list of them", AblationError)
     given = seeds if isinstance(seeds, Iterable) else [seeds]
     seeds = [whole("seeds", seed, 0, MOST_SEED, AblationError) for seed in given]
     if seeds and len(set(seeds)) == len(seeds): return seeds
@@ -165,8 +168,11 @@ class Ablation:
         also: tuple[str, ...] | list[str] = (), # names of further metrics, of those in METRICS
         **options, # of `clone`, the same for all
     ):
-        if not isinstance(reference, Reference):
-            raise AblationError(f"reference: must be a Reference, got {reference!r}")
+        if not callable(getattr(model, "clone", None)): check_speaker(model)
+        check_type("reference", reference, Reference, "a Reference", AblationError)
+        check_type("other", other, Reference | None, "a Reference or None", AblationError)
+        check_type("texts", texts, str | list | tuple, "a text or a list of texts", AblationError)
+        check_type("arms", arms, list | tuple | None, "a list of names or None", AblationError)
         self.model, self.reference, self.other, self.options = model, reference, other, options
         self.texts = [check_text(text) for text in ([texts] if isinstance(texts, str) else texts)]
         if not self.texts or len(set(self.texts)) < len(self.texts):
@@ -176,7 +182,7 @@ class Ablation:
         if len(self.truths) != len(self.texts):
             raise AblationError(f"truth: need one for each of {len(self.texts)} texts, got {len(self.truths)}")
         self.seeds = check_seeds(seeds)
-        self.also = tuple(metric.name for metric in chosen_metrics(also) if metric.name not in MEASURES)
+        self.also = tuple(metric.name for metric in chosen_metrics(also, "also") if metric.name not in MEASURES)
         if clash := sorted({"reference", "seed"} & set(options)):
             raise AblationError(f"{clash[0]}: is set by the ablation for each arm")
         wanted = [arm for arm in ARMS if arm != "other_speaker" or other is not None] if arms is None else list(arms)

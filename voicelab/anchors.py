@@ -21,7 +21,7 @@ from .grid import hashed
 from .intervals import mean_interval
 from .metrics import Measure, Metric, chosen_metrics, measure
 from .reference import Reference
-from .spoken import spoken_texts
+from .spoken import checked_arguments
 from .sweep import Sweep
 
 # %% ../nbs/11_anchors.ipynb #1845d6be
@@ -109,8 +109,8 @@ def anchors(self: Sweep,
             **more, # other arguments of it, by name, as for `measure`: recogniser=, speaker=
            ) -> pd.DataFrame: # index: anchor; mean, low, high, voices, model, lacks
     "The values of a measure for sounds whose result is known, of up to 20 references."
-    metric, = chosen_metrics([measure])
-    if "same_words" in more: more["same_words"] = spoken_texts(more["same_words"], self.grid.cells)
+    metric, = chosen_metrics([measure], "measure")
+    more = checked_arguments([metric], more, self.grid.cells)
     found, known = [*self._anchors()], self.measured.values()
     maker = metric.maker(dict(recogniser=self.grid.settings.measures.recogniser or None) | more)
     keys = [(each.key, metric.name, maker) for each in found]

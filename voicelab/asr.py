@@ -8,7 +8,7 @@ __all__ = ['NO_SPACES', 'INSIDE', 'LENIENT', 'MOST_REPEATS', 'MOST_GROUP', 'CODE
            'whisper_english', 'english_words', 'Normaliser', 'normaliser_of', 'Errors', 'count_errors', 'repeats_at',
            'most_repeats', 'without_repeats', 'code_of', 'RecogniserError', 'recogniser_folder', 'from_hub',
            'weights_hash', 'whisper_model', 'library', 'Recogniser', 'recogniser_at', 'Score', 'score', 'error_rate',
-           'wer', 'cer', 'hearer']
+           'wer', 'cer', 'Hearer', 'hearer']
 
 # %% ../nbs/09_asr.ipynb #3e8406f7
 import hashlib
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from .audio import Audio
 from .errors import ArgumentError, VoicelabError, shown
 from .generation import EngineError, check_process
 from .language import LANGUAGE_CODES, sentence_language
-from .metrics import METRICS, Measure, Metric, unavailable
+from .metrics import ARGUMENTS, METRICS, Measure, Metric, unavailable
 from .reference import SILENT_DB
 from .registry import Latest
 from .text import fold_characters, script_of, strip_harakat
@@ -330,6 +330,16 @@ def wer(audio: Audio, text: str | None, recogniser=None, language: str | None = 
 def cer(audio: Audio, text: str | None, recogniser=None, language: str | None = None) -> Measure:
     "Character error rate: the same by characters."
     return error_rate("cer", audio, text, recogniser, language)
+
+
+@runtime_checkable
+class Hearer(Protocol):
+    "Whoever hears words: a `Recogniser`, or one of your own."
+    id: str                             # who it is, with a version
+    def hear(self, audio: Audio, code: str) -> str: ...
+
+
+ARGUMENTS["recogniser"] = str | os.PathLike | Hearer, "a Recogniser, or the folder, name or hub id of one"
 
 
 def hearer(recogniser=None) -> str: # as for `wer`

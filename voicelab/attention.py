@@ -17,8 +17,8 @@ import torch
 from fastcore.basics import patch
 
 from .audio import Audio
-from .errors import VoicelabError, whole
-from .family import FAMILIES, Speaker, View
+from .errors import VoicelabError, check_type, whole
+from .family import FAMILIES, Speaker, View, check_speaker
 from .generation import Chunk, Generation
 from .old_names import moved
 from .reference import Reference
@@ -151,6 +151,7 @@ class Attention:
 # %% ../nbs/12_attention.ipynb #35079ac0
 def reader_of(model) -> Callable[..., View]: # (model, generation, number of the chunk)
     "The function of the model's family that reads a chunk; an AttentionError if it has none."
+    if not hasattr(model, "info"): check_speaker(model)
     readers, info = {family.name: family.read_chunk for family in FAMILIES.values() if family.read_chunk}, model.info
     if info.family not in readers:
         raise AttentionError(f"model: {info.name!r} is of the family {info.family}; attention can be read for "
@@ -174,6 +175,7 @@ def attention_of(model, # the loaded model that made the sample
                 ) -> Attention:
     "Where `model` looked in a chunk of a sample; for a prediction head's codes, where the main model looked before."
     read_chunk = reader_of(model)
+    check_type("generation", generation, Generation, "a Generation", AttentionError)
     if generation.model.sha256 != model.info.sha256:
         raise AttentionError(f"generation: was made by {generation.model.name!r} with other weights than those of "
                              f"{model.info.name!r}")

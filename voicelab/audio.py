@@ -10,9 +10,12 @@ __all__ = ['MOST_PEAK', 'FRAME_SECONDS', 'SPECTROGRAM_DB', 'QUIETEST_TOP_DB', 'S
 # %% ../nbs/01_audio.ipynb #9643f181
 import base64
 import io
+import os
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,7 @@ import torch
 import torchaudio.functional
 from fastcore.basics import patch
 
-from .errors import level_outside
+from .errors import check_type, level_outside
 from .files import AudioError, check_rate, kind_of, sound_file, write_whole
 from .mark import GENERATED, Mark, join_texts
 from .old_names import moved
@@ -97,6 +100,8 @@ def slice(
     end_seconds: float,    # up to here
 ) -> Audio:                # the part between
     "Cut a part out; both ends are rounded to whole samples."
+    for name, given in dict(start_seconds=start_seconds, end_seconds=end_seconds).items():
+        check_type(name, given, Real, "a number of seconds", AudioError)
     start, end = (round(seconds * self.rate) for seconds in (start_seconds, end_seconds))
     if not 0 <= start <= end <= len(self.samples):
         raise AudioError(f"slice: {start_seconds} to {end_seconds} s is not within the clip of {self.seconds:.3f} s")
@@ -106,7 +111,8 @@ def slice(
 @patch(cls_method=True)
 def join(cls: Audio, pieces) -> Audio:
     "Put `pieces`, one or more clips of the same rate, end to end."
-    pieces = list(pieces)
+    pieces = list(check_type("pieces", pieces, Iterable, "clips", AudioError))
+    for piece in pieces: check_type("pieces", piece, Audio, "clips", AudioError)
     rates = sorted({piece.rate for piece in pieces})
     if len(rates) != 1: raise AudioError(f"pieces: {len(pieces)} with the rates {rates} Hz, but one rate is needed")
     samples = np.concatenate([piece.samples for piece in pieces])
@@ -209,6 +215,7 @@ def save(
     exact: bool = False,                 # 32-bit float instead of 16 bit; only for WAV
 ) -> Path:                               # `path`
     "Save as a sound file with its mark, completely or not at all."
+    check_type("path", path, str | os.PathLike, "a path", AudioError)
     mark, info = self.mark.info, info or {}
     texts = {tag: join_texts([mark.get(tag), info.get(tag)]) for tag in mark | info}
     return write_whole(path, sound_file(self.samples, self.rate, kind_of(path), texts, exact))
@@ -243,7 +250,8 @@ def load_audio(
     limit_seconds: float | None = 30.0,  # longer files are cut, with a warning; None: all, an error past two hours
 ) -> Audio:                              # the mean of the channels
     "Read a recording; raise `AudioError`, one line, when the file is missing, damaged, incomplete or no audio."
-    if limit_seconds is not None and not 0 < limit_seconds < np.inf:
+    check_type("path", path, str | os.PathLike, "a path", AudioError)
+    if limit_seconds is not None and not (isinstance(limit_seconds, Real) and 0 < limit_seconds < np.inf):
         raise AudioError(f"limit_seconds: {limit_seconds} is not a number above 0; None is no limit")
     samples, own_rate, length = read_sound(path, limit_seconds)
     most = round(limit_seconds * own_rate) if limit_seconds else len(samples)

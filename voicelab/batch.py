@@ -14,7 +14,7 @@ from functools import wraps
 from inspect import signature
 
 from .control import Control, ControlError, Sampling
-from .errors import ArgumentError, VoicelabError, noted, one_of, shown
+from .errors import ArgumentError, VoicelabError, check_type, noted, one_of, shown
 from .generation import EngineError, Failure, Generation, shielded
 from .profile import counted
 from .reference import Reference
@@ -24,8 +24,8 @@ from .settings import Settings
 # %% ../nbs/07_batch.ipynb #8b6f976f
 def control_or_default(control: Control | None, settings: Settings) -> Control:
     "`control`, or that of the settings; raise a ControlError for anything else."
-    if not isinstance(control, Control | None): raise ControlError(f"control: must be a Control, got {shown(control)}")
-    return control or Control.from_settings(settings)
+    made = check_type("control", control, Control | None, "a Control", ControlError)
+    return made or Control.from_settings(settings)
 
 # %% ../nbs/07_batch.ipynb #bc95d88f
 INSIDE = {"sampling": Sampling, "control": Control}         # options with fields of their own

@@ -204,6 +204,7 @@ class Budget:
     detail: str              # the estimate explained in words
     reading_seconds: float = 0.0  # seconds of speech by script weights, whatever the rule; 0: not known
     frame_rate: float = 25.0  # codec frames a second
+    speaks = True            # not a field; False for an answer in writing, without sound
 
     def __post_init__(self):
         for name in ("rule", "clamped", "detail"):

@@ -8,7 +8,7 @@ __all__ = ['chosen', 'compare', 'show_compare', 'add_compare_options']
 # %% ../nbs/14_cli_compare.ipynb #62b9138e
 import argparse
 
-from .cli_common import CommandError, add_recogniser, for_terminal, heard_by
+from .cli_common import CommandError, add_recogniser, check_effects, for_terminal, heard_by
 from .cli_sweep import opened
 
 # %% ../nbs/14_cli_compare.ipynb #4f7c6810
@@ -24,6 +24,7 @@ def chosen(given: list[str]) -> dict[str, list[str]]: # given: words such as lan
 
 def compare(args) -> dict:
     "Compare the levels of an axis of a sweep, by pairs of samples that differ in nothing else."
+    check_effects({"--recogniser": (args.no_anchors and args.recogniser is not None, "with --no-anchors")})
     made, where = opened(args.folder), chosen(args.where)
     return made.compare(args.by, args.measure, args.baseline, where, not args.no_anchors, **heard_by(args)).to_dict()
 

@@ -10,12 +10,14 @@ __all__ = ['SWEEP_COMMANDS', 'sweep', 'show_sweep', 'add_sweep_options', 'opened
 import argparse
 import os
 
-from .cli_common import CommandError, add_recogniser, for_terminal, heard_by
+from .cli_common import CommandError, add_recogniser, check_effects, for_terminal, heard_by
 
 # %% ../nbs/14_cli_sweep.ipynb #84733fb4
 def sweep(args) -> dict:
     "Make the samples of a grid that a file describes; samples that exist are not made again."
     from voicelab.sweep import sweep_from
+    check_effects({option: (args.trial and given, "with --trial") for option, given in {
+        "--retry": args.retry, "--backend": args.backend != "inline", "--workers": args.workers != 1}.items()})
     made = sweep_from(args.file, args.out)
     if not args.trial: made.run(args.backend, args.workers, args.retry)
     elif made.cost.work_seconds is None: made.run(most=1)
@@ -86,8 +88,10 @@ def add_measure_options(sub: argparse.ArgumentParser):
 
 def export(args) -> dict:
     "Make a page, a table or a folder of a sweep that others can open."
+    given = args.most_megabytes is not None
+    check_effects({"--most": (given and args.kind != "html", f"with --as {args.kind}")})
     made = opened(args.folder)
-    path = made.export(args.kind, args.out, args.most)
+    path = made.export(args.kind, args.out, **(dict(most_megabytes=args.most_megabytes) if given else {}))
     size = sum(each.stat().st_size for each in [path, *path.rglob("*")] if each.is_file())
     return dict(folder=str(made.folder), kind=args.kind, path=str(path), cells=len(made), bytes=size)
 
@@ -103,7 +107,7 @@ def add_export_options(sub: argparse.ArgumentParser):
     sub.add_argument("--as", dest="kind", default="html", metavar="KIND",
                      help="html (one file with the sounds inside), csv, parquet, seed-tts or hf (default: html)")
     sub.add_argument("--out", metavar="PATH", help="file or folder to make (default: beside the sweep, with its name)")
-    sub.add_argument("--most", type=float, default=100, metavar="MB",
+    sub.add_argument("--most", dest="most_megabytes", type=float, metavar="MB",
                      help="most megabytes of an HTML file (default: 100)")
 
 # %% ../nbs/14_cli_sweep.ipynb #b9904ddc

@@ -27,6 +27,7 @@ from .errors import ArgumentError, shown
 from .grid import PLURALS
 from .intervals import INSIDE, share_interval
 from .metrics import Metric, chosen_metrics
+from .spoken import checked_arguments
 from .sweep import Sweep
 
 # %% ../nbs/11_compare.ipynb #7d35f18e
@@ -261,7 +262,8 @@ def compare(self: Sweep,
             **more, # arguments of the measure of anchors, as for `measure`: recogniser=, speaker=
            ) -> Comparison:
     "Compare the levels of an axis, by pairs of cells that differ in nothing else."
-    metric, = chosen_metrics([measure])
+    metric, = chosen_metrics([measure], "measure")
+    more = checked_arguments([metric], more, self.grid.cells)
     columns, seen = axis_columns(self, by), chosen_cells(self._view(metric), where)
     levels, model = levels_of(seen, columns, by, baseline), check_models(seen, metric)
     sides = [[each for each in seen if repr(level_of(each, columns)) == repr(level)] for level in levels]
@@ -325,7 +327,7 @@ def variance(self: Sweep,
              where: dict | None = None, # as for `compare`
             ) -> pd.DataFrame: # index: reference, text, rest, seed; variance, share, deviation, low, high, levels
     "The variance of a measure within a setting, by its sources; low and high are of the deviation."
-    metric, = chosen_metrics([measure])
+    metric, = chosen_metrics([measure], "measure")
     seen = chosen_cells(self._view(metric), where)
     check_models(seen, metric)
     values = [each for each in seen if each.value is not None]

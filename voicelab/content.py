@@ -14,7 +14,7 @@ import torch
 import torchaudio
 
 from .audio import Audio
-from .metrics import METRICS, Measure, Metric, unavailable
+from .metrics import ARGUMENTS, METRICS, Measure, Metric, unavailable
 from .reference import SILENT_DB
 
 # %% ../nbs/09_content.ipynb #5636c28a
@@ -77,6 +77,7 @@ def cepstral_distance(audio: Audio,
                    "depends on the voice, too, not only on the words")
 
 
+ARGUMENTS["same_words"] = Audio, "an Audio"
 CEPSTRAL_DISTANCE = METRICS.add(replace=True, record=Metric(
     "cepstral_distance", cepstral_distance, "dB", cepstral_maker, False, "whether words or voice are wrong",
     needs=("same_words",), in_report=False))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LONGEST_MESSAGE', 'MOST_SHOWN', 'OURS', 'REPORT', 'VoicelabError', 'ArgumentError', 'shown', 'one_of', 'check_flag',
-           'whole', 'level_outside', 'is_refusal', 'bug_report', 'noted', 'one_line']
+           'whole', 'check_type', 'level_outside', 'is_refusal', 'bug_report', 'noted', 'one_line']
 
 # %% ../nbs/00_errors.ipynb #828867ff
 import re
@@ -13,6 +13,7 @@ import tempfile
 import traceback
 from collections.abc import Iterable
 from numbers import Integral
+from types import UnionType
 
 # %% ../nbs/00_errors.ipynb #73500b8b
 LONGEST_MESSAGE = 2_000     # characters; the middle of a longer one is left out
@@ -68,6 +69,18 @@ def whole(
     if number and low <= given and (high is None or given <= high): return int(given)
     limits = f"{low}" if high is None else f"{low} to {high}"
     raise error(f"{name}: must be a whole number from {limits}{unit and f' {unit}'}, got {shown(given)}")
+
+# %% ../nbs/00_errors.ipynb #a228b50d
+def check_type(
+    name: str,                                  # of the argument
+    given,                                      # its value
+    kind: type | UnionType,                     # what it must be
+    words: str,                                 # the same, for the message
+    error: type[VoicelabError] = ArgumentError, # raised for anything else
+):
+    "`given`, which must be of the type `kind`."
+    if isinstance(given, kind): return given
+    raise error(f"{name}: must be {words}, got {shown(given)}")
 
 # %% ../nbs/00_errors.ipynb #3ef158e9
 OURS = ("voicelab.", "contextlib.")     # `contextlib` stands between voicelab's locks and their callers

@@ -17,7 +17,7 @@ import torch
 from .audio import Audio, Mark
 from .codec import Codec, CodecError
 from .content import CEPSTRAL_DISTANCE
-from .errors import whole
+from .errors import check_type, whole
 from .generation import mark_of
 from .metrics import Measure, measure, similarity
 from .reference import Reference
@@ -74,7 +74,7 @@ class Resynthesis:
 # %% ../nbs/12_explore.ipynb #8e71a5e1
 def resynthesise(codec: Codec, reference: Reference) -> Resynthesis:
     "A recording through the codec, with its first 1, 2, ... codebooks if it can decode fewer than all."
-    if not isinstance(reference, Reference): raise CodecError(f"reference: must be a Reference, got {reference!r}")
+    check_type("reference", reference, Reference, "a Reference", CodecError)
     codes, most = codec.encode(reference.audio), codec.n_codebooks
     steps = range(1, most + 1) if hasattr(codec, "decode_first") else [most]
     audios = {k: replace(decode_first(codec, codes, k), mark=reference.audio.mark) for k in steps}
@@ -116,6 +116,7 @@ def exchange(codec: Codec,
              codebooks: list[int], # taken from `b`, the others from `a`; codebook 0 is the first
             ) -> Exchange:
     "Decode a mixture of the codes of two recordings, both cropped to the shorter."
+    for name, given in dict(a=a, b=b).items(): check_type(name, given, Reference, "a Reference", CodecError)
     if codec.n_codebooks < 2: raise CodecError(f"codec: {codec.name} has one codebook, so there is nothing to exchange")
     wrong = [codebook for codebook in codebooks if codebook not in range(codec.n_codebooks)]
     if wrong: raise CodecError(f"codebooks: must be 0 to {codec.n_codebooks - 1}, got {wrong[0]!r}")

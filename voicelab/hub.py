@@ -111,7 +111,7 @@ def usual_device(name: str | os.PathLike) -> str: # of a model, as for `find`
 def check_device(device: str) -> str:
     "`device`; raise a ModelError if torch can't use it here."
     try: torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise ModelError(f"device: {device!r} can't be used here ({str(error).splitlines()[0]})") from None
     return device
 

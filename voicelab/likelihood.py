@@ -10,8 +10,8 @@ from functools import partial
 
 from .audio import Audio
 from .errors import VoicelabError
-from .family import FAMILIES
-from .metrics import METRICS, Measure, Metric, unavailable
+from .family import A_MODEL, FAMILIES, Speaker
+from .metrics import ARGUMENTS, METRICS, Measure, Metric, unavailable
 from .prosody import no_speech
 from .reference import Reference
 
@@ -42,6 +42,7 @@ def likelihood_gain(audio: Audio, text: str | None, reference: Reference | None,
                    f"{alone.mean():.2f} bits without the reference, {told.mean():.2f} with it; by codebook {each}")
 
 
+ARGUMENTS["speaker"] = Speaker, A_MODEL
 LIKELIHOOD_GAIN = METRICS.add(replace=True, record=Metric(
     "likelihood_gain", likelihood_gain, GAIN_UNIT, asked, True, needs=("text", "reference", "speaker"), in_report=False,
     cannot_hear="what the model does not model; a model that copies the reference gains most on the reference itself"))

@@ -10,6 +10,7 @@ __all__ = ['KINDS', 'SAMPLES', 'ANSWERS', 'RATINGS', 'MOST_FILE_BYTES', 'Listeni
 # %% ../nbs/12_listening.ipynb #11181e9a
 import hashlib
 import json
+import os
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -25,7 +26,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from .audio import GENERATED, Audio, Mark
-from .errors import VoicelabError, whole
+from .errors import VoicelabError, check_type, one_of, whole
 from .files import utf8
 from .intervals import coin_p, mean_interval, share_interval
 from .runs import Run
@@ -211,7 +212,10 @@ class ListeningTest:
         most: int | None = None, # trials for this listener; None: all
         file: str | Path | None = None, # of answers; None: listening-KIND.jsonl in the run's folder
     ):
-        if kind not in KINDS: raise ListeningError(f"kind: must be one of {', '.join(KINDS)}, got {kind!r}")
+        check_type("run", run, Run | Sweep | str | os.PathLike, "a Run, a Sweep or a folder", ListeningError)
+        one_of("kind", kind, KINDS, ListeningError)
+        if not callable(by): check_type("by", by, str, "a function or a text", ListeningError)
+        check_type("file", file, str | os.PathLike | None, "a path or None", ListeningError)
         if not isinstance(listener, str) or not listener.strip():
             raise ListeningError(f"listener: must be a name, got {listener!r}")
         if most is not None: whole("most", most, 1, error=ListeningError)

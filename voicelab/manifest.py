@@ -76,7 +76,7 @@ def result_row(generation: Generation, measured: bool = True) -> dict: # measure
     g, voice = generation, generation.reference and generation.reference.sha256
     chunks = [dict(text=chunk.text, prompt=plain(chunk.prompt.text), stop_reason=chunk.stop_reason,
                    frames=0 if chunk.codes is None else chunk.codes.shape[1]) for chunk in g.chunks]
-    return {"prompt_form": g.prompt.form,
+    return {"prompt_form": g.prompt.form, "speaks": g.budget.speaks, "written": getattr(g, "written", ""),
             "settings": plain(g.settings), "seed": g.sampling.seed,
             "stop_reason": g.stop_reason, "seconds": g.audio.seconds, "frames": g.codes.shape[1],
             "rtf": plain(g.timings["rtf"]), "chunks": chunks, "measures": measures(g) if measured else {},
@@ -133,7 +133,7 @@ NEEDED = {"id": int, "status": str, "generated": (str, MISSING), "reference": (s
           "transcript": (str, MISSING), "speaker": (str, MISSING), "consent": (str, MISSING), "notice": (str, MISSING)}
 OUTCOME = {"ok": {"stop_reason": str, "seconds": (int, float)}, "failed": {"error": str}}        # by status
 OPTIONAL = {"measures": dict, "model": dict, "hashes": dict, "settings": dict, "versions": dict, "chunks": list,
-            "language": str}
+            "language": str, "written": str}
 JSON_NAMES = {dict: "object", list: "array", str: "text", int: "number", float: "number", bool: "true or false",
               MISSING: "null"}
 

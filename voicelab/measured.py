@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from .control import STOP_REASONS
 from .errors import ArgumentError, VoicelabError
 from .manifest import plain, read_object
-from .metrics import Measure, Metric, Report, chosen_metrics, measure
+from .metrics import Measure, Metric, Report, check_arguments, chosen_metrics, measure
 from .pairs import Pair
 from .progress import Progress
 from .reference import Reference
@@ -137,6 +137,7 @@ def complete(self: Measured, samples: list[Sample], metrics: list[Metric], setti
              **more, # other arguments of the metrics, by name: a recogniser, a speaker
             ) -> bool: # whether all is measured
     "Add the missing measures, with a progress bar; False if Ctrl-C ended it."
+    check_arguments(metrics, {name: None if isinstance(each, SpokenTexts) else each for name, each in more.items()})
     given = dict(recogniser=settings.measures.recogniser or None) | more
     known, makers = self.values(), {metric.name: metric.maker(given) for metric in metrics}
     lacking = lambda sample: [metric for metric in metrics

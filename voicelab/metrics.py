@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STATUSES', 'METRICS', 'ENERGY_RULE', 'SAMPLES_RULE', 'STOP_RULE', 'END_RULE', 'ABRUPT_DB', 'SILENT_END_DB', 'COLOURS',
-           'Measure', 'judged', 'unavailable', 'Metric', 'duration_ratio', 'silence_ratio', 'length', 'level',
-           'clipping', 'ended', 'end_level', 'similarity_model', 'similarity', 'Report', 'chosen_metrics', 'measure',
-           'compare']
+           'ARGUMENTS', 'Measure', 'judged', 'unavailable', 'Metric', 'duration_ratio', 'silence_ratio', 'length',
+           'level', 'clipping', 'ended', 'end_level', 'similarity_model', 'similarity', 'Report', 'chosen_metrics',
+           'check_arguments', 'measure', 'compare']
 
 # %% ../nbs/09_metrics.ipynb #8ddef7ff
 import inspect
@@ -26,7 +26,7 @@ from .audio import FRAME_SECONDS, Audio, decibels
 from .budget import letter_seconds, speaking_rate
 from .control import STOP_REASONS
 from .embedding import MIN_VOICED_SECONDS, VOICE_DB, WINDOW_SECONDS, hear_voice, known_voice
-from .errors import ArgumentError
+from .errors import ArgumentError, check_type, shown
 from .generation import EngineError, Generation, check_process, shielded
 from .old_names import moved
 from .reference import SILENT_DB, Reference
@@ -290,12 +290,31 @@ def _repr_html_(self: Report) -> str:
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{row(m)}</tr>' for m in self.measures)}</table>"
 
 # %% ../nbs/09_metrics.ipynb #3b4422e8
-def chosen_metrics(names: list[str] | tuple[str, ...] | None) -> list[Metric]: # None: those of every report
+def chosen_metrics(names: list[str] | tuple[str, ...] | None, # None: those of every report
+                   argument: str = "metrics", # its name, for the message
+                  ) -> list[Metric]:
     "The metrics of `names`; an ArgumentError if one is unknown."
     if names is None: return [metric for metric in METRICS.values() if metric.in_report]
-    unknown = [name for name in names if name not in METRICS]
-    if unknown: raise ArgumentError(f"metrics: must be among {', '.join(METRICS)}, got {unknown[0]!r}")
+    check_type(argument, names, list | tuple, "a list of names")
+    unknown = [name for name in names if not isinstance(name, str) or name not in METRICS]
+    if unknown: raise ArgumentError(f"{argument}: must be among {', '.join(METRICS)}, got {shown(unknown[0])}")
     return [METRICS[name] for name in names]
+
+# %% ../nbs/09_metrics.ipynb #35b07cba
+ARGUMENTS = {       # of metrics: what each must be where it is given, and that in words
+    "text": (str, "a text"), "reference": (Reference, "a Reference"), "stop_reason": (str, "a stop reason"),
+    "thresholds": (QualityThresholds, "QualityThresholds")}
+
+
+def check_arguments(chosen: list[Metric],
+                    more: dict, # arguments by name, each of which one of the metrics must take
+                    **known, # arguments that they need not take
+                   ):
+    "Raise an ArgumentError for an argument that no metric takes, or that is of a wrong type; None is of any."
+    unused = sorted(set(more) - {name for metric in chosen for name in metric.takes})
+    if unused: raise ArgumentError(f"{unused[0]}: none of the requested metrics takes it")
+    for name, given in (more | known).items():
+        if given is not None and name in ARGUMENTS: check_type(name, given, *ARGUMENTS[name])
 
 # %% ../nbs/09_metrics.ipynb #d555cd98
 def measure(audio: Audio,
@@ -308,14 +327,15 @@ def measure(audio: Audio,
             **more, # other arguments of the metrics, by name
            ) -> Report:
     "Measure a clip with all metrics of a report, or with those that are named."
+    check_type("audio", audio, Audio, "an Audio")
+    check_type("generation", generation, Generation | None, "a Generation")
     chosen, settings = chosen_metrics(metrics), settings_or_default(settings)
+    check_arguments(chosen, more, text=text, reference=reference)
     thresholds, recogniser = settings.quality, settings.measures.recogniser or None
     known = dict(text=text, reference=reference, thresholds=thresholds, recogniser=recogniser) | more
     if generation is not None:
         known |= dict(text=text or generation.text, reference=reference or generation.reference,
                       stop_reason=generation.stop_reason)
-    unused = sorted(set(more) - {name for metric in chosen for name in metric.takes})
-    if unused: raise ArgumentError(f"{unused[0]}: none of the requested metrics takes it")
     with shielded(): return Report(tuple(metric.measure(audio, known) for metric in chosen), thresholds)
 
 # %% ../nbs/09_metrics.ipynb #f6eca1f7
@@ -326,6 +346,7 @@ def report(self: Generation,
            **more, # arguments of metrics, by name
           ) -> Report:
     "The metrics of this generation against its own text and reference; measured on the first call, timed, and kept."
+    also = [metric.name for metric in chosen_metrics(also or (), "also")]
     again = {name for name, metric in METRICS.items() if metric.in_report and set(more) & set(metric.takes)}
     if settings is not None or "_report" not in self.__dict__:
         begun = perf_counter()

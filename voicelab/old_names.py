@@ -10,10 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-
-from .errors import level_outside
 
 # %% ../nbs/00_old_names.ipynb #c4e633f1
 MODULES = {     # until 0.2: the modules that now have the names of an old one
@@ -57,6 +54,8 @@ NAMES = {       # until 0.2: the new module and name of an old name, in one modu
 # %% ../nbs/00_old_names.ipynb #0088a43a
 def found_in(module: str, name: str):
     "The current object for `name` of the old `module`, with a warning; an AttributeError for an unknown name."
+    from voicelab.errors import level_outside  # only now: it takes as long as all the rest of the first import
+
     renamed = NAMES.get(f"{module}.{name}", NAMES.get(name))
     places = [renamed] if renamed else [f"{place}.{name}" for place in MODULES.get(module, ())]
     for place in places:
@@ -79,8 +78,10 @@ def moved(module: str) -> Callable[[str], object]:
     return find
 
 
-class OldModules(MetaPathFinder, Loader):
+class OldModules:
     "Finds the old modules."
+    def create_module(self, spec): "One of the usual kind."
+
     def find_spec(self, fullname, path=None, target=None):
         gone = fullname.removeprefix("voicelab.")
         return ModuleSpec(fullname, self) if fullname != gone and gone in MODULES else None

@@ -104,7 +104,9 @@ def html_row(self: Pair, most: int = MOST_PAGE) -> str:
     for kind in ("generated", "reference"):
         left = max(0, most - sum(map(len, players))) * 3 // 4           # base64: 4 characters for 3 bytes
         players.append(self.player(kind, min(MOST_SHOWN_BYTES, left)))
-    outcome = f"{row['stop_reason']}, {row['seconds']:.2f} s" if row["status"] == "ok" else row["error"]
+    if row["status"] != "ok": outcome = row["error"]
+    elif row.get("speaks") is False: outcome = f"{row['stop_reason']}, written: {row.get('written', '')}"
+    else: outcome = f"{row['stop_reason']}, {row['seconds']:.2f} s"
     words = [field_html(word) for word in (row["id"], row["speaker"], row["text"], outcome)]
     cells = words + players[::-1] + [field_html(row["notice"] or "")]
     return "<tr>" + "".join(f"<td style='text-align:left'>{cell}</td>" for cell in cells) + "</tr>"

@@ -25,7 +25,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from . import manifest
-from .errors import VoicelabError, level_outside, shown
+from .errors import VoicelabError, check_type, level_outside, shown
 from .files import utf8, write_whole
 from .generation import Failure, Generation
 from .manifest import failed_row, is_id, is_row, line_of, made_row, next_id, note_of, read_row, row_of
@@ -274,6 +274,7 @@ def save(self: Run,
          language: str | None = None, # for the file name; default: by the text's script
         ) -> Pair:
     "Save a generation and its reference side by side, with their line in the manifest."
+    check_type("generation", generation, Generation | Failure, "a Generation or a Failure", RunError)
     if isinstance(generation, Failure):
         known = generation.reference if isinstance(generation.reference, Reference) else None
         return self.save_failure(generation.text, generation.error, reference=known, speaker=speaker, language=language,

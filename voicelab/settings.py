@@ -12,6 +12,7 @@ __all__ = ['BUDGET_RULES', 'MOST_LETTERS', 'GROUPS', 'SettingsError', 'limited',
 # %% ../nbs/00_settings.ipynb #6f1a2249
 import configparser
 import html
+import os
 import re
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import ClassVar, get_args
 
-from .errors import VoicelabError, shown
+from .errors import VoicelabError, check_type
 from .registry import Registry
 
 # %% ../nbs/00_settings.ipynb #f4767f22
@@ -268,6 +269,7 @@ def read_settings(
     path: str | Path | None = None,  # a settings file; None: look for one from the current folder upwards
 ) -> Settings:
     "Read the lab's settings; without a file, the built-in defaults."
+    check_type("path", path, str | os.PathLike | None, "a path or None", SettingsError)
     path = find_settings() if path is None else Path(path)
     if path is None: return Settings()
     parser = read_ini(path)
@@ -277,6 +279,4 @@ def read_settings(
 # %% ../nbs/00_settings.ipynb #9327c9e2
 def settings_or_default(settings: Settings | None) -> Settings:
     "`settings`, or what `read_settings` gives; raise a SettingsError for anything else."
-    if not isinstance(settings, Settings | None):
-        raise SettingsError(f"settings: must be Settings, got {shown(settings)}")
-    return settings or read_settings()
+    return check_type("settings", settings, Settings | None, "Settings", SettingsError) or read_settings()

@@ -40,7 +40,7 @@ from .progress import Progress, SaidProgress
 from .reference import Reference
 from .runs import Run, plain_errors
 from .settings import Settings, settings_or_default
-from .spoken import spoken_texts
+from .spoken import checked_arguments
 from .store import open_own, read_whole
 from .sweepfile import FILE, FORMAT, arguments_from, read_toml, sweep_table, toml_text
 
@@ -61,7 +61,8 @@ class Sweep:
         batch: int | None = None, # cells made together, which is faster on a GPU; None: 1
         **axes, # references, texts, seeds, pairs, and options of `clone`: a list is an axis
     ):
-        if not str(folder) or "\0" in str(folder): Run(folder)              # which says what is wrong
+        if not isinstance(folder, str | os.PathLike) or not str(folder) or "\0" in str(folder):
+            Run(folder)                                     # which says what is wrong
         self.folder, self.speakers, self.stopped = Path(os.path.expanduser(folder)).absolute(), {}, False
         self._rows, self._seen = {}, None
         if alone := not axes and model is None:
@@ -385,12 +386,10 @@ def measure(self: Sweep,
             **more, # other arguments of these metrics, by name: recogniser=, speaker=, same_words= (of `spoken_texts`)
            ) -> Sweep:
     "Measure the samples that lack these measures, with a progress bar; Ctrl-C keeps the finished ones."
-    chosen, cells = chosen_metrics(names or None), {cell.name: cell for cell in self.grid.cells}
+    chosen, cells = chosen_metrics(names or None, "measures"), {cell.name: cell for cell in self.grid.cells}
     made = [row for row in self._rows_now().values() if row["status"] == "ok" and row["generated"]]
     samples = [Sample(Pair(self.folder, row), cells[row["cell"]].text, cells[row["cell"]].voices) for row in made]
-    unused = sorted(set(more) - {name for metric in chosen for name in metric.takes})
-    if unused: raise SweepError(f"{unused[0]}: none of the requested measures takes it")
-    if "same_words" in more: more["same_words"] = spoken_texts(more["same_words"], self.grid.cells)
+    more = checked_arguments(chosen, more, self.grid.cells)
     if self.measured.complete(samples, chosen, self.grid.settings, **more): return self
     warnings.warn("stopped: measure again to continue", stacklevel=level_outside())
     return self

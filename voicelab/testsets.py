@@ -25,7 +25,7 @@ from fastcore.basics import patch
 
 from .audio import Audio, load_audio
 from .budget import MIN_SPEECH_SECONDS, speaking_rate
-from .errors import VoicelabError, level_outside
+from .errors import VoicelabError, check_type, level_outside
 from .files import utf8
 from .formats import Entry, TestSetError, decoded, read_bounded, read_list
 from .progress import Progress
@@ -133,6 +133,8 @@ class TestSet:
         consent: str = NOT_STATED,          # who agreed to the use of the voices, where the list does not say it
         form: str | None = None,            # a name in `formats.FORMATS`; None: what the list looks like
     ):
+        check_type("path", path, str | os.PathLike | None, "a path or None", TestSetError)
+        check_type("sounds", sounds, str | os.PathLike | None, "a path or None", TestSetError)
         read = shipped_entries() if path is None else read_list(path, form)
         self.entries, self.form, self.home = read
         self.name, self.consent = "shipped" if path is None else Path(path).name, consent

@@ -13,6 +13,7 @@ from fastcore.basics import patch
 
 from ..ablation import ARMS, RIGHT
 from ..ablation import Ablation as Arms
+from ..metrics import chosen_metrics
 from ..reference import Reference, shipped_voices
 from . import base
 from .base import LABEL, WIDE, Clip, Panel, Picture, Status, WidgetError, Worker, card, go_and_stop, row
@@ -53,7 +54,8 @@ class Ablation(Panel):
         other: Reference | None = None, # None: the second shipped voice
         also: tuple[str, ...] = (), # names of further metrics
     ):
-        self.also = also
+        base.check_made_of(model, text, reference=reference, other=other)
+        self.also = tuple(metric.name for metric in chosen_metrics(also, "also"))
         self.model, self.result, self.voice, self.text = model, None, VoiceChooser(reference), text_box(text)
         self.others = shipped_voices() | ({} if other is None else {other.name: other})
         second = next((name for name in self.others if name != self.voice.voice.value), NONE)

@@ -15,10 +15,12 @@ from fastcore.basics import patch
 
 from ..attention import Attention, attention_of, reader_of
 from ..audio import Audio
+from ..control import Sampling
+from ..errors import check_type
 from ..generation import Generation
 from ..old_names import moved
 from ..reference import Reference
-from .base import LABEL, Clip, Panel, Status, Worker, go_and_stop, row
+from .base import LABEL, Clip, Panel, Status, WidgetError, Worker, check_made_of, go_and_stop, row
 from .voice import VoiceChooser, text_box
 
 # %% ../../nbs/13_widgets_attention.ipynb #eabb3789
@@ -221,7 +223,10 @@ class AttentionMap(Panel):
         generation: Generation | None = None, # a sample to show at once
         seed: int = 0,
     ):
+        check_made_of(model, text, reference=reference)
         reader_of(model)
+        check_type("generation", generation, Generation | None, "a Generation or None", WidgetError)
+        Sampling(seed=seed)                                 # which says what a seed is
         self.model, self.attention, self.seed, self.ready = model, None, seed, False
         self.voice, self.text = VoiceChooser(reference), text_box(text)
         self.over = W.ToggleButtons(options=["recording", "text"], description="over",

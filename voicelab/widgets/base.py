@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['DPI', 'CODEBOOK_COLOURS', 'INK', 'GOOD', 'BAD', 'MARK', 'STYLE', 'WIDE', 'LABEL', 'card', 'title', 'WidgetError',
            'Status', 'overheard', 'words_of', 'lock_of', 'Closed', 'Worker', 'Names', 'row', 'go_and_stop',
-           'find_parts', 'Unit', 'Panel', 'picture', 'Picture', 'waveform', 'Sound', 'Clip', 'StreamPlayer']
+           'check_made_of', 'find_parts', 'Unit', 'Panel', 'picture', 'Picture', 'waveform', 'Sound', 'Clip',
+           'StreamPlayer']
 
 # %% ../../nbs/13_widgets_base.ipynb #189eae79
 import html
@@ -24,7 +25,9 @@ from fastcore.basics import patch
 
 from ..audio import Audio, data_url
 from ..chat import ROLE_COLOURS
-from ..errors import VoicelabError, bug_report, is_refusal
+from ..errors import VoicelabError, bug_report, check_type, is_refusal
+from ..family import check_speaker
+from ..reference import Reference
 
 # %% ../../nbs/13_widgets_base.ipynb #b1e66983
 DPI = 144                   # of pictures; pages count 96 pixels an inch
@@ -218,6 +221,14 @@ def go_and_stop(words: str) -> tuple[W.Button, W.Button]: # words: on the first
     "The buttons that start and stop the work."
     return (W.Button(description=words, button_style="primary", icon="play"),
             W.Button(description="Stop", icon="stop", tooltip="stop, and keep what has been made"))
+
+# %% ../../nbs/13_widgets_base.ipynb #de036270
+def check_made_of(model, text: str = "", **references: Reference | None): # references: by the name of their argument
+    "Raise a VoicelabError unless a widget can be made of these."
+    check_speaker(model)
+    check_type("text", text, str, "a text", WidgetError)
+    for name, given in references.items():
+        check_type(name, given, Reference | None, "a Reference or None", WidgetError)
 
 # %% ../../nbs/13_widgets_base.ipynb #84d656d2
 def find_parts(value, found: dict): # found: widgets and workers by `id`, to which those of `value` are added

@@ -7,13 +7,14 @@ __all__ = ['OWN', 'TASK_OWN', 'Question', 'said_html', 'heard_html', 'Turn', 'ab
 
 # %% ../../nbs/13_widgets_conversation.ipynb #c07e0003
 import html
+from pathlib import Path
 
 import ipywidgets as W
 from fastcore.basics import patch
 
 from ..audio import Audio, load_audio
 from ..chat import ROLE_COLOURS, AudioContent, Message
-from ..errors import VoicelabError
+from ..errors import VoicelabError, check_type
 from ..family import Responder, Task
 from ..generation import Generation
 from ..reference import Reference
@@ -142,6 +143,8 @@ class Conversation(Panel):
         reference: Reference | None = None, # None: the first shipped voice
         **options, # of the model's `session`, such as sampling or control
     ):
+        base.check_made_of(model, text, reference=reference)
+        check_type("question", question, Audio | str | Path | None, "an Audio or a file", base.WidgetError)
         self.model, self.options, self.turns, self.status = model, options, [], Status()
         self.ask, self.stop = base.go_and_stop("Ask")
         self.again = W.Button(description="New conversation", icon="eraser", tooltip="forget all turns",

@@ -14,6 +14,7 @@ import torch
 from fastcore.basics import patch
 
 from ..codec import decode_batch
+from ..control import Sampling
 from ..generation import Generation
 from ..reference import Reference
 from . import base
@@ -82,6 +83,8 @@ class DelayPattern(Panel):
         reference: Reference | None = None, # None: the first shipped voice
         seed: int = 1,
     ):
+        base.check_made_of(model, text, reference=reference)
+        Sampling(seed=seed)                                 # which says what a seed is
         self.model, self.generation, self.columns, self.seed = model, None, None, seed
         self.voice, self.text = VoiceChooser(reference), text_box(text)
         self.generate, self.stop = go_and_stop("Generate")

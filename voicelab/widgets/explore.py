@@ -12,6 +12,7 @@ from fastcore.basics import patch
 from ..explore import exchange, plot_ladder, resynthesise
 from ..metrics import Measure
 from ..reference import Reference, shipped_voices
+from . import base
 from .base import LABEL, WIDE, Clip, Panel, Picture, Status, WidgetError, Worker, card, picture, row
 from .result import codebook_colours
 from .voice import VoiceChooser
@@ -35,6 +36,7 @@ class CodecExplorer(Panel):
         a: Reference | None = None, # None: the first shipped voice
         b: Reference | None = None, # None: the second shipped voice
     ):
+        base.check_made_of(model, a=a, b=b)
         self.model, self.codec, self.through, self.mixture = model, model.codec, None, None
         shipped = list(shipped_voices().values())
         self.voice_a, self.voice_b = VoiceChooser(a), VoiceChooser(shipped[1] if b is None and len(shipped) > 1 else b)

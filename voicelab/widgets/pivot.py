@@ -13,10 +13,10 @@ import ipywidgets as W
 import traitlets
 from fastcore.basics import patch
 
-from ..errors import VoicelabError
+from ..errors import VoicelabError, check_type
 from ..page import PAGE_SCRIPT, PAGE_STYLE, content_of
 from ..sweep import Sweep
-from .base import Panel, Status, Worker, go_and_stop, row
+from .base import Panel, Status, WidgetError, Worker, go_and_stop, row
 
 # %% ../../nbs/13_widgets_pivot.ipynb #09fe6115
 PAGE_MODULE = r"""
@@ -74,6 +74,7 @@ class Pivot(Panel):
         backend: str = "inline", # these two as for `Sweep.run`
         workers: int = 1,
     ):
+        check_type("sweep", sweep, Sweep | str | Path, "a Sweep or its folder", WidgetError)
         self.sweep = sweep if isinstance(sweep, Sweep) else Sweep(sweep)
         self.how = dict(backend=backend, workers=workers)
         self.page, self.status = SweepPage(self.sweep), Status()

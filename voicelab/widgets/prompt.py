@@ -13,7 +13,7 @@ import ipywidgets as W
 from ..chat import ROLE_COLOURS, Prompt, segments_html
 from ..errors import VoicelabError
 from ..reference import Reference
-from .base import LABEL, Panel, Status, card, overheard, words_of
+from .base import LABEL, Panel, Status, card, check_made_of, overheard, words_of
 from .voice import VoiceChooser, text_box
 
 # %% ../../nbs/13_widgets_prompt.ipynb #8fddd314
@@ -49,6 +49,7 @@ class PromptAnatomy(Panel):
         text: str = "The garden is open today.",
         reference: Reference | None = None, # None: the first shipped voice
     ):
+        check_made_of(model, text, reference=reference)
         self.model, self.prompt, self.voice = model, None, VoiceChooser(reference)
         self.form = W.ToggleButtons(options=model.prompt_forms, description="prompt form",
                                     style=LABEL | {"button_width": "auto"})

@@ -19,7 +19,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..budget import Budget
-from ..errors import VoicelabError
+from ..errors import VoicelabError, check_type, shown
 from ..files import safe_name
 from ..generation import Generation
 from ..metrics import METRICS, compare
@@ -243,6 +243,10 @@ class Tuner(Panel):
         recorder=None, # a widget with a `reference`, only lent; None: the browser's microphone
         within: str | Path | None = None, # *Save all* is allowed in this folder and below; None: anywhere
     ):
+        base.check_made_of(model, text, reference=reference)
+        if not hasattr(recorder or Microphone, "reference"):
+            raise base.WidgetError(f"recorder: must be a widget with a reference, got {shown(recorder)}")
+        check_type("within", within, str | Path | None, "a folder or None", base.WidgetError)
         self.model, self.shown = model, None
         self.microphone = Microphone() if recorder is None else None
         self.voice = VoiceChooser(reference, recorder or self.microphone)

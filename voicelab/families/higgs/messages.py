@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOST_SOUND_BYTES', 'SCENE_BLOCK', 'audio_from_bytes', 'from_base64', 'sound_of', 'clip_from', 'seconds_of',
-           'with_scene', 'split_at_scene', 'scene_of', 'part_from', 'message_from', 'read_messages', 'part_to',
-           'scene_parts', 'write_messages']
+           'with_scene', 'split_at_scene', 'scene_of', 'part_from', 'read_messages', 'part_to', 'scene_parts',
+           'write_messages']
 
 # %% ../../../nbs/08_higgs_messages.ipynb #e027be0a
 import base64
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from fastcore.basics import patch
 
 from ...audio import Audio, load_audio
 from ...chat import AudioContent, FormError, Message
@@ -123,7 +124,7 @@ def scene_of(parts: list[str | AudioContent]) -> Scene:
 # %% ../../../nbs/08_higgs_messages.ipynb #1281b925
 def part_from(given) -> str | AudioContent:
     "A text or a clip from an item of a content."
-    if isinstance(given, str): return given
+    if isinstance(given, str | AudioContent): return given
     if not isinstance(given, dict):
         raise FormError(f"content: must be text or a dictionary, got {type(given).__name__}")
     kind = given.get("type", "text" if "text" in given else "audio")
@@ -132,14 +133,14 @@ def part_from(given) -> str | AudioContent:
     raise FormError(f"type: must be 'text' with a text or 'audio', got {kind!r}")
 
 
-def message_from(given: Message | dict) -> Message:
+@patch(cls_method=True)
+def from_dict(cls: Message, given: dict) -> Message:
     "The message that a dictionary describes."
-    if isinstance(given, Message): return given
     if not isinstance(given, dict) or "role" not in given or "content" not in given:
         raise FormError(f"messages: each needs a role and a content, got {str(given)[:60]!r}")
     content = given["content"]
     parts = [part_from(part) for part in (content if isinstance(content, list | tuple) else [content])]
-    return Message(given["role"], with_scene(parts) if given["role"] == "system" else parts, given.get("recipient"))
+    return cls(given["role"], with_scene(parts) if given["role"] == "system" else parts, given.get("recipient"))
 
 
 def read_messages(given: list | dict, # of messages or dictionaries; or a sample with `messages`
@@ -150,7 +151,7 @@ def read_messages(given: list | dict, # of messages or dictionaries; or a sample
         raise FormError(f"messages: need a list of at least one, got {str(given)[:60]!r}")
     read = []
     for number, each in enumerate(listed):
-        try: read.append(message_from(each))
+        try: read.append(each if isinstance(each, Message) else Message.from_dict(each))
         except ValueError as error: raise FormError(f"messages[{number}]: {error}") from None
     return read
 
@@ -164,7 +165,6 @@ def part_to(part) -> dict:
     if part.audio is not None: made["raw_audio"] = base64.b64encode(part.audio.wav_bytes()).decode()
     if part.codes is not None: made["codes"] = part.codes.tolist()
     return made
-
 
 
 def scene_parts(scene: Scene) -> Iterator:

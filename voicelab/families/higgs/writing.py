@@ -58,10 +58,13 @@ class TurnBudget(Budget):
         return self.columns - self.text_tokens
 
     @property
-    def cap_seconds(self) -> float: return super().cap_seconds if self.sound_columns else 0.0
+    def speaks(self) -> bool: return bool(self.sound_columns)
+
+    @property
+    def cap_seconds(self) -> float: return super().cap_seconds if self.speaks else 0.0
 
     def __str__(self):
-        if not self.sound_columns: return f"{self.rule}: at most {self.text_tokens} tokens of text"
+        if not self.speaks: return f"{self.rule}: at most {self.text_tokens} tokens of text"
         return f"{super().__str__()}; and at most {self.text_tokens} tokens of text"
 
 
