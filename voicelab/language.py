@@ -33,7 +33,7 @@ ACCENTS = {"en": "éèêëïöüçñàâôœæ", "de": "äöüßéè", "fr": "à
 # %% ../nbs/02_language.ipynb #71b0cc07
 class LanguageGuess(NamedTuple):
     "The language of a text."
-    code: str       # of the language; for a Latin text in doubt "en"
+    code: str       # of the language; "en" for an ambiguous Latin text
     sure: bool      # False: by few words or none, or it may be one that is not known
 
 
@@ -52,5 +52,5 @@ def guess_language(text: str) -> LanguageGuess:
 
 
 def sentence_language(text: str) -> str:
-    "The code of the language whose rules find the sentences of `text`; English for a Latin text in doubt."
+    "The code of the language whose rules find the sentences of `text`; English for an ambiguous Latin text."
     return guess_language(text).code

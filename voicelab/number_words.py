@@ -97,7 +97,7 @@ def english_decade(found: re.Match) -> str:
 
 
 def ordinal(language: str, form: str = "ordinal") -> Callable[[re.Match], str]:
-    "What is said for a number that is an ordinal."
+    "The words for an ordinal number."
     return lambda found: cardinal(int(found[1]), language, form)
 
 
@@ -169,7 +169,7 @@ def other_rules(spoken: Spoken, language: str) -> list[Rule]:
             (rf"[{ENCLOSED}]|{ROMAN}", between_words)]
 
 # %% ../nbs/02_number_words.ipynb #8a4be107
-LISTED = ", "       # behind the number of an item: its stop would end a sentence
+LISTED = ", "       # after the number of an item: its full stop would end a sentence
 MOST_ITEM = 600     # characters of an item: where its neighbour's number is searched
 
 
@@ -189,7 +189,7 @@ LETTER = "[A-Za-zÀ-ÖØ-öø-ÿ]"
 
 
 def plain_number(language: str) -> Callable[[re.Match], str | None]:
-    "A number in words, in the form for before a noun if one follows: a word that is none of the most common."
+    "A number in words; if a noun follows (any word but the most common), in the form before a noun."
     behind = re.compile(r"(?:\s(?:bis|oder)\s\d+)?\s([^\W\d_]+)" if language == "de" else r"\s([^\W\d_]+)")
     common = (COMMON_WORDS.get(language, frozenset()) | set("aeou")) - {"ans", "años", "heures", "uhr"}
 
@@ -258,7 +258,7 @@ def say_numbers(
     text: str,
     language: str = "auto",      # one of `NUMBER_LANGUAGES`; "auto": that of each sentence
     argument: str = "text",      # for messages
-) -> str:                        # the text; numbers that no rule reads stay, and a warning names them
+) -> str:                        # the text; numbers that no rule covers stay, and a warning names them
     "Write the numbers of `text` in words; a warning tells a guessed language. Raises a TextError if it gets too long."
     if not has_number(text): return text
     stretches = language_stretches(text) if language == "auto" else [(LanguageGuess(language, True), text)]

@@ -245,7 +245,7 @@ def part_words(
 
 # %% ../nbs/02_numerals.ipynb #3d60aa0c
 def part_rule(spoken: Spoken, language: str) -> Rule:
-    "A fraction in one character, alone or behind a whole number; perhaps so many percent."
+    "A fraction in one character, alone or after a whole number; perhaps so many percent."
     *_, with_half, with_part = PARTS[language]
 
     def said(found: re.Match) -> str:

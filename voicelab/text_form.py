@@ -63,7 +63,7 @@ def take_out_markup(
 # %% ../nbs/02_text_form.ipynb #ed2913a3
 TAGS = ("[", "<")       # of speakers and sounds, and control tokens such as <SE>, begin with one of these
 WORDS_AND_TAGS = re.compile(r"\[[^\[\]\n]*\]|</?[^\s<>]+>|[^\W\d_]+(?:['’][^\W\d_]+)*")
-SHOUTED_LETTERS = 5     # from here on a capitalised word is no acronym
+SHOUTED_LETTERS = 5     # from here on, a capitalised word is not an acronym
 
 
 def lower_sentence(
@@ -71,7 +71,7 @@ def lower_sentence(
     lowered: list[str],     # gets the words that were lowered
     kept: list[str],        # gets those that were taken for acronyms
 ) -> str:
-    "A sentence with its capitals lowered: all if it has no small letter, else the words that are no acronyms."
+    "A sentence with its capitals lowered: all if it has no small letter, else the words that are not acronyms."
     words = [word for word in WORDS_AND_TAGS.findall(sentence) if word[0] not in TAGS and word.upper() != word.lower()]
     shouted = all(map(str.isupper, words)) and (len(words) > 2 or any(len(word) >= SHOUTED_LETTERS for word in words))
     first = True
