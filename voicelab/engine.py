@@ -33,6 +33,7 @@ class Tick:
     facts: dict                     # for the trace: eos_probability, entropy in bits, and what the family adds
     ended: str | None = None        # a stop reason, if this was the row's last step
     word: int | None = None         # id of a text token, if the step wrote one
+    frame: int | None = None        # of the chunk, which the row of the trace is about; None: the first of `frames`
 
 
 class Decoder(Protocol):

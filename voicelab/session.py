@@ -157,10 +157,10 @@ def take(self: Session, tick: Tick):
     if tick.frames.shape[1]: self.chunk.codes = torch.cat([self.chunk.codes, tick.frames], 1)
     self.chunk.drawn.append(tick.drawn)
     if tick.word is not None: self.words[-1].append(tick.word)
-    frame = before if tick.frames.shape[1] else -1
-    self.trace.append(dict(chunk=self.number, step=len(self.chunk.drawn) - 1, frame=frame,
-                           seconds=(self.begins + before) / self.codec.frame_rate,
-                           repeated_frames=self.rules.repeated_frames) | tick.facts)
+    frame = tick.frame if tick.frame is not None else before if tick.frames.shape[1] else -1
+    self.trace.append(tick.facts | dict(chunk=self.number, step=len(self.chunk.drawn) - 1, frame=frame,
+                                        seconds=(self.begins + before) / self.codec.frame_rate,
+                                        repeated_frames=self.rules.repeated_frames))
 
 # %% ../nbs/07_session.ipynb #a8b33652
 @patch

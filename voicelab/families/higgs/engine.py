@@ -265,7 +265,7 @@ def tick_of(number: int, row: Row, eos_probability: list[float], entropy: list[f
     "The latest column of a row. Its frame counts within the chunk; whether it is complete is known only at the end."
     column = len(row.columns) - 1
     facts = dict(column=column, ramp=row.end is not None and column >= row.end, eos_codebook=row.eos_codebook,
-                 eos_probability=max(eos_probability[:column], default=0.0), entropy=entropy[0],
-                 frame=column - row.n_codebooks)
+                 eos_probability=max(eos_probability[:column], default=0.0), entropy=entropy[0])
     bits = {f"entropy_{k}": value for k, value in enumerate(entropy)}
-    return Tick(number, row.new, row.columns[-1], facts | bits, row.stop_reason if row.done else None)
+    ended = row.stop_reason if row.done else None
+    return Tick(number, row.new, row.columns[-1], facts | bits, ended, frame=column - row.n_codebooks)

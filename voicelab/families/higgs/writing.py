@@ -189,7 +189,7 @@ def speak(self: Turn, logits: torch.Tensor) -> Iterator[list[Tick]]: # logits of
         ids, books = writer.write(logits)
         step, ends = read_step([row], [0], writer, logits, ids, books)
         tick = tick_of(0, row, step.eos_probability[0], step.entropy[0])
-        del tick.facts["frame"]                         # it counts within the sound; the session counts in the turn
+        tick.frame = None                               # it counts within the sound; the session counts in the turn
         tick.facts |= dict(kind="sound", sound=self.sounds)
         if tick.ended == "eos": tick.ended = None
         yield [tick]
