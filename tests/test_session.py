@@ -130,6 +130,14 @@ def test_a_family_can_not_overwrite_what_the_session_counts(speak, monkeypatch):
     assert all(not {*tick.facts} & ({*session.TRACE} - {"eos_probability", "entropy"}) for tick in ticks)
 
 
+def test_a_codec_without_a_finite_context_is_heard_at_the_end(speak):
+    class Whole(ToneCodec):
+        def decode(self, codes): return Audio(np.full(320 * codes.shape[1], codes.float().mean().item() / 2048, np.float32), 8000)
+    made, pieces = speak(codec=Whole(None), frames=40)
+    assert made.stop_reason == "budget" and len(made.audio.samples) == 40 * 320 and len(pieces) == 1
+    assert np.array_equal(joined(pieces), made.audio.samples)
+
+
 @pytest.mark.parametrize("silent_frames", (3, 30))
 @pytest.mark.parametrize("context", (0, 2, 9))
 def test_silence_is_heard_and_ends_by_the_ramp(speak, silent_frames, context):

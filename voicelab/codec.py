@@ -110,13 +110,14 @@ class StreamDecoder:
         return None if window is None else self.keep(self.codec.decode(window))
 
     def flush(self) -> Audio | None:
-        "Return the rest of the sound: no more frames will come."
+        "Return the rest of the sound, or all of it if the context is not finite: no more frames will come."
         if self.emitted == self.codes.shape[1]: return None
         return self.keep(self.codec.decode(self._window(self.codes.shape[1])))
 
     def grow(self, frames: torch.Tensor) -> torch.LongTensor | None: # frames [n_codebooks, new]
         "Add frames; return the next window to decode, if one is ready. `keep` takes its sound."
         self.codes = torch.cat([self.codes, frames.cpu().long()], 1)
+        if self.codec.context_frames is None: return None
         final = self.codes.shape[1] - self.codec.context_frames
         if final - self.emitted < self.block_frames: return None
         self.block_frames = min(2 * self.block_frames, max(self.block_frames, round(self.codec.frame_rate)))
@@ -130,8 +131,9 @@ class StreamDecoder:
         return Audio(piece, window.rate)
 
     def _window(self, end):
-        self.first, self.end = max(0, self.emitted - self.codec.context_frames), end
-        return self.codes[:, self.first:end + self.codec.context_frames]
+        reach = self.codec.context_frames or 0              # None: nothing was emitted before, and no frame follows
+        self.first, self.end = max(0, self.emitted - reach), end
+        return self.codes[:, self.first:end + reach]
 
 # %% ../nbs/03_codec.ipynb #56f71b23
 def cut_rows(lengths: list[int], # frames of each row
@@ -152,13 +154,13 @@ def cut_rows(lengths: list[int], # frames of each row
     return cuts
 
 # %% ../nbs/03_codec.ipynb #7c1d2b90
-def decode_batch(codec: Codec, # decodes several rows in one go where it has `decode_rows`, else one by one
+def decode_batch(codec: Codec, # decodes rows in one go if it has `decode_rows` and a finite context, else one by one
                  rows: list[torch.Tensor], # codes [n_codebooks, frames] each; no frames give no samples
                  window_frames: int = 128, # longest window; at least four times the context
                 ) -> list[Audio]: # each equal to `codec.decode` of its row, to rounding
     "Decode rows of any lengths together."
     silence = np.zeros(0, np.float32)
-    if len(rows) == 1 or not hasattr(codec, "decode_rows"):
+    if len(rows) == 1 or not hasattr(codec, "decode_rows") or codec.context_frames is None:
         return [codec.decode(codes) if codes.shape[1] else Audio(silence, codec.sample_rate) for codes in rows]
     hop, pieces = hop_of(codec), [{} for _ in rows]       # of a row: piece by first frame
     for size, group in cut_rows([codes.shape[1] for codes in rows], codec.context_frames, window_frames).items():
