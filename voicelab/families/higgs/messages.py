@@ -21,6 +21,7 @@ from fastcore.basics import patch
 
 from ...audio import Audio, load_audio
 from ...chat import AudioContent, FormError, Message
+from ...errors import VoicelabError
 from .prompt import Scene
 from .speakers import SoundEvent
 
@@ -36,7 +37,7 @@ def audio_from_bytes(data: bytes, argument: str = "raw_audio") -> Audio: # argum
         file = Path(folder) / "clip"
         file.write_bytes(data)
         try: return load_audio(file, limit_seconds=None)
-        except ValueError as error:
+        except VoicelabError as error:
             said = str(error).replace(repr(str(file)), "the clip")
             raise FormError(f"{argument}: {said}") from None
 
@@ -152,7 +153,7 @@ def read_messages(given: list | dict, # of messages or dictionaries; or a sample
     read = []
     for number, each in enumerate(listed):
         try: read.append(each if isinstance(each, Message) else Message.from_dict(each))
-        except ValueError as error: raise FormError(f"messages[{number}]: {error}") from None
+        except VoicelabError as error: raise FormError(f"messages[{number}]: {error}") from None
     return read
 
 # %% ../../../nbs/08_higgs_messages.ipynb #b2c150b2
