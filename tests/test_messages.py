@@ -13,7 +13,7 @@ from voicelab.chat import AudioContent, FormError, Message
 from voicelab.control import Control
 from voicelab.families.higgs import messages
 from voicelab.families.higgs.messages import read_messages, write_messages
-from voicelab.families.higgs.prompt import PROMPT_FORMS, clone_messages, render
+from voicelab.families.higgs.prompt import PROMPT_FORMS, Scene, clone_messages, render
 from voicelab.families.higgs.tiny import build_tokenizer
 from voicelab.settings import ReferencePolicy, Settings, SettingsError
 
@@ -131,3 +131,12 @@ def test_a_bug_is_no_fault_of_the_messages(monkeypatch):
     with pytest.raises(ValueError, match="^operands could not be broadcast together$") as error:
         read_messages([{"role": "user", "content": {"type": "audio", "raw_audio": SOUND.wav_bytes()}}])
     assert type(error.value) is ValueError
+
+
+def test_a_scene_is_read_only_where_a_family_asks_for_it():
+    words = "Generate audio.\n\n<|scene_desc_start|>\nA hall.\n<|scene_desc_end|>"
+    given = dict(role="system", content=words)
+    assert Message.from_dict(given).parts == [words]                        # as words, escaped when they are rendered
+    (chat,) = read_messages([given])
+    assert chat.parts[0] == "Generate audio." and isinstance(chat.parts[1], Scene) and chat.parts[1].text == "A hall."
+    assert "<|scene_desc_start|>" not in text_of([Message.from_dict(given)]) and "<|scene_desc_start|>" in text_of([chat])
