@@ -17,7 +17,7 @@ from fastcore.basics import patch
 
 from .audio import Audio
 from .codec import Codec, StreamDecoder, decode_batch
-from .generation import Generation, ModelInfo
+from .generation import Fact, Generation, ModelInfo
 from .old_names import moved
 
 if TYPE_CHECKING:       # for annotations alone: that module imports this one
@@ -55,7 +55,7 @@ class Engine:
     context: int                    # positions that the network can hold
     network = None                  # shared by the sessions of one batch
     step = "step"                   # the family's word for one
-    facts: tuple[str, ...] = ()     # columns that the family adds to the trace
+    facts: dict[str, Fact] = {}     # columns that the family adds to the trace, and how they are shown
     dtypes: dict[str, str] = {}     # dtypes of such columns, where pandas should not guess
     shares_steps = False            # can several sessions make their steps together?
     threads: int | None = None      # of torch while it speaks; None: as many as there are

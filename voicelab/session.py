@@ -218,7 +218,7 @@ def conclude(self: Session):
     self.generation = self.engine.generation(
         self, text=self.text, audio=audio, codes=self.codes, reference=self.reference, prompt=first.prompt,
         budget=first.budget, sampling=self.sampling, control=self.control, stop_reason=reason,
-        trace=table, timings=self.timings, model=self.engine.info, chunks=self.chunks)
+        trace=table, timings=self.timings, model=self.engine.info, chunks=self.chunks, facts=self.engine.facts)
 
 # %% ../nbs/07_session.ipynb #250ea9fb
 TRACE = ("chunk", "step", "frame", "seconds", "eos_probability", "entropy", "rms_dbfs", "silent_frames",

@@ -19,7 +19,7 @@ from ...chat import Prompt
 from ...codec import STREAM_BOS, STREAM_EOS, Codec
 from ...control import Sampling, draw_chances, sample_ids, share_entropy
 from ...engine import Engine, Tick
-from ...generation import EngineError, ModelInfo
+from ...generation import EngineError, Fact, ModelInfo
 from ...session import Session
 from ...threads import threads_for
 from .cache import CachedNetwork, PrefixStore, check_memory
@@ -227,7 +227,10 @@ class HiggsEngine(Engine):
         self.network, self.codec, self.info, self.prefixes = network, codec, info, prefixes or PrefixStore()
         self.context = network.config.max_position_embeddings
         self.threads = threads_for(network.device, network.config.hidden_size)
-        self.facts = ("column", "ramp", "eos_codebook", *(f"entropy_{k}" for k in range(codec.n_codebooks)))
+        first = Fact("codebook that ended first", end="Codebook {:.0f} ended first.")
+        self.facts = {"column": Fact(), "ramp": Fact("end has begun"), "eos_codebook": first}
+        entropies = [f"entropy_{k}" for k in range(codec.n_codebooks)]
+        self.facts |= dict.fromkeys(entropies, Fact("entropy by codebook / bits", ".1f"))
 
     def check(self, sessions: list[Session]):
         "Raise an EngineError that names the largest batch that fits into memory, if this one does not."

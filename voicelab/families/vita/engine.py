@@ -25,7 +25,7 @@ from ...budget import MOST_COLUMNS, RULES, Budget, BudgetError, plan
 from ...chat import FormError
 from ...engine import Engine, Tick, timed
 from ...errors import one_of, shown
-from ...generation import Chunk, WrittenGeneration
+from ...generation import Chunk, Fact, WrittenGeneration
 from ...models.glm4voice import BLOCKS
 from ...reference import Reference
 from ...session import Session
@@ -240,7 +240,8 @@ def voice_from(self: Answer) -> pd.DataFrame:
 class VitaEngine(Engine):
     "VITA-Audio and its voice over one answer, as a session sees them."
     step, sound_per_chunk = "token", True
-    facts = ("id", "kind", "code", "speaker", "main_turn", "probability")
+    facts = {"id": Fact(), "kind": Fact("kind of token"), "code": Fact("code", ".0f"), "speaker": Fact("drawn by"),
+             "main_turn": Fact(), "probability": Fact("probability of the token")}
     dtypes = {"code": "Int64"}
 
     def __init__(self,
