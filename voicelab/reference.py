@@ -73,7 +73,7 @@ def check_reference(audio: Audio, name: str) -> None:
 LEAST_OFFSET = 0.01
 OVER_SCALE = 1.12                           # 1 dB: MP3 and resampling add a little
 MOST_SILENCE, KEPT_SILENCE = 1.0, 0.25      # seconds at either end
-MOST_CLICK = 0.08                           # seconds of a sound that is no speech if it stands alone
+MOST_CLICK = 0.08                           # seconds; an isolated sound up to this length is not speech
 MIN_LOUDEST_DB = -40.0                      # dBFS of the loudest 20 ms
 MAX_CLIPPED_SHARE = 0.001                   # of the samples; more is heard as crackling
 
@@ -87,7 +87,7 @@ def without_offset(audio: Audio) -> tuple[Audio, list[str]]:
 
 
 def end_silences(audio: Audio) -> tuple[float, float, int]:
-    "Seconds before and behind the speech that are silent but for clicks, and the number of these clicks."
+    "Seconds of silence before and after the speech, including clicks, and the number of these clicks."
     sounds = []                             # each a list of spans less than KEPT_SILENCE apart
     for start, end in audio.spans(~audio.quiet_frames()):
         if sounds and start - sounds[-1][-1][1] < KEPT_SILENCE: sounds[-1].append((start, end))
@@ -102,13 +102,13 @@ def without_end_silence(
     audio: Audio,
     trim: bool = True,           # False: only report it
 ) -> tuple[Audio, list[str]]:    # and words about what there was
-    "The clip with at most a quarter of a second of silence left of a long one at an end."
+    "The clip with long silence at either end cut to a quarter of a second."
     *silent, clicks = end_silences(audio)
     if max(silent) <= MOST_SILENCE: return audio, []
     before, behind = (max(0.0, seconds - KEPT_SILENCE) if seconds > MOST_SILENCE else 0.0 for seconds in silent)
     done = f"all but {KEPT_SILENCE:g} s was cut where it is longer than {MOST_SILENCE:g} s" if trim else "it is kept"
-    but = f", but for {clicks} click{'s' * (clicks > 1)}" if clicks else ""
-    where = f"{silent[0]:.1f} s before and {silent[1]:.1f} s behind it{but}"
+    but = f", apart from {clicks} click{'s' * (clicks > 1)}" if clicks else ""
+    where = f"{silent[0]:.1f} s before and {silent[1]:.1f} s after it{but}"
     made = audio.slice(before, audio.seconds - behind) if trim else audio
     return made, [f"there is silence around the speech, {where}: {done}"]
 
