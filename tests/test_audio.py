@@ -544,7 +544,7 @@ def test_clicks_in_silence_at_the_ends_are_cut_with_it(clicks, counted):
     reference, said = spoken(Reference, Audio(padded, RATE), consent="mine")
     assert np.array_equal(reference.audio.samples, plain.audio.samples)
     said, = [line for line in said if "silence around the speech" in line]
-    assert f"after it, apart from {counted} click{'s' * (counted > 1)}: all but 0.25 s was cut" in said
+    assert f"after it, except for {counted} click{'s' * (counted > 1)}: all but 0.25 s was cut" in said
 
 
 @pytest.mark.parametrize("sounds", [[(1.5, 0.2)], [(2.8, 0.01)]])         # start and seconds: a short word; a click close to the speech

@@ -145,7 +145,8 @@ def test_help(voicelab, words): assert voicelab(*words).returncode == 0
     (["clone", "--text", "Hi.", "--budget", "guess"], "--budget: must be one of words_per_minute, reference_rate, fixed, got 'guess'"),
     (["clone", "--text", "Hi.", "--turns", "-1"], "turns: must be"), (["evaluate", "nowhere"], "nowhere"),
     (["clone", "--text", "Hi.", "--seed", "x"], "invalid int value: 'x'; see voicelab clone --help"), (["sing"], "see voicelab --help"),
-    (["clone", "--text", "Hi.", "--text-file", "x"], "not allowed with argument --text; see"), (["clone", "--text-file", "none.txt"], "none.txt"),
+    (["clone", "--text", "Hi.", "--text-file", "x"], "not allowed with argument --text; see"),
+    (["clone", "--text-file", "none.txt"], "--text-file: 'none.txt': No such file or directory"),
     (["clone", "--text-file", "/dev/zero"], "--text-file: '/dev/zero' has more than 1000000 bytes"),
     (["clone", "--text", "Hi.", "--temperature", "-1"], "temperature: must be 0 to 10, got -1.0"),
     (["clone", "--text", "Hi.", "--top-k", "0"], "--top-k: must be a whole number from 1"),
@@ -168,6 +169,8 @@ def test_help(voicelab, words): assert voicelab(*words).returncode == 0
     (["clone", "--text", "Hi.", "--chunk-method", "pages"], "--chunk-method: must be seconds above 0 or one of none, words, speaker, got 'pages'"),
     (["clone", "--text", "Hi.", "--chunk-method", "words", "--chunk-words", "0"], "--chunk-words: must be a whole number from 1, got 0"),
     (["clone", "--text", "Hi.", "--sampling", "wild"], "--sampling: must be one of upstream"),
+    (["clone", "--text", "Hi.", "--max-tokens", "100000"], "positions and 100000 columns exceed the context of 4096"),
+    (["clone", "--text", "Hi.", "--max-tokens", "99999"], "voicelab clone: --max-tokens: "),
     (["clone", "--text", "Hi.", "--max-tokens", "100001"], "--max-tokens: must be 10 to 100000, got 100001"),
     # what would do nothing
     (["clone", "--text", "Hi.", "--chunk-words", "3"], "--chunk-words: does nothing without --chunk-method words"),

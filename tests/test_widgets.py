@@ -577,7 +577,7 @@ def test_what_becomes_of_a_text_is_said_on_the_page(model):
     tuner, anatomy = Tuner(model, TEXT), PromptAnatomy(model, TEXT)
     assert "text: " not in tuner.estimate.value + anatomy.status.text
     tuner.text.value = anatomy.text.value = "Find the FLOWER in <b>room</b> 5 of the BBC."
-    lines = ("text: took out markup, which would be read aloud: <b>, </b>", "text: capitals lowered: FLOWER; capitals kept, as in an acronym: BBC")
+    lines = ("text: removed markup, which would be read aloud: <b>, </b>", "text: capitals lowered: FLOWER; capitals kept, as in an acronym: BBC")
     for line in lines: assert html.escape(line) in tuner.estimate.value and anatomy.status.text.count(line) == 1
     tuner.text.value = anatomy.text.value = "Room 5."
     assert "are said in &#x27;en&#x27;: &#x27;Room five.&#x27;" in tuner.estimate.value and "are said in 'en': 'Room five.'" in anatomy.status.text

@@ -52,5 +52,5 @@ def guess_language(text: str) -> LanguageGuess:
 
 
 def sentence_language(text: str) -> str:
-    "The code of the language whose rules find the sentences of `text`; English for a Latin text in doubt."
+    "The code of the language whose rules find the sentences of `text`; English for an ambiguous Latin text."
     return guess_language(text).code

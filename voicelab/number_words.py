@@ -258,7 +258,7 @@ def say_numbers(
     text: str,
     language: str = "auto",      # one of `NUMBER_LANGUAGES`; "auto": that of each sentence
     argument: str = "text",      # for messages
-) -> str:                        # the text; numbers that no rule reads stay, and a warning names them
+) -> str:                        # the text; numbers that no rule covers stay, and a warning names them
     "Write the numbers of `text` in words; warn if its language is a guess. Raises a TextError if it gets too long."
     if not has_number(text): return text
     stretches = language_stretches(text) if language == "auto" else [(LanguageGuess(language, True), text)]

@@ -33,7 +33,7 @@ class SaidProgress(std.tqdm):
 
     def __init__(self, *args, say: Callable[[str], None], **options):
         self.say = say
-        super().__init__(*args, file=io.StringIO(), **options)
+        super().__init__(*args, file=io.StringIO(), mininterval=0, miniters=1, **options)
 
     def display(self, *args, **options):
         "Pass the text to `say`."

@@ -87,7 +87,7 @@ def without_offset(audio: Audio) -> tuple[Audio, list[str]]:
 
 
 def end_silences(audio: Audio) -> tuple[float, float, int]:
-    "Seconds of silence before and after the speech, including clicks, and the number of these clicks."
+    "Seconds before and after the speech that are silent except for clicks, and the number of these clicks."
     sounds = []                             # each a list of spans less than KEPT_SILENCE apart
     for start, end in audio.spans(~audio.quiet_frames()):
         if sounds and start - sounds[-1][-1][1] < KEPT_SILENCE: sounds[-1].append((start, end))
@@ -107,7 +107,7 @@ def without_end_silence(
     if max(silent) <= MOST_SILENCE: return audio, []
     before, behind = (max(0.0, seconds - KEPT_SILENCE) if seconds > MOST_SILENCE else 0.0 for seconds in silent)
     done = f"all but {KEPT_SILENCE:g} s was cut where it is longer than {MOST_SILENCE:g} s" if trim else "it is kept"
-    but = f", apart from {clicks} click{'s' * (clicks > 1)}" if clicks else ""
+    but = f", except for {clicks} click{'s' * (clicks > 1)}" if clicks else ""
     where = f"{silent[0]:.1f} s before and {silent[1]:.1f} s after it{but}"
     made = audio.slice(before, audio.seconds - behind) if trim else audio
     return made, [f"there is silence around the speech, {where}: {done}"]

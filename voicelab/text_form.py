@@ -63,7 +63,7 @@ def take_out_markup(
 # %% ../nbs/02_text_form.ipynb #ed2913a3
 TAGS = ("[", "<")       # tags of speakers and sounds, and control tokens such as <SE>, begin with these
 WORDS_AND_TAGS = re.compile(r"\[[^\[\]\n]*\]|</?[^\s<>]+>|[^\W\d_]+(?:['’][^\W\d_]+)*")
-SHOUTED_LETTERS = 5     # a word in capitals with this many is not an acronym
+SHOUTED_LETTERS = 5     # a word of this many capitals or more is not an acronym
 
 
 def lower_sentence(

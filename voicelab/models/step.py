@@ -100,7 +100,7 @@ def product(x: torch.Tensor, # [rows, columns]
            ) -> torch.Tensor: # [rows, outputs]; for several rows not contiguous
     "The same as `F.linear`."
     if len(x) > 16 or x.device.type != "cpu" or len(x) == 1 and x.dtype != torch.float32: return F.linear(x, weight)
-    if len(x) == 1: return torch.mm(weight, torch.cat((x, x)).T)[:, :1].T.contiguous()
+    if len(x) == 1: return torch.mm(weight, torch.cat((x, x)).T)[:, 0].contiguous()[None]
     return torch.mm(weight, x.T).T
 
 
