@@ -18,7 +18,7 @@ from .errors import VoicelabError
 class CommandError(VoicelabError): "Words on the command line that don't fit together."
 
 
-def check_effects(idle: dict[str, tuple[bool, str]]): # by option: does it do nothing, and beside what
+def check_effects(idle: dict[str, tuple[bool, str]]): # by option: does it do nothing, and why
     "Raise a CommandError for the first option that would do nothing."
     for option, (does_nothing, beside) in idle.items():
         if does_nothing: raise CommandError(f"{option}: does nothing {beside}")
@@ -73,7 +73,7 @@ TOO_LONG = "prompt: "       # begins the error of a prompt that leaves no room f
 
 
 def as_typed(said: str, args: argparse.Namespace) -> str:
-    "An error that begins with the name of an argument, with the option that was typed for it."
+    "Replace the argument's name at the start of an error by the option that was typed for it."
     if said.startswith(TOO_LONG) and getattr(args, "max_tokens", None):
         return said.replace(TOO_LONG, "--max-tokens: ", 1)
     name, colon, rest = said.partition(": ")
