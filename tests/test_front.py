@@ -115,7 +115,7 @@ def test_a_held_sound_warns_while_ras_is_on(model):
 
 def test_a_rate_that_nobody_speaks_at_warns():
     said = "The old library opens at nine in the morning on every day."
-    with pytest.warns(UserWarning, match=r"reference: 'fast' speaks .* people speak 7 to 28: is its sample rate \(24000 Hz\) true"):
+    with pytest.warns(UserWarning, match=r"reference: 'fast' speaks .* people speak 7 to 28: is its sample rate \(24000 Hz\) right"):
         speakers_of(person("fast", 1.2, said))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

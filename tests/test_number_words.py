@@ -143,7 +143,7 @@ def test_a_guessed_language_is_told_once(text, said):
         assert say_numbers(text) == said
     code = "ar" if "این" in text else "en"
     assert [str(each.message) for each in warned] == [
-        f"text: its language is not clear, so its numbers are said in {code!r}: {said!r}; TextForm(language=...) decides"]
+        f"text: its language is unclear, so its numbers are said in {code!r}: {said!r}; TextForm(language=...) sets it"]
     with warnings.catch_warnings(action="error"): assert say_numbers(text, code) == said
 
 

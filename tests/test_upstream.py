@@ -98,7 +98,7 @@ def test_an_answer_in_writing_is_no_failure(there, tmp_path, capsys):
     told = json.loads(last)
     assert [row["status"] for row in told["rows"]] == ["ok", "ok", "ok", "failed"] and (told["failed"], told["written"]) == (1, 2)
     assert told["rows"][0]["written"] == run.rows[0]["text"] == run.rows[0]["written"] and "no sound was made" in told["rows"][3]["detail"]
-    assert shown[0].startswith("0 ok an answer in writing, without sound: ") and shown[-1] == "4 samples, 1 failed, 2 answered in writing"
+    assert shown[0].startswith("0 ok a written answer, without sound: ") and shown[-1] == "4 samples, 1 failed, 2 answered in writing"
 
 
 @pytest.mark.parametrize("most, said", [("0", "must be 1 to 1000000000, got 0"), ("-3", "must be 1 to 1000000000, got -3"),

@@ -5,7 +5,7 @@ from voicelab.old_names import find_old_modules, moved
 
 __version__ = "0.1.0"
 
-TYPE_CHECKING = False       # as in `typing`, which the command line need not wait for; type checkers know the name
+TYPE_CHECKING = False       # as in `typing`, which is slow to import; type checkers know the name
 
 if TYPE_CHECKING:
     from voicelab import widgets

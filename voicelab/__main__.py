@@ -1,4 +1,4 @@
-"The command `voicelab`, which is `python -m voicelab`, too."
+"The command `voicelab`, also run by `python -m voicelab`."
 import os
 import signal
 import sys
@@ -7,8 +7,8 @@ INTERRUPTED = "voicelab: interrupted\n"
 
 
 def main():
-    "Run the command line; Ctrl-C is one line from the beginning, while modules are still being imported."
-    def leave(*_):                      # an exception could be lost there: imports have callbacks that ignore it
+    "Run the command line; Ctrl-C prints one line, even while modules are still being imported."
+    def leave(*_):                      # an exception could be lost: callbacks of imports ignore it
         os.write(2, INTERRUPTED.encode())
         os._exit(130)
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler

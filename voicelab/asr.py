@@ -122,7 +122,7 @@ def repeats_at(words: list[str], place: int, size: int) -> int:
 
 
 def most_repeats(words: list[str]) -> int:
-    "How often the group that repeats most stands in a row."
+    "How many times in a row the most repeated group occurs."
     places = ((place, size) for place in range(len(words)) for size in range(1, MOST_GROUP + 1))
     return max((repeats_at(words, *each) for each in places), default=1)
 
@@ -334,8 +334,8 @@ def cer(audio: Audio, text: str | None, recogniser=None, language: str | None = 
 
 @runtime_checkable
 class Hearer(Protocol):
-    "Whoever hears words: a `Recogniser`, or one of your own."
-    id: str                             # who it is, with a version
+    "Anything that recognises words: a `Recogniser`, or an object of your own."
+    id: str                             # its name and version
     def hear(self, audio: Audio, code: str) -> str: ...
 
 

@@ -56,7 +56,7 @@ class SpeakingRate(NamedTuple):
     value: float
     source: str
     measured: bool = False      # False: the default
-    doubt: str = ""             # why it can't be a person's rate, in words; "": it can
+    doubt: str = ""             # why no person speaks at this rate; "": it is plausible
 
 
 def speaking_rate(reference: Reference | None = None) -> SpeakingRate:
@@ -70,7 +70,7 @@ def speaking_rate(reference: Reference | None = None) -> SpeakingRate:
     held = min(max(measured, low), high)
     if held == measured: return SpeakingRate(held, "measured on the reference", measured=True)
     doubt = (f"speaks {measured:.1f} letters a second, people speak {low:g} to {high:g}: is its sample rate "
-             f"({reference.audio.rate} Hz) true, and the transcript what is said in it?")
+             f"({reference.audio.rate} Hz) right, and is this its transcript?")
     return SpeakingRate(held, f"the reference's {measured:.1f}, limited", measured=True, doubt=doubt)
 
 # %% ../nbs/05_budget.ipynb #63344534
@@ -204,7 +204,7 @@ class Budget:
     detail: str              # the estimate explained in words
     reading_seconds: float = 0.0  # seconds of speech by script weights, whatever the rule; 0: not known
     frame_rate: float = 25.0  # codec frames a second
-    speaks = True            # not a field; False for an answer in writing, without sound
+    speaks = True            # not a field; False for a written answer, without sound
 
     def __post_init__(self):
         for name in ("rule", "clamped", "detail"):
@@ -258,7 +258,7 @@ class Terms:
     config: AudioGenerationConfig    # limits and margins
     frame_rate: float                # codec frames a second
     n_codebooks: int                 # of the codec
-    max_frames: int | None           # most frames that there is room for
+    max_frames: int | None           # most frames that fit
 
     def wish(self, seconds: float) -> Wish:
         "The rule's request for this many expected seconds."
@@ -284,7 +284,7 @@ def make_budget(
     settings: Settings | None = None,     # None: `read_settings()`
     frame_rate: float = 25.0,             # codec frames a second
     n_codebooks: int = 8,                 # of the codec
-    max_frames: int | None = None,        # most frames that there is room for; None: no such limit
+    max_frames: int | None = None,        # most frames that fit; None: no such limit
 ) -> Budget:
     "Make the budget for all of `text` in one sample. Raises `TextError` for a text that cannot be spoken."
     check_text(text)
@@ -372,7 +372,7 @@ def plan(
     chunk_seconds: float = 12.0,          # longest piece, in expected seconds of speech
     frame_rate: float = 25.0,             # codec frames a second
     n_codebooks: int = 8,                 # of the codec
-    max_frames: int | None = None,        # most frames that there is room for in a piece
+    max_frames: int | None = None,        # most frames that fit in a piece
     chunking: float | str | None = None,  # seconds instead of `chunk_seconds`, or one of `CHUNKINGS`
     chunk_words: int = 200,               # most words of a piece, for "words"
     chunk_turns: int = 1,                 # turns of a piece, for "speaker"

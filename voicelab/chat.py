@@ -62,7 +62,7 @@ ROLES = ("system", "user", "assistant")
 
 
 class Part:
-    "Content of a message that only some families have, beside text and clips."
+    "Content of a message that only some families have, besides text and clips."
     roles = ROLES       # roles whose messages may hold it
 
 

@@ -49,7 +49,7 @@ def measure_pair(pair, **more) -> dict: # more: arguments of measures
     if row["status"] != "ok": return row | dict(detail=pair.row["error"])
     if pair.row["generated"] is None and pair.row.get("speaks") is False:
         written = pair.row.get("written", "")
-        return row | dict(detail=f"an answer in writing, without sound: {written or 'nothing'}", written=written)
+        return row | dict(detail=f"a written answer, without sound: {written or 'nothing'}", written=written)
     if pair.row["generated"] is None:
         return row | dict(status="failed", detail=f"no sound was made ({pair.row['stop_reason']})")
     try:
@@ -91,9 +91,9 @@ def become(*words: str):
 
 
 def options_behind(args, server: str) -> list[str]:
-    "What was given behind --, for the server; a CommandError for anything but options."
+    "What was given after --, for the server; a CommandError for anything but options."
     if args.more and not args.more[0].startswith("-"):
-        raise CommandError(f"unrecognized arguments: {' '.join(args.more)}; options of {server} come behind --")
+        raise CommandError(f"unrecognized arguments: {' '.join(args.more)}; options of {server} come after --")
     return args.more
 
 
@@ -122,7 +122,7 @@ def studio(args):
 class Parser(argparse.ArgumentParser):
     "A parser whose errors take one line and name its command, and raise if they can't be written."
     def parse_known_args(self, args=None, namespace=None):
-        "The known options; for any other, an error of this command and not of the one around it."
+        "The known options; an unknown one is an error of this command, not of its parent."
         known, unknown = super().parse_known_args(args, namespace)
         if unknown: self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return known, unknown

@@ -54,7 +54,7 @@ def sampling_of(args, usual): # usual: the Sampling that the model has if none i
 
 # %% ../nbs/14_cli_clone.ipynb #4d80c929
 def chunks_of(args) -> dict:
-    "The options that say how a text is cut."
+    "The options that say how a text is split into chunks."
     way = args.chunking
     cli_common.check_effects({
         "--chunk-words": (args.chunk_words is not None and way != "words", "without --chunk-method words"),

@@ -30,7 +30,7 @@ from .settings import Settings
 class ControlError(VoicelabError): "A sampling or stop setting that can't be used."
 
 
-MOST_SEED = 2**63 - 1           # that torch's generators take
+MOST_SEED = 2**63 - 1           # the largest that torch's generators take
 
 
 def _check(name, value, low, high):

@@ -19,7 +19,7 @@ from .reference import SILENT_DB
 
 # %% ../nbs/09_embedding.ipynb #1fb0be6b
 VOICE_RATE, WINDOW_SECONDS = 16_000, 1.6    # resemblyzer's input rate (Hz) and analysis window
-VOICE_DB = -30                              # dBFS, the least level that resemblyzer lets through
+VOICE_DB = -30                              # dBFS; resemblyzer raises quieter recordings to this level
 
 
 @cache
@@ -35,12 +35,12 @@ def voiced(audio: Audio) -> np.ndarray: # float32 [n] at 16 kHz
     from resemblyzer import preprocess_wav
     if audio.loudest_db <= SILENT_DB or audio.seconds < 0.03: return np.zeros(0, np.float32)     # 0.03 s: one VAD frame
     wave = audio.resample(VOICE_RATE).samples
-    speech = Audio(preprocess_wav(wave / max(1, np.abs(wave).max(initial=0))), VOICE_RATE)      # it would clip at 1
+    speech = Audio(preprocess_wav(wave / max(1, np.abs(wave).max(initial=0))), VOICE_RATE)      # which clips at 1
     return speech.samples * np.float32(10 ** ((VOICE_DB - speech.rms_db) / 20)) if speech.peak else speech.samples
 
 # %% ../nbs/09_embedding.ipynb #2e7864dd
 def voice_mel(wave: np.ndarray) -> torch.Tensor: # [frames, 40]
-    "Resemblyzer's mel of a 16 kHz `wave`: 25 ms Hann windows every 10 ms, power, Slaney bands."
+    "Resemblyzer's mel spectrogram of a 16 kHz `wave`: 25 ms Hann windows every 10 ms, power, Slaney bands."
     spectrum = torch.stft(torch.from_numpy(wave), 400, 160, window=torch.hann_window(400), pad_mode="constant",
                           return_complex=True).abs() ** 2
     return spectrum.T @ torchaudio.functional.melscale_fbanks(201, 0.0, 8000.0, 40, VOICE_RATE, "slaney", "slaney")

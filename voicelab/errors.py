@@ -36,7 +36,7 @@ MOST_SHOWN = 80             # characters of a value in a message
 def shown(value) -> str:
     "A value for a message: on one line, and not all of a long one."
     try: line = " ".join(repr(value).split())
-    except ValueError: return "a number of thousands of digits"         # Python writes no longer ones
+    except ValueError: return "a number of thousands of digits"         # Python refuses to write longer ones
     return line if len(line) <= MOST_SHOWN else f"{line[:MOST_SHOWN]} ..."
 
 
@@ -64,7 +64,7 @@ def whole(
     error: type[VoicelabError] = ArgumentError,
     unit: str = "",                             # of the limits, for the message
 ) -> int:
-    "`given` as an int, which must be a whole number from `low` to `high`, and not True or False."
+    "`given` as an int; raise `error` unless it is a whole number from `low` to `high`. True and False are refused."
     number = isinstance(given, Integral) and not isinstance(given, bool)
     if number and low <= given and (high is None or given <= high): return int(given)
     limits = f"{low}" if high is None else f"{low} to {high}"
@@ -75,10 +75,10 @@ def check_type(
     name: str,                                  # of the argument
     given,                                      # its value
     kind: type | UnionType,                     # what it must be
-    words: str,                                 # the same, for the message
+    words: str,                                 # `kind` in words, for the message
     error: type[VoicelabError] = ArgumentError, # raised for anything else
 ):
-    "`given`, which must be of the type `kind`."
+    "Return `given`; raise `error` unless it has the type `kind`."
     if isinstance(given, kind): return given
     raise error(f"{name}: must be {words}, got {shown(given)}")
 

@@ -48,16 +48,16 @@ A_MODEL = "a loaded model, as vl.load gives it"
 
 
 def check_speaker(model, argument: str = "model") -> Speaker: # argument: its name, for the message
-    "`model`, which must be what `load` gives."
+    "Return `model`; raise an ArgumentError unless it is a loaded model."
     return check_type(argument, model, Speaker, A_MODEL)
 
 # %% ../nbs/07_family.ipynb #29878f38
-KEPT_RECORDINGS = 64        # whose codes or features a model keeps
+KEPT_RECORDINGS = 64        # recordings whose codes or features a model keeps
 
 
 class BaseSpeaker:
-    "What the models of all families do in one way. A family's class inherits it and adds `stream` and the rest."
-    _slower = ""                    # what keeps the family's own step from serving, in words: "columns by ..."
+    "What the models of all families have in common. A family's class inherits it and adds `stream` and the rest."
+    _slower = ""                    # why the family's own step can't be used, in words: "columns by ..."
 
     def __init__(self,
         info: ModelInfo,
@@ -73,7 +73,7 @@ class BaseSpeaker:
 
     @property
     def info(self) -> ModelInfo:
-        "What is known of the model; it says so if its weights were changed after they were loaded."
+        "Facts about the model; they say so if its weights were changed after loading."
         return self._info.now(self.network, self._loaded)
 
     @property
@@ -104,7 +104,7 @@ def clone_batch(self: BaseSpeaker,
     on_error: str = "raise", # or "row": a `Failure` takes the place of what could not be made
     **options, # those of `stream`, the same for all
 ) -> list[Generation | Failure]: # in the order of `texts`
-    "Say many texts; each result is what `clone` would give. Whether they share the steps is up to the family's engine."
+    "Say many texts; each result is what `clone` would give. The family's engine decides whether they share steps."
     return run_batch(self.stream, texts, references, seeds, options, on_error)
 
 # %% ../nbs/07_family.ipynb #cda12a5c
@@ -150,7 +150,7 @@ class Family:
     code_bits: Callable[..., torch.Tensor] | None = None
     # (config.json of an unknown model type): what it is, if this family knows, else an empty text
     recognise: Callable[[dict], str] = lambda config: ""
-    options: tuple[str, ...] = ()       # keywords that its `load` takes beside those five
+    options: tuple[str, ...] = ()       # keywords that its `load` takes besides those five
 
 
 FAMILIES: dict[str, Family] = {}            # by name

@@ -172,7 +172,7 @@ def utf8(value):
 
 # %% ../nbs/00_files.ipynb #f8c2bb3a
 FORBIDDEN = re.compile(r'[\s/\\<>:"|?*]|\.\.+')
-CODING = sys.getfilesystemencoding()        # of names; not UTF-8 in a few old locales
+CODING = sys.getfilesystemencoding()        # of file names; not UTF-8 in a few old locales
 
 
 def safe_name(name: str, # any name of a speaker
@@ -181,7 +181,7 @@ def safe_name(name: str, # any name of a speaker
              ) -> str: # part of a file name, never a path
     "Turn `name` into a part of a file name that cannot lead out of its folder."
     visible = "".join("_" if unicodedata.category(c)[0] == "C" else c for c in unicodedata.normalize("NFC", str(name)))
-    spelt = visible.encode(CODING, "replace").decode(CODING)       # a letter that the file system has not becomes ?
+    spelt = visible.encode(CODING, "replace").decode(CODING)       # letters that file names can't have become ?
     part = FORBIDDEN.sub("_", spelt).encode()[:limit].decode(errors="ignore").strip("._-")
     return re.sub("(^|_)ref$", r"\1Ref", part) or fallback
 

@@ -305,8 +305,8 @@ def _repr_html_(self: Generation):
 # %% ../nbs/07_generation.ipynb #06aa2fb7
 @dataclass(repr=False)
 class WrittenGeneration(Generation):
-    "A sample whose model wrote text, too."
-    mode: str | tuple = ""              # how it took turns at writing and speaking: one of its family's modes
+    "A sample whose model also wrote text."
+    mode: str | tuple = ""              # how writing and speaking alternate: one of its family's modes
     written: str = ""                   # what it wrote, without control tokens
 
     @property

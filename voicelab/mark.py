@@ -17,7 +17,7 @@ LONGEST_TEXT = 4_000                                                    # charac
 
 
 def shortened(text: str) -> str:
-    "The beginning of a text that is too long; the statement that a sound is AI-generated is always kept."
+    "Cut a text that is too long, but keep the statement that a sound is AI-generated."
     if len(text) <= LONGEST_TEXT: return text
     kept = text[:LONGEST_TEXT - 1]
     if GENERATED in text and GENERATED not in kept: kept = f"{GENERATED}; {kept}"[:LONGEST_TEXT - 1]

@@ -123,7 +123,7 @@ def measure_saved(pair: Pair, text: str, reference: Reference | None, metrics: l
 
 
 def measures_of(sample: Sample, metrics: list[Metric], settings: Settings, more: dict) -> list[tuple[Metric, Measure]]:
-    "Measures of a sample; `more` has other arguments of the metrics, by name, and of texts' recordings a table."
+    "Measures of a sample; `more` has other arguments of the metrics, recordings of texts as a table."
     find = lambda given: given.find(sample.reference, sample.text) if isinstance(given, SpokenTexts) else given
     more = {name: find(given) for name, given in more.items()}
     try: report = measure_saved(sample.pair, sample.text, sample.reference, [metric.name for metric in metrics],

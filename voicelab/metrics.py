@@ -94,7 +94,7 @@ class Metric:
         "Whether `thresholds` have a limit that the metric can exceed."
         return any(map(thresholds.limits, self.limits))
 
-    def measure(self, audio: Audio, known: dict) -> Measure: # known: the arguments that there are, by name
+    def measure(self, audio: Audio, known: dict) -> Measure: # known: the available arguments, by name
         "Measure `audio`."
         made = self.find(audio, **{name: known.get(name) for name in self.takes})
         assert (made.name, made.unit) == (self.name, self.unit), made
@@ -301,16 +301,16 @@ def chosen_metrics(names: list[str] | tuple[str, ...] | None, # None: those of e
     return [METRICS[name] for name in names]
 
 # %% ../nbs/09_metrics.ipynb #35b07cba
-ARGUMENTS = {       # of metrics: what each must be where it is given, and that in words
+ARGUMENTS = {       # of metrics: the type of each, and the type in words
     "text": (str, "a text"), "reference": (Reference, "a Reference"), "stop_reason": (str, "a stop reason"),
     "thresholds": (QualityThresholds, "QualityThresholds")}
 
 
 def check_arguments(chosen: list[Metric],
-                    more: dict, # arguments by name, each of which one of the metrics must take
-                    **known, # arguments that they need not take
+                    more: dict, # arguments by name; at least one of the metrics must take each
+                    **known, # arguments that no metric has to take
                    ):
-    "Raise an ArgumentError for an argument that no metric takes, or that is of a wrong type; None is of any."
+    "Raise an ArgumentError for an argument that no metric takes, or of a wrong type; None is always right."
     unused = sorted(set(more) - {name for metric in chosen for name in metric.takes})
     if unused: raise ArgumentError(f"{unused[0]}: none of the requested metrics takes it")
     for name, given in (more | known).items():

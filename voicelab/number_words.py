@@ -97,7 +97,7 @@ def english_decade(found: re.Match) -> str:
 
 
 def ordinal(language: str, form: str = "ordinal") -> Callable[[re.Match], str]:
-    "The words for an ordinal number."
+    "What a rule says for an ordinal."
     return lambda found: cardinal(int(found[1]), language, form)
 
 
@@ -146,7 +146,7 @@ ROMAN = r"(?<![\u2160-\u2188])[\u2160-\u2182](?![\u2160-\u2188])"
 
 
 def has_number(text: str) -> bool:
-    "Whether there is a number in a character that is no letter: a digit, a fraction, a number in a circle."
+    "Whether `text` has a numeric character that is not a letter: a digit, a fraction, a circled number."
     return any(char.isnumeric() and not char.isalpha() and char != "〇" for char in text)
 
 
@@ -169,12 +169,12 @@ def other_rules(spoken: Spoken, language: str) -> list[Rule]:
             (rf"[{ENCLOSED}]|{ROMAN}", between_words)]
 
 # %% ../nbs/02_number_words.ipynb #8a4be107
-LISTED = ", "       # after the number of an item: its full stop would end a sentence
-MOST_ITEM = 600     # characters of an item: where its neighbour's number is searched
+LISTED = ", "       # after an item's number: a full stop would end a sentence
+MOST_ITEM = 600     # characters in which to look for the neighbour's number
 
 
 def item_number(language: str) -> Callable[[re.Match], str | None]:
-    "The number of an item: at the start of a line, or where its neighbour's is in sight (*1. Milk. 2. Eggs.*)."
+    "Say an item's number: at the start of a line, or near its neighbour's number (*1. Milk. 2. Eggs.*)."
     def said(found: re.Match) -> str | None:
         text, start, number = found.string, found.start(), int(found[1])
         around = text[max(0, start - MOST_ITEM):start] if number > 1 else text[found.end():found.end() + MOST_ITEM]
@@ -189,7 +189,7 @@ LETTER = "[A-Za-zÀ-ÖØ-öø-ÿ]"
 
 
 def plain_number(language: str) -> Callable[[re.Match], str | None]:
-    "A number in words; if a noun follows (any word but the most common), in the form before a noun."
+    "A number in words; in the form before a noun if a word follows that is not among the most common."
     behind = re.compile(r"(?:\s(?:bis|oder)\s\d+)?\s([^\W\d_]+)" if language == "de" else r"\s([^\W\d_]+)")
     common = (COMMON_WORDS.get(language, frozenset()) | set("aeou")) - {"ans", "años", "heures", "uhr"}
 
@@ -241,7 +241,7 @@ def apply_rules(text: str, language: str) -> str:
 
 
 def language_stretches(text: str) -> list[tuple[LanguageGuess, str]]: # language, stretch
-    "The text cut at ends of sentences where its language changes; a sentence in doubt is of the text's language."
+    "The text, cut at ends of sentences where its language changes; a sentence in doubt gets the text's language."
     whole, scripts, stretches = guess_language(text), ("other", language_of(text)), []
     for start, end in pairwise([0, *sentence_ends(text), len(text)]):
         guess = guess_language(sentence := text[start:end])
@@ -259,7 +259,7 @@ def say_numbers(
     language: str = "auto",      # one of `NUMBER_LANGUAGES`; "auto": that of each sentence
     argument: str = "text",      # for messages
 ) -> str:                        # the text; numbers that no rule covers stay, and a warning names them
-    "Write the numbers of `text` in words; a warning tells a guessed language. Raises a TextError if it gets too long."
+    "Write the numbers of `text` in words; warn if its language is a guess. Raises a TextError if it gets too long."
     if not has_number(text): return text
     stretches = language_stretches(text) if language == "auto" else [(LanguageGuess(language, True), text)]
     parts = [apply_rules(part, guess.code) if guess.code in SPOKEN else part for guess, part in stretches]
@@ -268,8 +268,8 @@ def say_numbers(
         raise TextError(f"{argument}: at most {MAX_CHARACTERS} characters with its numbers in words, got {len(text)}")
     for (guess, part), said in zip(stretches, parts):
         if guess.sure or said == part: continue
-        warnings.warn(f"{argument}: its language is not clear, so its numbers are said in {guess.code!r}: "
-                      f"{shown(said.strip())}; TextForm(language=...) decides", stacklevel=level_outside())
+        warnings.warn(f"{argument}: its language is unclear, so its numbers are said in {guess.code!r}: "
+                      f"{shown(said.strip())}; TextForm(language=...) sets it", stacklevel=level_outside())
         break
     if left := [word for word in re.sub(TAG, " ", text).split() if has_number(word)]:
         unknown = [guess.code for guess, part in stretches if guess.code not in SPOKEN]

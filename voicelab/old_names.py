@@ -54,7 +54,7 @@ NAMES = {       # until 0.2: the new module and name of an old name, in one modu
 # %% ../nbs/00_old_names.ipynb #0088a43a
 def found_in(module: str, name: str):
     "The current object for `name` of the old `module`, with a warning; an AttributeError for an unknown name."
-    from voicelab.errors import level_outside  # only now: it takes as long as all the rest of the first import
+    from voicelab.errors import level_outside  # imported late: it takes as long as the rest of the first import
 
     renamed = NAMES.get(f"{module}.{name}", NAMES.get(name))
     places = [renamed] if renamed else [f"{place}.{name}" for place in MODULES.get(module, ())]
@@ -80,7 +80,7 @@ def moved(module: str) -> Callable[[str], object]:
 
 class OldModules:
     "Finds the old modules."
-    def create_module(self, spec): "One of the usual kind."
+    def create_module(self, spec): "None: Python makes an ordinary module."
 
     def find_spec(self, fullname, path=None, target=None):
         gone = fullname.removeprefix("voicelab.")

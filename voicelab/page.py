@@ -54,7 +54,7 @@ class PageSound(NamedTuple):
 
 # %% ../nbs/11_page.ipynb #0c91b2dc
 MOST_POINTS = 20_000
-NUMBERS = {"seconds": "s", "rtf": "seconds of work per second of sound"}     # of every sample, beside its measures
+NUMBERS = {"seconds": "s", "rtf": "seconds of work per second of sound"}     # of every sample, besides its measures
 
 
 class PageError(VoicelabError): "A page that can't be made."

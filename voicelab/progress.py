@@ -21,14 +21,14 @@ class Progress(tqdm):
 
 # %% ../nbs/00_progress.ipynb #81451239
 def in_words(seconds: float) -> str:
-    "A length of time for a reader."
+    "A duration in words."
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size: return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} seconds" if seconds >= 10 else f"{seconds:.1f} seconds"
 
 
 class SaidProgress(std.tqdm):
-    "Progress as words for `say`: how much is done, and how long the rest will take."
+    "Progress as text for `say`: how much is done, and how long the rest will take."
     _lock = Progress._lock
 
     def __init__(self, *args, say: Callable[[str], None], **options):
@@ -36,7 +36,7 @@ class SaidProgress(std.tqdm):
         super().__init__(*args, file=io.StringIO(), mininterval=0, miniters=1, **options)
 
     def display(self, *args, **options):
-        "Say it."
+        "Pass the text to `say`."
         if not self.disable: self.say(self.words)
 
     @property
@@ -49,10 +49,10 @@ class SaidProgress(std.tqdm):
         return f"{done} of {total} {self.unit}s{rest}"
 
     def write(self, words: str):
-        "Say nothing beside the progress."
+        "Do nothing: `say` gets only the progress."
 
 
 def _own_locks(): Progress._lock = SaidProgress._lock = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_own_locks)      # another thread may have held it at that moment
+os.register_at_fork(after_in_child=_own_locks)      # another thread may have held the lock at the fork

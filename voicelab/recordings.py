@@ -51,7 +51,7 @@ MAX_INFO_BYTES = 262_144         # of a list
 
 
 def riff_order(file) -> str:
-    "The byte order of the numbers in an open RIFF file, which is then read on behind its head; '' for another file."
+    "The byte order of an open RIFF file, or '' for any other file; reading then continues after the RIFF header."
     file.seek(0)
     return RIFF_ORDERS.get(file.read(12)[:4], "")
 
@@ -90,7 +90,7 @@ TOLERATED_BYTES = 64
 
 
 def wav_bytes_stated(file, path: str | Path) -> tuple[int, int, float] | None:
-    "Bytes of sound that an open WAV file states and has, and the seconds it states; None where nothing is stated."
+    "Stated and actual bytes of sound in an open WAV file, and its stated seconds; None if it states no bytes."
     if not (order := riff_order(file)): return None
     end, each_second = os.fstat(file.fileno()).st_size, 0
     for tag, stated, start in riff_chunks(file, path, order):
@@ -100,7 +100,7 @@ def wav_bytes_stated(file, path: str | Path) -> tuple[int, int, float] | None:
 
 
 def mp3_bytes_stated(file) -> tuple[int, int, float] | None:
-    "Bytes of sound that an open MP3 file states and has, and the seconds it states; None where nothing is stated."
+    "Stated and actual bytes of sound in an open MP3 file, and its stated seconds; None if it states no bytes."
     file.seek(0)
     head, start = file.read(10), 0
     if head[:3] == b"ID3": start = 10 + sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0)))
@@ -139,7 +139,7 @@ def check_whole(file, path: str | Path) -> None:
 # %% ../nbs/00_recordings.ipynb #b9ce1d52
 class StatedFile:
     "An open file, read as if the four bytes at `place` stated `size`."
-    def __init__(self, file, place: int, size: int, order: str): # order: of the bytes, as struct names it
+    def __init__(self, file, place: int, size: int, order: str): # order: byte order, as in struct
         self.file, self.place, self.stated = file, place, struct.pack(f"{order}I", min(size, UNKNOWN_BYTES))
         self.seek, self.tell = file.seek, file.tell
 

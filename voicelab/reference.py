@@ -73,7 +73,7 @@ def check_reference(audio: Audio, name: str) -> None:
 LEAST_OFFSET = 0.01
 OVER_SCALE = 1.12                           # 1 dB: MP3 and resampling add a little
 MOST_SILENCE, KEPT_SILENCE = 1.0, 0.25      # seconds at either end
-MOST_CLICK = 0.08                           # seconds of a sound that is no speech if it stands alone
+MOST_CLICK = 0.08                           # seconds; an isolated sound up to this length is not speech
 MIN_LOUDEST_DB = -40.0                      # dBFS of the loudest 20 ms
 MAX_CLIPPED_SHARE = 0.001                   # of the samples; more is heard as crackling
 
@@ -102,7 +102,7 @@ def without_end_silence(
     audio: Audio,
     trim: bool = True,           # False: only report it
 ) -> tuple[Audio, list[str]]:    # and words about what there was
-    "The clip with a long silence at an end cut to a quarter of a second."
+    "The clip with long silence at either end cut to a quarter of a second."
     *silent, clicks = end_silences(audio)
     if max(silent) <= MOST_SILENCE: return audio, []
     before, behind = (max(0.0, seconds - KEPT_SILENCE) if seconds > MOST_SILENCE else 0.0 for seconds in silent)

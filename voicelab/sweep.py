@@ -62,7 +62,7 @@ class Sweep:
         **axes, # references, texts, seeds, pairs, and options of `clone`: a list is an axis
     ):
         if not isinstance(folder, str | os.PathLike) or not str(folder) or "\0" in str(folder):
-            Run(folder)                                     # which says what is wrong
+            Run(folder)                                     # raises the error
         self.folder, self.speakers, self.stopped = Path(os.path.expanduser(folder)).absolute(), {}, False
         self._rows, self._seen = {}, None
         if alone := not axes and model is None:
@@ -330,12 +330,12 @@ def _make(self: Sweep, jobs: list[Job], results: Iterator[Made], say):
 @patch
 def run(self: Sweep,
         backend: str = "inline", # of `BACKENDS`
-        workers: int = 1, # how many make cells at once
+        workers: int = 1, # how many cells are made at once
         retry: bool = False, # make failed cells again, too
         most: int | None = None, # cells at most; None: all
         say: Callable[[str], None] | None = None, # gets the progress in words; None: a bar shows it
        ) -> Sweep:
-    "Make the missing cells; Ctrl-C keeps those that are made."
+    "Make the missing cells; Ctrl-C keeps those already made."
     place = BACKENDS[one_of("backend", backend, BACKENDS, SweepError)]
     workers = whole("workers", workers, 1, 4096, SweepError)
     if most is not None: most = whole("most", most, 1, error=SweepError)

@@ -37,7 +37,7 @@ from .text import check_text, language_of
 
 # %% ../nbs/11_testsets.ipynb #67a6b790
 @contextmanager
-def local_file(sound: str | bytes | None, home: Path): # home: the folder that names are below
+def local_file(sound: str | bytes | None, home: Path): # home: the folder that names are relative to
     "The path of a sound during a `with` block; a VoicelabError or an OSError if there is none."
     if not sound: raise TestSetError("has no recording")
     if isinstance(sound, str): yield sound_below(home, sound)

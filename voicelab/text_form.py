@@ -61,9 +61,9 @@ def take_out_markup(
     return text
 
 # %% ../nbs/02_text_form.ipynb #ed2913a3
-TAGS = ("[", "<")       # of speakers and sounds, and control tokens such as <SE>, begin with one of these
+TAGS = ("[", "<")       # tags of speakers and sounds, and control tokens such as <SE>, begin with these
 WORDS_AND_TAGS = re.compile(r"\[[^\[\]\n]*\]|</?[^\s<>]+>|[^\W\d_]+(?:['’][^\W\d_]+)*")
-SHOUTED_LETTERS = 5     # from here on, a capitalised word is not an acronym
+SHOUTED_LETTERS = 5     # a word of this many capitals or more is not an acronym
 
 
 def lower_sentence(
@@ -71,7 +71,7 @@ def lower_sentence(
     lowered: list[str],     # gets the words that were lowered
     kept: list[str],        # gets those that were taken for acronyms
 ) -> str:
-    "A sentence with its capitals lowered: all if it has no small letter, else the words that are not acronyms."
+    "A sentence with its capitals lowered: all if it has no small letter, else those of words that aren't acronyms."
     words = [word for word in WORDS_AND_TAGS.findall(sentence) if word[0] not in TAGS and word.upper() != word.lower()]
     shouted = all(map(str.isupper, words)) and (len(words) > 2 or any(len(word) >= SHOUTED_LETTERS for word in words))
     first = True
@@ -90,7 +90,7 @@ def lower_sentence(
 
 # %% ../nbs/02_text_form.ipynb #b2c90d11
 def named(words: list[str]) -> str:
-    "The first of the words, each once."
+    "The first five different words."
     words = [*dict.fromkeys(words)]
     return ", ".join(words[:5]) + f" and {len(words) - 5} more" * (len(words) > 5)
 
@@ -99,7 +99,7 @@ def lower_capitals(
     text: str,
     argument: str = "text",  # for the warning
 ) -> str:
-    "The text with shouted sentences and words in small letters, which a warning names; tags stay."
+    "The text with sentences and words in capitals lowered; a warning names them, and tags stay."
     lowered, kept, cuts = [], [], [0, *sentence_ends(text), len(text)]
     text = "".join(lower_sentence(text[start:end], lowered, kept) for start, end in pairwise(cuts))
     said = {"capitals lowered": named(lowered), "capitals kept, as in an acronym": named(kept)}
@@ -113,7 +113,7 @@ EMOJI_RUN = re.compile(rf"(?<![ \t])[ \t]*(?:{PICTURE}[ \t]*)+((?=[.,!?;:…\n]|
 
 
 class ReadText(str):
-    "A text that a `TextForm` has read, which is its `form`."
+    "A text that its `form`, a `TextForm`, has read."
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class TextForm:
     emoji: str = "kept"             # or "dropped"
     transcripts: str = "kept"       # or "normalised" like the text; "kept": only characters are folded, numbers said
     numbers: str = "kept"           # or "words"
-    language: str = "auto"          # of the numbers: one of `NUMBER_LANGUAGES`; "auto": each sentence's, told if unsure
+    language: str = "auto"          # of the numbers: one of `NUMBER_LANGUAGES`; "auto": each sentence's own
 
     def __post_init__(self):
         for field in fields(self):
@@ -135,7 +135,7 @@ class TextForm:
                 raise TextError(f"text_form: {field.name} must be one of {', '.join(choices)}, got {value!r}")
 
     def read(self, text: str, argument: str = "text") -> str:
-        "A whole text before it is planned: characters, markup, emoji, capitals and numbers. Read again, it stays."
+        "Prepare a text for planning: characters, markup, emoji, capitals, numbers. What was read stays as it is."
         if isinstance(text, ReadText) and text.form == self: return text
         if self.characters == "folded" and isinstance(text, str): text = fold_characters(text)
         check_text(text, argument)

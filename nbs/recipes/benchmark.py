@@ -1,4 +1,4 @@
-"""What the benchmarks share: their common options, a clock, networks of random weights, and a table that is shown and kept."""
+"""What the benchmarks share: common options, a clock, networks with random weights, and a table that is printed and saved."""
 import argparse
 import json
 import time
@@ -24,7 +24,7 @@ def make_parser(about: str, shapes: dict, part: str = "network", # that has one 
 
 @contextmanager
 def random_weights(device: str, dtype: torch.dtype = torch.float32) -> Iterator[None]:
-    "Networks that are made within it are on the device, of the dtype, and the same every time."
+    "Networks made inside this block are on the device, have the dtype, and are the same every time."
     torch.manual_seed(0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -34,13 +34,13 @@ def random_weights(device: str, dtype: torch.dtype = torch.float32) -> Iterator[
 
 
 def clock(device: str, own: bool = False) -> float:
-    "Seconds, once the device has done what it was asked; with `own`, on the CPU only those that this process had of it."
+    "Seconds, after the device has finished its work; with `own`, on the CPU, the CPU time of this process."
     if device.startswith("cuda"): torch.cuda.synchronize()
     return time.process_time() if own and device == "cpu" else time.perf_counter()
 
 
 def millions(network: nn.Module) -> float:
-    "Its parameters."
+    "Millions of parameters."
     return sum(tensor.numel() for tensor in network.parameters()) / 1e6
 
 
@@ -55,7 +55,7 @@ def show_head(args, words: str): # args: those of `make_parser`
 
 
 def show_table(args, table: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
-    "Show the table, and write it with the options where `--json` says."
+    "Print the table, and write it with the options to the file of `--json`."
     print(table.to_string(index=False, float_format=f"{{:.{digits}f}}".format))
     if args.json:
         with open(args.json, "w") as file: json.dump(dict(where=where(args.device), **vars(args), rows=table.to_dict("records")), file, indent=1)

@@ -1,12 +1,12 @@
-"""How many Euler steps cost what: GLM-4-Voice's decoder at 1, 3 and 10 steps, offline and to the first sound of a stream.
+"""What Euler steps cost: GLM-4-Voice's decoder at 1, 3 and 10 steps, offline and to the first sound of a stream.
 
     python nbs/recipes/benchmark_decoder.py                                       # a scaled shape, on the CPU
     python nbs/recipes/benchmark_decoder.py --shape released --device cuda --codes 125 250
 
-Weights are random: what is said is noise, how long it takes is not. The real-time factor is seconds of work for a second of sound;
-below 1 it is quicker than speech. `mel` is the flow alone, `all` the flow and the vocoder, `first` the seconds from the codes of a
+Weights are random, so the speech is noise, but the times are real. The real-time factor is seconds of work for a second of sound;
+below 1 it is faster than speech. `mel` is the flow alone, `all` the flow and the vocoder, `first` the seconds from the codes of a
 stream's first block to its sound, with the same number of steps. Each is the median of `--repeats` runs after one that doesn't count.
-On the CPU one thread works and its own time is taken, so other work on the machine counts for little.
+On the CPU one thread works and its CPU time is measured, so other work on the machine has little effect.
 """
 import statistics
 from collections.abc import Callable
@@ -27,7 +27,7 @@ SHAPES = { # a quarter of the released widths, a third of its depth; and the rel
 
 
 def build(shape: str, device: str) -> Glm4Voice:
-    "A codec with random weights; its tokenizer is the smallest, for it has no part in decoding."
+    "A codec with random weights; its tokenizer is minimal, because decoding doesn't use it."
     flow, hift = SHAPES[shape]
     with random_weights(device):
         nets = (WhisperVQ(WhisperVQConfig(width=16, heads=2, feed_forward=16, layers=1)), FlowNet(flow), HiftNet(hift))
@@ -35,7 +35,7 @@ def build(shape: str, device: str) -> Glm4Voice:
 
 
 def median_seconds(work: Callable[[], object], repeats: int, device: str) -> float:
-    "Of `repeats` runs, after one to warm up."
+    "The median of `repeats` runs, after one to warm up."
     taken = []
     for _ in range(repeats + 1):
         begun = clock(device, own=True)

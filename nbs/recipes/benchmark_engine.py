@@ -3,12 +3,12 @@
     python nbs/recipes/benchmark_engine.py                                        # a scaled shape, on the CPU
     python nbs/recipes/benchmark_engine.py --shape tiny --batch 1 8 --bandwidth 15
 
-On a GPU take benchmark_gpu.py, which has the graphs, too.
+On a GPU use benchmark_gpu.py, which also measures the graphs.
 
-Weights are random: what is said is noise, how long it takes is not. Nobody ends: every row gets `--columns` columns after a
+Weights are random, so the speech is noise, but the times are real. No row ends early: each gets `--columns` columns after a
 prompt of `--positions` positions, most of them a reference. Prompts are read before the clock starts. A step reads
-the weights of the audio path once and the keys and values of every row; with the `--bandwidth` of the device that gives the
-most steps a second that it could do, and the share of it that was reached. Speech is 25 steps a second.
+the weights of the audio path once and the keys and values of every row; with the `--bandwidth` of the device, this gives the
+largest possible number of steps a second, and the share of it that was reached. Speech is 25 steps a second.
 """
 from itertools import islice
 
@@ -31,7 +31,7 @@ VOCABULARY = 128_256            # of the released tokenizer
 
 
 def build(shape: str, device: str, dtype: torch.dtype) -> HiggsAudioV2ForConditionalGeneration:
-    "A network of random weights that never wishes to begin or to end."
+    "A network with random weights that never draws BOS or EOS."
     tokenizer = build_tokenizer()
     config = build_config(tokenizer)
     if SHAPES[shape]:
@@ -59,7 +59,7 @@ def make_prompts(batch: int, positions: int) -> list[Prompt]:
 
 def time_voicelab(network, prompts: list[Prompt], columns: int, device: str, loop=decode, sampling: Sampling = Sampling.preset("greedy"),
                  ) -> tuple[float, torch.Tensor]:
-    "Steps a second without the first, and the columns [batch, n_codebooks, columns]."
+    "Steps a second, not counting the first, and the columns [batch, n_codebooks, columns]."
     steps = loop(network, prompts, [columns] * len(prompts), sampling, [torch.Generator()] * len(prompts))
     next(steps)
     begun = clock(device)
@@ -68,7 +68,7 @@ def time_voicelab(network, prompts: list[Prompt], columns: int, device: str, loo
 
 
 def time_generate(network, prompts: list[Prompt], columns: int, device: str, cache: str) -> tuple[float, torch.Tensor]:
-    "As `time_voicelab`: the time of one column is taken off that of all."
+    "As `time_voicelab`; the time of one column is subtracted from the time of all."
     ids, audio = (torch.stack(parts).to(device) for parts in zip(*((p.network_ids, p.audio_columns.T) for p in prompts)))
     def run(new):
         begun = clock(device)

@@ -1,11 +1,11 @@
-"""Columns a second on a GPU, in one run: by voicelab's graphs, by its waiting loop, and by transformers' `generate`, eager and compiled.
+"""Columns a second on a GPU, in one run: with voicelab's graphs, with its synchronous loop, and with transformers' `generate`, eager and compiled.
 
     python nbs/recipes/benchmark_gpu.py                                           # the 3B shape in bfloat16, 1, 4 and 16 rows
-    python nbs/recipes/benchmark_gpu.py --shape tiny --device cpu --dtype float32 --positions 120 --columns 12      # the form only
+    python nbs/recipes/benchmark_gpu.py --shape tiny --device cpu --dtype float32 --positions 120 --columns 12      # only to see that it runs
 
-Weights are random, prompts and the count as in benchmark_engine.py. Each way runs once to warm up (graphs are captured, `generate` with a static
+Weights are random, prompts and counts are as in benchmark_engine.py. Each way runs once to warm up (graphs are captured, `generate` with a static
 cache is compiled) and once on the clock. The limit is what the weights of the audio path and all keys and values allow, at the `--bandwidth` of the
-device; without it, at the speed of a large copy on it. A way that fails is a row that says why.
+device, or else at the speed of a large copy on it. A way that fails is a row that says why.
 """
 import math
 
@@ -19,7 +19,7 @@ from voicelab.errors import one_line
 from voicelab.families.higgs.graph import Graphs
 
 def copy_speed(device: str, megabytes: int) -> float:
-    "GB a second that a copy reads and writes, at the best of five."
+    "GB a second that a copy reads and writes, the best of five."
     source = torch.ones(megabytes << 18, device=device)
     target, best = torch.empty_like(source), math.inf
     for _ in range(5):

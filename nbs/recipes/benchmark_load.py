@@ -1,11 +1,11 @@
-"""How long a clone takes when several are made at once, each in a process of its own, and beside other work.
+"""How long a clone takes when several are made at once, each in its own process, and alongside other work.
 
-    python benchmark_load.py                        # one clone, two at once, one beside three busy processes
+    python benchmark_load.py                        # one clone, two at once, one alongside three busy processes
     python benchmark_load.py --all-threads          # the same, with as many threads as torch has, for comparison
 
-`ratio` is the real-time factor over that of one clone alone. On two cores two clones at once should come to at most 2.3, and one clone
-beside three busy processes to some 2 on a fair scheduler, more on a busy machine: the processor is shared out, and nothing waits for a thread that
-has been put aside.
+`ratio` is the real-time factor relative to that of one clone alone. On two cores it should be at most 2.3 for two clones at once, and about 2 for
+one clone alongside three busy processes with a fair scheduler (more on a busy machine): the processor is shared, and nothing waits for a thread
+that was suspended.
 """
 import argparse
 import json
@@ -21,7 +21,7 @@ TEXT = "The garden is open today."
 
 
 def clone_for(seconds: float, all_threads: bool, begin, results):
-    "Clone again and again; put the seconds of work for a second of sound, of the median clone."
+    "Clone repeatedly; put the seconds of work for a second of sound, the median over clones."
     import voicelab as vl
     from voicelab import threads
     if all_threads: threads.NARROW = 0
@@ -43,7 +43,7 @@ def be_busy(begin, over):
 
 
 def result_of(results, processes) -> float:
-    "The next result; an error if a process has died, since then it never comes."
+    "The next result; an error if a process has died, because it would never send one."
     while True:
         try: return results.get(timeout=1)
         except queue.Empty:

@@ -1,10 +1,10 @@
-"""Does it pay to let the codec decode in a second thread while the model goes on? Both ways in turns, in the same run.
+"""Does it pay to let the codec decode in a second thread while the model continues? Both ways alternate in the same run.
 
     python nbs/recipes/benchmark_overlap.py                                       # the tiny model, on the CPU
 
 A sample is made of `--columns` columns. Whenever a stream's next window of codes is complete, its sound is decoded: at once, as
 voicelab does it, or by a second thread, whose sound is fetched before the next window begins. Each thread computes with
-`--threads` threads of torch. The sound is the same. The ratio is that of the medians; above 1 the second thread gains.
+`--threads` threads of torch. The sound is the same. The ratio is that of the medians; above 1 the second thread is faster.
 """
 import argparse
 import statistics

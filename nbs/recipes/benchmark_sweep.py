@@ -1,14 +1,14 @@
-"""What a sweep costs beside generating, and what a second worker brings, in the same run.
+"""What a sweep costs beyond generating, and what a second worker gains, in the same run.
 
     python nbs/recipes/benchmark_sweep.py                       # the tiny model on the CPU
     python nbs/recipes/benchmark_sweep.py --cells 96 --workers 4 --model FOLDER
 
 The overhead of a cell is the time that a run of the backend `inline` takes, without the seconds in which the model worked, over the
-number of cells. It is made of writing the sample (sound, line, and waiting until the disk has them) and of bookkeeping. It should be at
+number of cells. It consists of writing the sample (sound, line, and waiting until the disk has them) and of bookkeeping. It should be at
 most 15 ms.
-For the gain, the same cells are made by one worker process and by several. Each clock starts when every worker has made a sample, since
-loading a model is paid once. Two workers on two cores should make at least 1.7 times as many cells a second.
-Read the ratio, not the times: both runs follow each other, and what else the machine does goes into both. The load is printed.
+For the gain, the same cells are made by one worker process and by several. The clock starts when every worker has made a sample, because
+a model is loaded only once. Two workers on two cores should make at least 1.7 times as many cells a second.
+Read the ratio, not the times: the runs follow each other, and other work on the machine affects both. The load is printed.
 """
 import argparse
 import os

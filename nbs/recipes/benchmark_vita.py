@@ -3,7 +3,7 @@
     python nbs/recipes/benchmark_vita.py                                                   # a scaled shape, on the CPU
     python nbs/recipes/benchmark_vita.py --shape 7b --device cuda --dtype bfloat16
 
-Weights are random: what is said is noise, how long it takes is not. Nobody ends: every answer gets `--tokens` tokens after a
+Weights are random, so the speech is noise, but the times are real. No answer ends early: each gets `--tokens` tokens after a
 prompt of a reference of `--seconds`. The prompt is read before the clock starts, by the main model and by the heads.
 A head is one layer of the main model's kind; in the scaled shape the share of a head is that of the released one, 1 to 28.
 """
@@ -22,7 +22,7 @@ SHAPES = {"tiny": (64, 4, 4, 2, 128, None), "scaled": (256, 28, 4, 2, 1024, None
 
 
 def build(shape: str, tokenizer, device: str, dtype: torch.dtype) -> VitaNetwork:
-    "A network of random weights."
+    "A network with random weights."
     hidden, layers, heads, kv_heads, feed_forward, vocabulary = SHAPES[shape]
     config = vita_config(dict(
         model_type="qwen2_mtp", vocab_size=vocabulary or len(tokenizer), hidden_size=hidden, intermediate_size=feed_forward,

@@ -3,8 +3,8 @@
     python cut_parity.py FOLDER ../../tests/parity        # FOLDER holds the full vectors
 
 Most of the full vectors are random weights. The reference's scripts drew them from torch's generator under seed 0, so a
-tensor is found again in the generator's stream: its place there and its law are written in its stead, and the tests
-draw it anew.
+tensor can be found in the generator's stream. Its position and its distribution are stored instead, and the tests draw
+it again.
 """
 import json
 import math
@@ -34,7 +34,7 @@ def laws(tensor):
 
 
 def uniforms(numbers, law, first, second):
-    "The sixteen draws from 0 to 1 behind sixteen numbers: normal ones come from eight radii and eight angles."
+    "The sixteen uniform draws from which sixteen numbers were made: normal ones come from eight radii and eight angles."
     if law == "uniform_": return (numbers - first) / (second - first)
     numbers = (numbers - first) / second
     left, right = numbers[:8], numbers[8:]
@@ -49,7 +49,7 @@ class Stream:
         self.sorted = self.draws[self.order]
 
     def find(self, name, tensor):
-        "The row [place, name, law, its two arguments, shape] that draws the tensor again to the last bit, or None."
+        "The row [place, name, law, its two arguments, shape] that draws the tensor again bit for bit, or None."
         for law in laws(tensor):
             wanted = uniforms(tensor.flatten()[:16].double().numpy(), *law)
             low, high = np.searchsorted(self.sorted, [wanted[0] - 1e-5, wanted[0] + 1e-5])
@@ -73,7 +73,7 @@ def cut_higgs(tensors):
 
 
 def cut_mtp(tensors):
-    "The heads on fewer ids: each position sees those before it alone."
+    "The heads on fewer ids: each position sees only those before it."
     before = tensors["cascade_ids"].shape[1] - CASCADE
     for name in [name for name in tensors if name.startswith("cascade_")]: tensors[name] = tensors[name][:, :-before]
 
@@ -106,7 +106,7 @@ def write_case(name, source, target, stream):
 
 
 def fold(lines):
-    "One line for tensors that differ in their first number alone: layers.{0-37}.norm.weight."
+    "One line for tensors that differ only in the first number of their names: layers.{0-37}.norm.weight."
     parts = [re.split(r"\.(\d+)\.", line, maxsplit=1) for line in lines]
     parts = sorted((head, rest[1:], [int(number) for number in rest[:1]]) for head, *rest in parts)
     for (head, tail), group in groupby(parts, lambda part: part[:2]):

@@ -1,9 +1,9 @@
-"""Make what notebooks store small: the sounds of players become MP3, pictures get 256 colours at most. `make export` runs it.
+"""Shrink the stored outputs of notebooks: the sounds of players become MP3, pictures get at most 256 colours. `make export` runs it.
 
     python nbs/recipes/shrink_outputs.py nbs          # from the top of the checkout; or the notebooks that you ran
 
-What a running notebook plays is exact (WAV); the stored copy is for the eyes and ears of readers. Marks of generated speech stay.
-What was made small stays as it is, so a second call changes nothing."""
+A running notebook plays exact sound (WAV); the stored copy is for readers. Marks of generated speech stay.
+Shrunk outputs stay as they are, so a second call changes nothing."""
 import base64
 import io
 import json
@@ -61,7 +61,7 @@ def small_output(data: dict) -> dict:
 
 
 def shrink(path: Path) -> bool:
-    "Make the outputs that the notebook at `path` stores small; tell whether that changed it."
+    "Shrink the stored outputs of the notebook at `path`; return whether that changed it."
     notebook = json.loads(path.read_text("utf-8"))
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", []) if "data" in output]
     before = [output["data"] for output in outputs]

@@ -18,8 +18,8 @@ function controlsOf({ axes, measures }, view, held, several, draw) {
 }
 const SYNTHETIC = "All samples are AI-generated (synthetic) speech. References are recordings of voices, each used "
   + "with the consent that is stated beside it."
-const HELP = "A click plays a sample as A; what was A becomes B. Keys: a, b, r (the reference of A) play at the "
-  + "position where the last sound is, s stops; arrow keys go from sample to sample."
+const HELP = "A click plays a sample as A; the previous A becomes B. Keys: a, b, r (the reference of A) play from the "
+  + "current position, s stops; arrow keys move between samples."
 
 function sweepPage(root, data, load) {
   const { axes, measures, points } = data, all = [...axes.keys()], held = new Map()
@@ -48,7 +48,7 @@ function sweepPage(root, data, load) {
   root.replaceChildren(make("h1", {}, data.title), make("p", {}, `${points.length} cells: ${counts}. ${SYNTHETIC}`),
     heading("Samples by two axes"), tops[0], grid.box, quiet(HELP),
     heading("A measure against an axis"), tops[1], cloud.box, heading("The chosen samples"), parts.table,
-    heading("Who measured"), make("ul", {}, ...measures.filter(one => one.maker).map(told)), parts.bar)
+    heading("How it was measured"), make("ul", {}, ...measures.filter(one => one.maker).map(told)), parts.bar)
   function press(event) {
     const other = event.ctrlKey || event.metaKey || event.altKey || /SELECT|INPUT/.test(event.target.tagName)
     if (!other) parts.keys[event.key]?.()

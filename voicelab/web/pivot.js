@@ -1,4 +1,4 @@
-const FIRST = 12                                        // buttons of a place, until all are asked for
+const FIRST = 12                                        // buttons in a cell before "more" is clicked
 function pivot(data, view, choose) {
   const box = make("div", { class: "wide" }), settle = rove(box, "td button"), { axes, measures, points } = data
   const name = (axis, n) => axis < 0 ? "all" : n < 0 ? "–" : String(axes[axis].levels[n])

@@ -10,7 +10,7 @@ function ticks(low, high) {
 }
 
 const WIDTH = 860, HEIGHT = 320, LEFT = 60, TOP = 12, BELOW = 44, RIGHT = 12
-function named(axis, n, points) {                       // levels beside each other, their samples side by side
+function named(axis, n, points) {                       // a scale of names: levels in a row, their samples side by side
   const wide = (WIDTH - LEFT - RIGHT) / axis.levels.length, most = Math.max(4, Math.floor(wide / 7))
   const beside = i => 0.5 + ((i * 0.618) % 1 - 0.5) * 0.5
   return { of: i => points[i].at[n] < 0 ? null : LEFT + (points[i].at[n] + beside(i)) * wide, words: axis.name,
@@ -60,11 +60,11 @@ function scatter(data, view, choose) {
   function draw() {
     const up = measures[view.y], has = i => points[i].values[view.y] != null && points[i].sound != null
     const found = view.seen().filter(has), ys = found.map(i => points[i].values[view.y])
-    if (!found.length) return box.replaceChildren(make("p", { class: "quiet" }, `No sample has ${up.name}.`))
+    if (!found.length) return box.replaceChildren(make("p", { class: "quiet" }, `No sample has a value of ${up.name}.`))
     const low = Math.min(...ys), high = Math.max(...ys), room = (high - low || 1) * 0.05
     const y = v => TOP + (high + room - v) / (high - low + 2 * room) * tall, x = acrossScale(data, view, found)
     const svg = make("svg:svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "group",
-      "aria-label": `${up.name} of each sample: arrow keys go on, Enter plays` })
+      "aria-label": `${up.name} of each sample: arrow keys move, Enter plays` })
     frame(svg, x, y, [low, high])
     svg.append(...found.filter(i => x.of(i) != null).map(i => dot(i, x, y)))
     const keys = view.colour < 0 ? [] : axes[view.colour].levels.slice(0, 24).map(key)

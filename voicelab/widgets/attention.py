@@ -226,7 +226,7 @@ class AttentionMap(Panel):
         check_made_of(model, text, reference=reference)
         reader_of(model)
         check_type("generation", generation, Generation | None, "a Generation or None", WidgetError)
-        Sampling(seed=seed)                                 # which says what a seed is
+        Sampling(seed=seed)                                 # raises the error of a wrong seed
         self.model, self.attention, self.seed, self.ready = model, None, seed, False
         self.voice, self.text = VoiceChooser(reference), text_box(text)
         self.over = W.ToggleButtons(options=["recording", "text"], description="over",

@@ -224,7 +224,7 @@ def go_and_stop(words: str) -> tuple[W.Button, W.Button]: # words: on the first
 
 # %% ../../nbs/13_widgets_base.ipynb #de036270
 def check_made_of(model, text: str = "", **references: Reference | None): # references: by the name of their argument
-    "Raise a VoicelabError unless a widget can be made of these."
+    "Raise a VoicelabError unless a widget can be made from these."
     check_speaker(model)
     check_type("text", text, str, "a text", WidgetError)
     for name, given in references.items():

@@ -88,7 +88,7 @@ class DelayPattern(Panel):
         seed: int = 1,
     ):
         base.check_made_of(model, text, reference=reference)
-        Sampling(seed=seed)                                 # which says what a seed is
+        Sampling(seed=seed)                                 # raises the error of a wrong seed
         self.model, self.generation, self.columns, self.seed = model, None, None, seed
         self.voice, self.text = VoiceChooser(reference), text_box(text)
         self.generate, self.stop = go_and_stop("Generate")

@@ -78,7 +78,7 @@ class Pivot(Panel):
         self.sweep = sweep if isinstance(sweep, Sweep) else Sweep(sweep)
         self.how = dict(backend=backend, workers=workers)
         self.page, self.status = SweepPage(self.sweep), Status()
-        self.go, self.stop = go_and_stop("Make what is missing")
+        self.go, self.stop = go_and_stop("Make missing cells")
         self.go.layout.width = "auto"
         self.again = W.Button(description="Read again", icon="refresh", tooltip="show what has been made since")
         model = next(iter(self.sweep.speakers.values()), self.sweep)
@@ -91,7 +91,7 @@ class Pivot(Panel):
 
 @patch
 def make(self: Pivot):
-    "Make the cells that are missing, and show them; the status line says how long it will take."
+    "Make the missing cells and show them; the status line says how long it will take."
     try: self.sweep.run(**self.how, say=self.status.say)
     finally: self.page.read()
     self.status.say(f"{'Stopped: ' * self.worker.stopping.is_set()}{self.sweep.cost}")

@@ -295,7 +295,7 @@ def budgets(self: Tuner) -> list[Budget]:
 @patch
 def _estimate(self: Tuner):
     try:
-        with base.overheard() as said: budgets = self.budgets()         # the estimate shows what budgets warn of
+        with base.overheard() as said: budgets = self.budgets()         # the estimate shows their warnings
         shown = estimate_html(budgets, self.knobs.silence.value / self.model.codec.frame_rate)
         read = [words for words in base.words_of(said) if words.startswith("text: ")]
         self.estimate.value = shown + "".join(card(html.escape(words)) for words in read)

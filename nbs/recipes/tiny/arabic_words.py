@@ -2,7 +2,7 @@
 
     pip install mishkal wordfreq && python arabic_words.py > arabic_words.txt
 
-mishkal (a tool under the GPL, needed for this list alone) adds the marks; words that it leaves bare are left out, and of
+mishkal (a tool under the GPL, needed only for this list) adds the marks; words that it leaves bare are left out, and of
 words that are spelled alike without marks only one remains, so that a bare word says which vocalised one is meant.
 """
 import re

@@ -1,7 +1,7 @@
-"""Does a model read digits? Clones of texts with digits, beside clones of the same texts with the numbers in words.
+"""Does a model read digits? Compare clones of texts with digits and clones of the same texts with the numbers in words.
 
 For each pair and voice there are three mel-cepstral distances to a clone of the words: of the words with another seed
-(0 on the scale), of the digits (what is asked), and of another sentence (1). So 0 says that digits are read like words,
+(0 on the scale), of the digits (the question), and of another sentence (1). So 0 says that digits are read like words,
 and 1 that they are another sentence. Needs nothing but voicelab.
 
     python digits.py MODEL [--seeds 3]

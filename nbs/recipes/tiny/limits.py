@@ -1,9 +1,9 @@
-"""Find out which part limits the content of a tiny model's speech: the words it chooses, the voice around them, or the draw.
+"""Find out which part limits the content of a tiny model's speech: the words it chooses, the voice around them, or random sampling.
 
     python limits.py [FOLDER] --voices 20
 
 The same texts in each arm: the lab's defaults; always the likeliest code; a higher temperature; and the true codes of
-codebook 0 (which carries the phonemes) put into the model's mouth, so that it only has to add the other seven.
+codebook 0 (which carries the phonemes) given, so that the model only has to add the other seven.
 """
 import argparse
 
@@ -16,7 +16,7 @@ from voicelab.codec import STREAM_EOS
 from voicelab.control import choose_sampling
 
 def with_codebook_0(model, codes, clone):
-    "What `clone()` makes while codebook 0 follows `codes` [8, frames] and ends behind them."
+    "What `clone()` makes while codebook 0 follows `codes` [8, frames] and ends after them."
     script, column = codes[0].tolist(), 0                               # column 0 is BOS, column 1 the first frame
     def follow(module, inputs, output):
         nonlocal column

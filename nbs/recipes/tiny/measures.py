@@ -5,7 +5,7 @@ best that any language model on this codec can do:
 
 - voice: resemblyzer's cosine with the reference; 0 is the mean of the other voices
 - content: mel-cepstral distance to espeak-ng's own rendering of the text in that voice, frames aligned by dynamic time
-  warping; 0 is another sentence of the same voice. It hears the voice, too: the right words in a wrong voice score low.
+  warping; 0 is another sentence of the same voice. It also depends on the voice: the right words in a wrong voice score low.
 """
 import librosa
 import numpy as np

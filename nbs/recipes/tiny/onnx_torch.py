@@ -1,8 +1,8 @@
-"""Run the int8 ONNX graph of Kokoro in torch, in float32, on any device: on a GPU some hundred times as fast as it is spoken.
+"""Run the int8 ONNX graph of Kokoro in torch, in float32, on any device: on a GPU about a hundred times faster than real time.
 
-The graph multiplies integers and scales the result. Here each such product is one of floats, with the weights brought back
-to float32 once: what is left out is the rounding of the activations, so the sound is a little better than the original's.
-What does not hang on the inputs is computed once. Only the operators that this graph has are known.
+The graph multiplies integers and scales the result. Here each such product is one of floats, with the weights converted
+to float32 once. The rounding of the activations is left out, so the sound is a little better than the original's.
+What does not depend on the inputs is computed once. Only the operators of this graph are supported.
 """
 import numpy as np
 import onnx
@@ -338,7 +338,7 @@ class TorchGraph:
 
     @torch.inference_mode()
     def _fold(self):
-        "Compute what hangs on no input, and number the rest."
+        "Compute what depends on no input, and number the rest."
         varying, steps = set(self.inputs), []
         for work, names, outs in self.steps:
             if varying.intersection(names): steps.append((work, names, outs)); varying.update(outs)

@@ -47,7 +47,7 @@ class EspeakVoice(ctypes.Structure):
 
 
 class Espeak:
-    "espeak-ng as a library: ten times as fast as its command, and it tells which phoneme it says when."
+    "espeak-ng as a library: ten times as fast as its command, and it reports when it says which phoneme."
     LAST, PHONEME = 0, 7                    # espeak_EVENT_TYPE
     SYNCHRONOUS, PHONEME_EVENTS = 2, 1 | 2  # espeak_AUDIO_OUTPUT, espeakINITIALIZE_PHONEME_EVENTS | _PHONEME_IPA
     TIED_IPA = 2 | 1 << 7 | ord("^") << 8   # phonememode of espeak_TextToPhonemes: "^" between the letters of one sound
@@ -60,7 +60,7 @@ class Espeak:
         self.pieces, self.phonemes = [], []
         if self.library.espeak_Initialize(self.SYNCHRONOUS, 0, None, self.PHONEME_EVENTS) != ESPEAK_RATE:
             raise OSError("espeak-ng did not start")
-        self.heard = self.Callback(self._hear)              # kept here, or it would be freed under the library's feet
+        self.heard = self.Callback(self._hear)              # kept here, or it would be freed while the library uses it
         self.library.espeak_SetSynthCallback(self.heard)
 
     def _hear(self, samples, count, events):
@@ -160,7 +160,7 @@ def dress(text: str, rng: np.random.Generator, language: str = "en", numbers: fl
 
 
 def say(voice: dict, text: str, accent: str | None = None) -> tuple[np.ndarray, list[str]] | None:
-    """int16 samples at 24 kHz of `text` in `voice`, from 25 ms before the first sound to 75 ms behind the last and on to
+    """int16 samples at 24 kHz of `text` in `voice`, from 25 ms before the first sound to 75 ms after the last, extended to
     whole frames, and the phoneme in the middle of every frame; None if silent."""
     scale = voice["formants"]                       # playing faster raises the formants; speaking slower pays for it
     sound, phonemes = espeak().say(f"{accent or voice['accent']}+{voice['variant']}", voice["pitch"],
@@ -175,7 +175,7 @@ def say(voice: dict, text: str, accent: str | None = None) -> tuple[np.ndarray, 
 
 def shape(sound: np.ndarray, rate: int, voice: dict) -> tuple[np.ndarray, np.ndarray] | None:
     """int16 samples at 24 kHz of float `sound` with a voice's formant scale, tilt and resonance, from 25 ms before the first
-    sound to 75 ms behind the last and on to whole frames, and the sample of `sound` in the middle of every frame; None if silent."""
+    sound to 75 ms after the last, extended to whole frames, and the sample of `sound` in the middle of every frame; None if silent."""
     scale = voice["formants"]
     sound = soxr.resample(sound, rate * scale, RATE)
     sound = lfilter([1, -voice["tilt"]], [1], sound)

@@ -3,11 +3,11 @@
     python train_codec.py codes --speech 'espeak*' 'people*' --minutes 15 --checkpoint codes.pt     # encoder, quantiser, mel
     python train_codec.py sound --speech 'espeak*' 'people*' --minutes 25 --checkpoint sound.pt --codes codes.pt
 
-Stage one learns to draw the log-mel spectrum from codes, and to tell from the first codebook alone which phoneme is
-said; after it the encoder and the codebooks stay as they are, so a language model can already be trained on them. Stage
-two learns the waveform from the same codes: from spectra alone, then also from judges that tell made sound from true.
+Stage one learns to predict the log-mel spectrum from codes, and to tell from the first codebook alone which phoneme is
+said. After it the encoder and the codebooks stay as they are, so a language model can already be trained on them. Stage
+two learns the waveform from the same codes: from spectra alone, then also from discriminators (judges) that tell generated sound from true.
 
-Every pattern of `--speech` gives an equal share of each batch; files that appear while training goes on are taken up.
+Every pattern of `--speech` gives an equal share of each batch; files that appear during training are included.
 """
 import argparse
 import json
@@ -79,7 +79,7 @@ class Crops:
         self.files = [[] for _ in patterns]             # (samples, labels, frames at which a crop may begin) of each file
 
     def refresh(self):
-        "Take up what has appeared; the names of phonemes get their numbers in the order of their first file."
+        "Include the files that have appeared; the names of phonemes get their numbers in the order of their first file."
         self.looked = time.time()
         for i, pattern in enumerate(self.patterns):
             for listed in sorted(set(glob(f"{pattern}.json")) - self.taken):
@@ -128,7 +128,7 @@ def sound_loss(made, true, mels):
 
 
 class Judge(nn.Module):
-    "Tells made sound from true by its complex spectrum (Jang 2021, Defossez 2022): features of each layer, the last its verdict."
+    "A discriminator of generated and true sound by complex spectra (Jang 2021, Defossez 2022): each layer's features; the last is its verdict."
     def __init__(self, size, channels=32):
         super().__init__()
         self.size = size
@@ -146,7 +146,7 @@ class Judge(nn.Module):
 
 
 def judged(judges, made, true):
-    "Loss of the maker: be taken for true, and look to the judges like the true sound."
+    "Generator loss: be taken for true, and give the judges the same features as the true sound."
     loss = 0
     for judge in judges:
         with torch.no_grad(): wanted = judge(true)

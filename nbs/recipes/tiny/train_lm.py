@@ -4,9 +4,9 @@
 
 A training example is a conversation of two to four turns in one voice, in the frame of `assistant_ref`: the first turn
 is a sample without a reference, every later one a clone of those before it. Some have the first sound in the system
-message. The loss is on the columns of all sounds, and on the phoneme of the frame, told from the same hidden state by a
-head that is thrown away after training. Each pattern of `--speech` has a share of the conversations that goes from the
-one in `--shares` to the one in `--last-shares`; files that appear while training goes on are taken up.
+message. The loss is on the columns of all sounds, and on the phoneme of the frame, predicted from the same hidden state by a
+head that is discarded after training. Each pattern of `--speech` has a share of the conversations that goes from the
+one in `--shares` to the one in `--last-shares`; files that appear during training are included.
 """
 import argparse
 import json
@@ -46,7 +46,7 @@ class Voices:
         self.refresh()
 
     def refresh(self):
-        "Take up the encoded files that have appeared."
+        "Include the encoded files that have appeared."
         self.looked = time.time()
         for voices, pattern in zip(self.voices, self.patterns):
             for path in sorted(set(glob(f"{pattern}.codes.npy")) - self.taken):
@@ -78,7 +78,7 @@ class Voices:
 
 
 class Packer:
-    "Conversations to padded batches, in the prompt's own words."
+    "Conversations to padded batches, in the form of the prompt."
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
         self.slot = tokenizer.convert_tokens_to_ids("<|AUDIO_OUT|>")
@@ -123,12 +123,12 @@ class Packer:
 
 
 class Layout(NamedTuple):
-    """A batch laid out for `hidden_states`: text and sound, which have MLPs of their own, lie apart, without padding."""
+    """A batch laid out for `hidden_states`: text and sound, which have MLPs of their own, are separate, without padding."""
     shape: tuple                        # batch, places
     text: torch.Tensor                  # [text places] ids
     sound: torch.Tensor                 # [sound places, 8] ids
     order: torch.Tensor                 # the places in the batch of text and sound
-    followed: torch.Tensor              # the sounds whose next column is to be foretold
+    followed: torch.Tensor              # the sounds whose next column is predicted
     true: torch.Tensor                  # [followed, 8], NOT_COUNTED where it is forced
     phonemes: torch.Tensor              # [followed]
 
@@ -161,7 +161,7 @@ def causal_attention(q, k, v, rows=128):
 
 
 def padded(x, batch: Layout): # [text and sound places, size] to [batch * places, size]
-    "Each place where it is in the batch. Read by index it would be slow to train on a GPU, where slopes of one index wait for each other."
+    "Each place where it is in the batch. Reading by index would train slowly on a GPU, where gradients of one index wait for each other."
     return x.new_zeros(batch.shape[0] * batch.shape[1], x.shape[1]).index_copy(0, batch.order, x)
 
 
@@ -188,7 +188,7 @@ def hidden_states(model, batch: Layout):
 
 
 def column_loss(model, batch: Layout, to_phoneme):
-    "Cross entropy [9] of the next column's eight ids and of the phoneme behind it."
+    "Cross entropy [9] of the next column's eight ids and of the phoneme of the frame that follows."
     hidden = hidden_states(model, batch).index_select(0, batch.followed)
     logits = model.audio_lm_head(hidden).view(len(hidden), K, -1)
     books = F.cross_entropy(logits.flatten(0, 1).float(), batch.true.flatten(), ignore_index=NOT_COUNTED, reduction="none").view(-1, K).sum(0)
@@ -197,7 +197,7 @@ def column_loss(model, batch: Layout, to_phoneme):
 
 
 class Conversations(IterableDataset):
-    "Batches without end for `DataLoader`: similar lengths together, four batches from one draw."
+    "Endless batches for `DataLoader`: similar lengths together, four batches from one draw."
     def __init__(self, args, packer, phonemes, begun, step):
         self.args, self.packer, self.phonemes, self.begun, self.step = args, packer, phonemes, begun, step
 

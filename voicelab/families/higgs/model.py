@@ -172,7 +172,7 @@ def prompt(self: HiggsModel,
     return self.render(self._chats([text], speakers_of(reference), prompt_form, **chat)[0])
 
 
-HiggsModel.clone_prompt = HiggsModel.prompt     # the name that every family has for it
+HiggsModel.clone_prompt = HiggsModel.prompt     # the name that all families use
 
 # %% ../../../nbs/08_higgs_model.ipynb #99470ce2
 CHUNK_SECONDS = 12.0        # longest chunk if the checkpoint does not say what it was trained on
@@ -278,7 +278,7 @@ def session(self: HiggsModel,
                    render=self.render)
 
 # %% ../../../nbs/08_higgs_model.ipynb #f1d41334
-HiggsModel.stream = HiggsModel.session          # the name that every family has for it
+HiggsModel.stream = HiggsModel.session          # the name that all families use
 
 # %% ../../../nbs/08_higgs_model.ipynb #e16d3a97
 def spoken_text(messages: list[Message]) -> str:
