@@ -115,6 +115,24 @@ def test_too_little_context_is_heard():
     assert np.abs(joined(pieces) - whole).max() > 1e-3
 
 
+class WholeCodec(ToneCodec):
+    "Each sample depends on all codes."
+    def __init__(self): super().__init__(None)
+    def decode(self, codes):
+        return Audio(np.full(320 * codes.shape[1], 0.1 + codes.float().mean().item() / 2048, np.float32), self.sample_rate)
+    def decode_rows(self, codes): raise AssertionError("windows of such a codec would be wrong")
+
+
+def test_without_a_finite_context_all_is_decoded_at_the_end():
+    codec, rows = WholeCodec(), [random_codes(40), random_codes(7, seed=1), random_codes(0)]
+    decoder = StreamDecoder(codec)
+    assert [decoder.push(rows[0][:, t:t + 8]) for t in range(0, 40, 8)] == [None] * 5
+    assert np.array_equal(decoder.flush().samples, codec.decode(rows[0]).samples) and decoder.flush() is None
+    assert StreamDecoder(codec).flush() is None
+    for codes, sound in zip(rows, decode_batch(codec, rows), strict=True):
+        assert len(sound.samples) == 320 * codes.shape[1] and (not len(sound.samples) or np.array_equal(sound.samples, codec.decode(codes).samples))
+
+
 def test_code_tokens_and_back():
     codes = random_codes(50)[0]
     assert torch.equal(parse_code_tokens(code_tokens(codes)), codes)

@@ -11,6 +11,7 @@ from test_sweep import TEXTS, folder_of_whistler, make, whistler  # noqa: F401
 from whistling import Whistler, register_whistler
 
 import voicelab as vl
+from voicelab.budget import RULES
 from voicelab.cli import main
 from voicelab.crossed import Crossed, crossed_interval, numbered
 from voicelab.family import FAMILIES
@@ -353,6 +354,13 @@ def test_settings_of_another_rule_are_left_alone(grid, tmp_path):
     (tmp_path / "settings.ini").write_text("[AUDIO_GENERATION_CONFIG]\nadaptive_max_tokens = false\n")
     with pytest.raises(vl.VoicelabError, match="reference_margin: the settings' rule is fixed"): found.write(tmp_path / "settings.ini")
     assert found.settings(Settings()).audio_generation == replace(AudioGenerationConfig(), reference_margin=np.ceil(found.margin.value * 100) / 100)
+
+
+def test_a_rule_of_ones_own_may_read_the_margin(grid, monkeypatch):
+    monkeypatch.setitem(RULES, "hasty", replace(RULES["reference_rate"], name="hasty"))
+    ours = Settings(audio_generation=AudioGenerationConfig(rule="hasty", min_seconds=2))
+    found = grid().calibrate()
+    assert found.settings(ours).audio_generation == replace(ours.audio_generation, reference_margin=np.ceil(found.margin.value * 100) / 100)
 
 
 # The command

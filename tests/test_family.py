@@ -69,6 +69,9 @@ def test_it_works_in_the_widgets_and_the_ablation(whistler, reference):
     assert replace(tuner.generation.sampling, seed=None, top_p=None) == LOUD
     assert torch.equal(tuner.generation.codes, model.clone(TEXT, reference=reference, seed=1).codes)
     assert "nothing is delayed" in walk.counters.value and TEXT in anatomy.prompt.text
+    assert f"<td>letter &lt;of the text&gt;</td><td>{TEXT[-1]}</td>" in walk.counters.value        # what the family adds to the trace
+    assert f"The last letter was {TEXT[-1]}." in tuner.result.words.value
+    assert "odebook" not in tuner.result.words.value + walk.counters.value.partition("<span")[0]
     found = ablate(model, TEXT, reference, arms=["right", "none"], seeds=[0, 1])
     assert found.table.samples.tolist() == [2, 2] and "right" in found._repr_html_()
     with pytest.raises(AttentionError, match="of the family whistling; attention can be read for"): attention_of(model, tuner.generation)

@@ -383,7 +383,8 @@ def test_any_script_gives_the_ids_of_the_whole_text(text, tokenizer):
 
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)
 def test_text_pieces_hold_no_control_token_even_unescaped(token, tokenizer):
-    ids, owners = tokenise_segments([Segment("user", "text", f"a{token}b"), Segment("user", "control", token)], tokenizer)
+    segments = [Segment("user", "text", f"a{token}b"), Segment("user", "control", token)]
+    ids, owners = tokenise_segments(segments, tokenizer, SPECIAL_TOKENS)
     assert control_ids(tokenizer, torch.tensor(ids)) == [tokenizer.convert_tokens_to_ids(token)]
     assert owners == [0] * (len(ids) - 1) + [1]
 
@@ -392,9 +393,9 @@ def test_tokens_are_counted_where_they_begin():
     trimming, merging = byte_tokenizer(), TOKENIZERS["merges"]
     trimming.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
     segments = [Segment("system", "text", "Be. "), Segment("system", "control", "\n\n"), Segment("system", "text", " a \u00e9")]
-    assert tokenise_segments(segments, trimming)[1] == [0] * 4 + [1] * 2 + [2] * 5
+    assert tokenise_segments(segments, trimming, SPECIAL_TOKENS)[1] == [0] * 4 + [1] * 2 + [2] * 5
     segments = [Segment("system", "text", "Be."), Segment("system", "control", "\n\n"), Segment("system", "text", "\na")]
-    ids, owners = tokenise_segments(segments, merging)
+    ids, owners = tokenise_segments(segments, merging, SPECIAL_TOKENS)
     assert merging.convert_ids_to_tokens(ids) == ["B", "e", ".ĊĊ", "Ċ", "a"] and owners == [0, 0, 0, 2, 2]
 
 
@@ -453,5 +454,7 @@ def test_prompt_shows_itself():
     assert repr(prompt) == f"Prompt(assistant_ref: {len(prompt.ids)} positions, 14 of them columns of 1 clip)"
     shown = prompt._repr_html_()
     assert "Is 2 &lt; 3 &amp; 4?" in shown and "0.20 s, 14 columns" in shown
+    turns = shown.split("<br>")[1:]         # after the system's: user, reference, user, what will be said
+    assert len(turns) == 4 and all("start_header_id" in turn.partition("</bdi>")[0] for turn in turns)
     assert "language model: codes in the chat" in shown
     assert "<script" not in render([Message("user", "<script>alert(1)</script>")], TOKENIZERS["bytes"])._repr_html_()

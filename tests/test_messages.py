@@ -11,8 +11,9 @@ from voicelab.audio import Audio, AudioError
 from voicelab.budget import Budget, BudgetError
 from voicelab.chat import AudioContent, FormError, Message
 from voicelab.control import Control
+from voicelab.families.higgs import messages
 from voicelab.families.higgs.messages import read_messages, write_messages
-from voicelab.families.higgs.prompt import PROMPT_FORMS, clone_messages, render
+from voicelab.families.higgs.prompt import PROMPT_FORMS, Scene, clone_messages, render
 from voicelab.families.higgs.tiny import build_tokenizer
 from voicelab.settings import ReferencePolicy, Settings, SettingsError
 
@@ -121,3 +122,21 @@ def test_a_message_of_its_dictionary():
     made = Message.from_dict(dict(role="user", content=[dict(type="text", text="Hi."), AudioContent(codes=torch.zeros(8, 3, dtype=torch.long))]))
     assert made.role == "user" and made.parts[0] == "Hi." and made.parts[1].codes.shape == (8, 3)
     with pytest.raises(FormError, match="^messages: each needs a role and a content, got '5'$"): Message.from_dict(5)
+
+
+def test_a_bug_is_no_fault_of_the_messages(monkeypatch):
+    "A ValueError of a library, such as that of two shapes, comes through with its traceback."
+    def load_audio(*given, **options): raise ValueError("operands could not be broadcast together")
+    monkeypatch.setattr(messages, "load_audio", load_audio)
+    with pytest.raises(ValueError, match="^operands could not be broadcast together$") as error:
+        read_messages([{"role": "user", "content": {"type": "audio", "raw_audio": SOUND.wav_bytes()}}])
+    assert type(error.value) is ValueError
+
+
+def test_a_scene_is_read_only_where_a_family_asks_for_it():
+    words = "Generate audio.\n\n<|scene_desc_start|>\nA hall.\n<|scene_desc_end|>"
+    given = dict(role="system", content=words)
+    assert Message.from_dict(given).parts == [words]                        # as words, escaped when they are rendered
+    (chat,) = read_messages([given])
+    assert chat.parts[0] == "Generate audio." and isinstance(chat.parts[1], Scene) and chat.parts[1].text == "A hall."
+    assert "<|scene_desc_start|>" not in text_of([Message.from_dict(given)]) and "<|scene_desc_start|>" in text_of([chat])

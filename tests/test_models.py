@@ -42,6 +42,7 @@ from voicelab.models.checkpoint import (
     missing_files,
     stored_parts,
 )
+from voicelab.models.description import reading
 from voicelab.models.tinycodec import TinyCodec, TinyCodecConfig, TinyCodecNet
 from voicelab.reference import Reference
 from voicelab.text import MAX_CHARACTERS, SPECIAL_TOKENS
@@ -348,6 +349,17 @@ def higgs_folder(tmp_path_factory, written):
 
 @pytest.fixture(scope="module")
 def higgs_codec(higgs_folder): return load_codec(higgs_folder / "codec")
+
+
+def test_a_bug_in_a_check_is_no_fault_of_the_folder(higgs_folder, monkeypatch):
+    def codec_faults(config): raise KeyError("hop")
+    monkeypatch.setattr("voicelab.families.higgs.checkpoint.codec_faults", codec_faults)
+    with pytest.raises(KeyError, match="hop"): load_codec(higgs_folder / "codec")
+
+
+def test_what_a_library_said_is_kept_as_the_cause():
+    with pytest.raises(CheckpointError, match="config.json: can't be used \\(no room\\)") as error, reading(Path("config.json")): raise RuntimeError("no room")
+    assert type(error.value.__cause__) is RuntimeError
 
 
 def test_higgs_codec_keeps_the_contract(higgs_codec):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -113,6 +114,28 @@ def test_the_budget_is_used_to_the_frame(speak, frames):
     assert made.stop_reason == "budget" and made.codes.shape[1] == frames
     assert columns_by_chunk(made) == [frames + 9]
     assert made.trace.frame.tolist() == [-1] * 8 + list(range(frames)) + [-1]
+
+
+def test_a_family_can_not_overwrite_what_the_session_counts(speak, monkeypatch):
+    ticks, take = [], session.Session.take
+    def taken(self, tick):
+        ticks.append(replace(tick))
+        tick.facts = tick.facts | dict(frame=70, step=70, seconds=70.0)
+        take(self, tick)
+    monkeypatch.setattr(session.Session, "take", taken)
+    made, _ = speak(frames=8)
+    assert made.trace.frame.tolist() == [-1] * 8 + list(range(8)) + [-1]
+    assert made.trace.step.tolist() == list(range(17)) and made.trace.seconds.max() < 1
+    assert [tick.frame for tick in ticks] == list(range(-8, 9))             # a column's frame is complete 8 columns later
+    assert all(not {*tick.facts} & ({*session.TRACE} - {"eos_probability", "entropy"}) for tick in ticks)
+
+
+def test_a_codec_without_a_finite_context_is_heard_at_the_end(speak):
+    class Whole(ToneCodec):
+        def decode(self, codes): return Audio(np.full(320 * codes.shape[1], codes.float().mean().item() / 2048, np.float32), 8000)
+    made, pieces = speak(codec=Whole(None), frames=40)
+    assert made.stop_reason == "budget" and len(made.audio.samples) == 40 * 320 and len(pieces) == 1
+    assert np.array_equal(joined(pieces), made.audio.samples)
 
 
 @pytest.mark.parametrize("silent_frames", (3, 30))

@@ -165,6 +165,13 @@ GOLDEN_TASKS = {
 }
 
 
+@pytest.mark.parametrize("variant", [DISCRETE, CONTIGUOUS])
+def test_each_turn_is_shown_on_a_line_of_its_own(variant, tokenizers):
+    made = render_vita(vita_messages("clone", text="Hello.", reference=REFERENCE), tokenizers[variant.model_type], variant)
+    lines = made._repr_html_().split("<br>")
+    assert len(lines) == 3 and all(f"|&gt;{role}" in line.partition("</bdi>")[0] for role, line in zip(("user", "assistant"), lines[1:]))
+
+
 @pytest.mark.parity
 @pytest.mark.parametrize("start", GOLDEN_TASKS)
 def test_prompt_strings(start, tokenizers):

@@ -10,7 +10,6 @@ from conftest import joined, untouched
 from voicelab.audio import Audio
 from voicelab.control import Control
 from voicelab.families.vita.checkpoint import tiny_vita
-from voicelab.families.vita.engine import FRAME_RATE
 from voicelab.families.vita.model import VitaModel
 from voicelab.families.vita.prompt import VARIANTS, safe
 from voicelab.generation import EngineError
@@ -176,7 +175,19 @@ def test_the_plan_is_known_before_anything_is_said(model, monkeypatch):
     assert [chunk.budget for chunk in plan.chunks] == [made for _, made in budgets] and (table.expected_seconds <= 12).all()
     assert table["columns"].tolist() == [made.columns for _, made in budgets] and (table.turns == 0).all()
     assert (table.positions + table["columns"] + table.room_left == 8192).all() and "2 chunks" in repr(plan)
-    assert all(made.frame_rate == FRAME_RATE and made.columns >= made.frames * 14 / 8 for _, made in budgets)
+    assert all(made.frame_rate == model.voice.frame_rate and made.columns >= made.frames * 14 / 8 for _, made in budgets)
+
+
+def test_the_rate_of_a_budget_is_the_voices(model, monkeypatch):
+    usual = model.budgets(STORY, VOICE)
+    monkeypatch.setattr(model.voice, "frame_rate", 25.0)
+    budgets = model.budgets(STORY, VOICE)
+    assert [made.frame_rate for _, made in budgets] == [25.0] * len(usual)
+    assert all(abs(twice.frames - 2 * once.frames) <= 1 and twice.seconds == once.seconds for (_, once), (_, twice) in zip(usual, budgets))
+    asked = model.session("text", text="Hello.", budget=140, control=QUIET).chunks[0].budget
+    assert asked.frame_rate == 25.0 and asked.seconds == 0
+    spoken = model.session("tts", text="Hello.", budget=140, control=QUIET).chunks[0].budget
+    assert (spoken.frames, spoken.seconds) == (80, 3.2)
 
 
 def test_the_longest_text_is_planned_soon(model):

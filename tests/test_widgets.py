@@ -4,6 +4,7 @@ import copy
 import gc
 import html
 import io
+import re
 import threading
 import time
 import warnings
@@ -32,7 +33,7 @@ from voicelab.widgets.base import Clip, Closed, Panel, Status, StreamPlayer, Wor
 from voicelab.widgets.delay import DelayPattern
 from voicelab.widgets.knobs import Knobs
 from voicelab.widgets.prompt import PromptAnatomy
-from voicelab.widgets.result import Result, estimate_html
+from voicelab.widgets.result import Result, estimate_html, stop_html
 from voicelab.widgets.tuner import History, Tuner, script
 from voicelab.widgets.voice import NONE, UPLOAD, VoiceChooser
 
@@ -1015,6 +1016,22 @@ def test_the_other_family_needs_no_other_widgets(vita):
     assert "Your Voice" in before and "Speaker Metadata" in anatomy.prompt.text
 
 
+def test_what_a_family_adds_to_the_trace_is_shown_as_it_says(model):
+    walk = DelayPattern(model, TEXT)
+    finish(walk)
+    made = walk.generation
+    cells = lambda: dict(re.findall("<td>(.*?)</td><td>(.*?)</td>", walk.counters.value))
+    first = f"{made.trace.eos_codebook.iloc[-1]:.0f}"
+    assert made.stop_reason == "eos" and cells()["end has begun"] == "yes" and cells()["codebook that ended first"] == first
+    assert f"Codebook {first} ended first." in stop_html(made)
+    assert "ended first" not in stop_html(replace(made, stop_reason="budget"))
+    walk.at.value = 3
+    row = made.trace.iloc[3]
+    assert cells()["end has begun"] == "no" and cells()["codebook that ended first"] == "–"
+    assert cells()["entropy by codebook / bits"] == " ".join(f"{row[f'entropy_{k}']:.1f}" for k in range(8))
+    assert cells()["entropy / bits"] == f"{row.entropy:.1f}" and "column" not in cells()
+
+
 def test_steps_that_are_no_frames_are_shown_over_the_seconds_of_their_sound(vita):
     "VITA-Audio writes some 14 tokens for 8 codes: a curve over tokens would be 1.75 times as long as the sound."
     walk = DelayPattern(vita, "Hello there.")
@@ -1023,6 +1040,7 @@ def test_steps_that_are_no_frames_are_shown_over_the_seconds_of_their_sound(vita
     assert walk.columns.shape[0] == 1 and walk.columns.shape[1] == len(made.trace) > made.codes.shape[1]
     assert ((walk.columns[0] < vita.codec.codebook_size).numpy() == (made.trace.kind == "audio")).all()
     assert "nothing is delayed" in walk.counters.value and "Stopped" not in walk.status.text and "Steps" in walk.children[0].value
+    assert "<td>kind of token</td><td>" in walk.counters.value and "main_turn" not in walk.counters.value and "codebook /" not in walk.counters.value
     assert made.trace.seconds.is_monotonic_increasing and made.trace.seconds.max() <= made.codes.shape[1] / vita.codec.frame_rate
     walk.at.value = int((made.trace.frame >= 0).idxmax())
     walk.hear.click()

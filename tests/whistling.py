@@ -14,7 +14,7 @@ from voicelab.chat import Prompt
 from voicelab.control import Control, Sampling, choose_sampling
 from voicelab.engine import Engine, Tick
 from voicelab.family import BaseSpeaker, Family, register
-from voicelab.generation import Chunk, ModelInfo
+from voicelab.generation import Chunk, Fact, ModelInfo
 from voicelab.session import Session
 from voicelab.settings import read_settings
 
@@ -33,7 +33,7 @@ class Whistle:
 
 
 class WhistlingEngine(Engine):
-    step, facts, context = "letter", ("letter",), 10_000
+    step, facts, context = "letter", {"letter": Fact("letter <of the text>", end="The last letter was {}.")}, 10_000
 
     def __init__(self, whistler): self.info, self.codec, self.network = whistler.info, whistler.codec, whistler
     def decoder(self, sessions): return Letters(sessions[0])

@@ -19,7 +19,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from .asr import code_of
-from .budget import choose_rule, letter_seconds, speaking_rate
+from .budget import RULES, choose_rule, letter_seconds, speaking_rate
 from .crossed import crossed_interval
 from .errors import ArgumentError, shown
 from .files import write_whole
@@ -168,7 +168,7 @@ def settings(self: Calibration,
     "Settings with the margin, rounded up to two digits."
     if not isfinite(self.margin.value): raise SettingsError(f"{KEY}: {self}")
     settings = read_settings() if settings is None else settings
-    if (rule := choose_rule(None, settings.audio_generation)) != "reference_rate":
+    if KEY not in RULES[rule := choose_rule(None, settings.audio_generation)].settings:
         raise SettingsError(f"{KEY}: the settings' rule is {rule}, which has no {KEY}")
     config = replace(settings.audio_generation, **{KEY: ceil(round(self.margin.value * 100, 6)) / 100})
     return replace(settings, audio_generation=config)

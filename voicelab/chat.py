@@ -12,7 +12,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ import torch
 from .audio import Audio
 from .errors import VoicelabError, one_of
 from .reference import Reference
-from .text import SPECIAL_TOKENS, check_words
+from .text import check_words
 
 # %% ../nbs/04_chat.ipynb #ce63f9af
 class FormError(VoicelabError): "A prompt form that is unknown, or a chat that a form or a template cannot express."
@@ -118,7 +118,7 @@ def _run_ids(run: list[tuple[int, str]], tokenizer) -> Iterator[tuple[int, int]]
 
 def tokenise_segments(segments: list[Segment],
                       tokenizer,
-                      special_tokens: tuple[str, ...] = SPECIAL_TOKENS, # those that control segments may hold
+                      special_tokens: tuple[str, ...], # those that control segments may hold
                       names: dict[str, int] | None = None, # ids of all added tokens; None: ask the tokenizer (slow)
                      ) -> tuple[list[int], list[int]]:
     "Ids, with one id for each slot, and for each id the index of its segment."
@@ -176,15 +176,16 @@ def _segment_html(row) -> str:
         style = f"background:rgba({colour},{'.08' if row.kind == 'control' else '.3'})"
         shown = html.escape(row.text).replace("\n", "⏎\n")
     if row.kind == "control": style += ";opacity:.6;font-size:85%"
-    turn = "<br>" * row.text.startswith("<|start_header_id|>")
-    return f'{turn}<span style="{style}" title="{tip}"><bdi>{shown}</bdi></span>'
+    return f'<span style="{style}" title="{tip}"><bdi>{shown}</bdi></span>'
 
 
 def segments_html(segments: pd.DataFrame) -> str:
-    "The segments as coloured text, with a legend of the roles."
+    "The segments as coloured text, a line for each turn, with a legend of the roles."
     legend = " ".join(f'<span style="background:rgba({c},.3);padding:0 6px">{role}</span>'
                       for role, c in ROLE_COLOURS.items())
-    body = "".join(_segment_html(row) for row in segments[segments.kind != "features"].itertuples())
+    shown = segments[segments.kind != "features"]
+    breaks = ["<br>" * (role != before) for before, role in pairwise(shown.role)]
+    body = "".join(f"{turn}{_segment_html(row)}" for turn, row in zip(["", *breaks], shown.itertuples()))
     return (f'<div style="font-size:85%">{legend}</div><div style="font-family:monospace;white-space:pre-wrap;'
             f'overflow-wrap:anywhere;line-height:1.6;border:1px solid rgba(128,128,128,.4);padding:6px">'
             f'{body}</div>')

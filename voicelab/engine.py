@@ -17,7 +17,7 @@ from fastcore.basics import patch
 
 from .audio import Audio
 from .codec import Codec, StreamDecoder, decode_batch
-from .generation import Generation, ModelInfo
+from .generation import Fact, Generation, ModelInfo
 from .old_names import moved
 
 if TYPE_CHECKING:       # for annotations alone: that module imports this one
@@ -33,6 +33,7 @@ class Tick:
     facts: dict                     # for the trace: eos_probability, entropy in bits, and what the family adds
     ended: str | None = None        # a stop reason, if this was the row's last step
     word: int | None = None         # id of a text token, if the step wrote one
+    frame: int | None = None        # of the chunk, which the row of the trace is about; None: the first of `frames`
 
 
 class Decoder(Protocol):
@@ -54,7 +55,7 @@ class Engine:
     context: int                    # positions that the network can hold
     network = None                  # shared by the sessions of one batch
     step = "step"                   # the family's word for a step
-    facts: tuple[str, ...] = ()     # columns that the family adds to the trace
+    facts: dict[str, Fact] = {}     # columns that the family adds to the trace, and how they are shown
     dtypes: dict[str, str] = {}     # dtypes of these columns where pandas shouldn't guess
     shares_steps = False            # can several sessions share a batch of steps?
     threads: int | None = None      # of torch while it generates; None: all

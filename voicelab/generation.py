@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHOWN_TEXT', 'EngineError', 'check_room', 'ModelInfo', 'weights_version', 'check_process', 'float32_by_default',
-           'shielded', 'Chunk', 'Plan', 'mark_of', 'marked', 'Generation', 'Failure', 'WrittenGeneration']
+           'shielded', 'Chunk', 'Plan', 'mark_of', 'marked', 'Fact', 'Generation', 'Failure', 'WrittenGeneration']
 
 # %% ../nbs/07_generation.ipynb #a902ca72
 import math
@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from html import escape
 from threading import Lock
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -199,6 +200,13 @@ def marked(audio: Audio, model: ModelInfo, reference: Reference | None) -> Audio
     return replace(audio, mark=Mark.join([mark_of(model.name, reference and reference.consent), audio.mark]))
 
 # %% ../nbs/07_generation.ipynb #5e55000d
+class Fact(NamedTuple):
+    "How a column that a family adds to the trace is shown; columns of the same words are shown together."
+    words: str = ""         # what it is; "": it is not shown
+    format: str = ".3g"     # of numbers
+    end: str = ""           # a sentence with its last value, for a sample that the model ended itself
+
+
 @dataclass
 class Generation:
     "A sample and how it was made. `prompt` and `budget` are those of the first chunk."
@@ -215,6 +223,7 @@ class Generation:
     timings: dict                       # seconds of PARTS and more; `rtf` is work / sound
     model: ModelInfo
     chunks: list[Chunk] = field(default_factory=list)
+    facts: dict[str, Fact] = field(default_factory=dict)    # the columns that the family added to the trace
 
     def __post_init__(self): self.audio = marked(self.audio, self.model, self.reference)
 

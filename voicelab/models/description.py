@@ -47,7 +47,7 @@ def reading(file: Path,
         panic = type(error).__name__ == "PanicException"        # from a Rust library; not a subclass of Exception
         if not isinstance(error, Exception) and not panic: raise
         words = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(f"{file}: can't be {done} ({words})") from None
+        raise CheckpointError(f"{file}: can't be {done} ({words})") from error
 
 # %% ../../nbs/04_models_description.ipynb #7bdb5d6a
 def some(names: Iterable[str], most: int = 8) -> str:

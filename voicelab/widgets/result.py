@@ -79,9 +79,10 @@ def tokens_picture(made: Generation, codebook_size: int = 1024) -> bytes:
 
 # %% ../../nbs/13_widgets_result.ipynb #e5225ec5
 def stop_html(made: Generation) -> str:
-    "The stop reason in words, the budget, and the codebook that ended first, if the trace has it."
-    ends = made.trace.eos_codebook.dropna() if "eos_codebook" in made.trace else ()
-    where = f" Codebook {int(ends.iloc[-1])} ended first." if made.stop_reason == "eos" and len(ends) else ""
+    "The stop reason in words, what the family says of the end, and the budget."
+    told = {name: fact.end for name, fact in made.facts.items() if fact.end and made.stop_reason == "eos"}
+    ends = [(words, made.trace[name].dropna()) for name, words in told.items()]
+    where = "".join(" " + html.escape(words.format(known.iloc[-1])) for words, known in ends if len(known))
     colour = "good" if made.stop_reason == "eos" else "bad"
     heard = made.timings["first_audio"]
     begun = f"first sound after {heard:.2f} s" if heard == heard else "no sound"

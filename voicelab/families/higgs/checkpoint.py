@@ -164,7 +164,7 @@ def higgs_codec_config(content: dict, # of a config.json
         stated[part] = stated_of(kind, content[part], f"{file}: {part}")
     with reading(file):
         config = HiggsAudioV2TokenizerConfig(**stated)
-        refuse(file, faults=codec_faults(config))
+    refuse(file, faults=codec_faults(config))
     return config
 
 

@@ -19,7 +19,7 @@ from ...chat import Prompt
 from ...codec import STREAM_BOS, STREAM_EOS, Codec
 from ...control import Sampling, draw_chances, sample_ids, share_entropy
 from ...engine import Engine, Tick
-from ...generation import EngineError, ModelInfo
+from ...generation import EngineError, Fact, ModelInfo
 from ...session import Session
 from ...threads import threads_for
 from .cache import CachedNetwork, PrefixStore, check_memory
@@ -227,7 +227,10 @@ class HiggsEngine(Engine):
         self.network, self.codec, self.info, self.prefixes = network, codec, info, prefixes or PrefixStore()
         self.context = network.config.max_position_embeddings
         self.threads = threads_for(network.device, network.config.hidden_size)
-        self.facts = ("column", "ramp", "eos_codebook", *(f"entropy_{k}" for k in range(codec.n_codebooks)))
+        first = Fact("codebook that ended first", end="Codebook {:.0f} ended first.")
+        self.facts = {"column": Fact(), "ramp": Fact("end has begun"), "eos_codebook": first}
+        entropies = [f"entropy_{k}" for k in range(codec.n_codebooks)]
+        self.facts |= dict.fromkeys(entropies, Fact("entropy by codebook / bits", ".1f"))
 
     def check(self, sessions: list[Session]):
         "Raise an EngineError that names the largest batch that fits into memory, if this one does not."
@@ -265,7 +268,7 @@ def tick_of(number: int, row: Row, eos_probability: list[float], entropy: list[f
     "The latest column of a row. Its frame counts within the chunk; whether it is complete is known only at the end."
     column = len(row.columns) - 1
     facts = dict(column=column, ramp=row.end is not None and column >= row.end, eos_codebook=row.eos_codebook,
-                 eos_probability=max(eos_probability[:column], default=0.0), entropy=entropy[0],
-                 frame=column - row.n_codebooks)
+                 eos_probability=max(eos_probability[:column], default=0.0), entropy=entropy[0])
     bits = {f"entropy_{k}": value for k, value in enumerate(entropy)}
-    return Tick(number, row.new, row.columns[-1], facts | bits, row.stop_reason if row.done else None)
+    ended = row.stop_reason if row.done else None
+    return Tick(number, row.new, row.columns[-1], facts | bits, ended, frame=column - row.n_codebooks)

@@ -13,7 +13,7 @@ import binascii
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from fastcore.basics import patch
 
 from ...audio import Audio, load_audio
 from ...chat import AudioContent, FormError, Message
+from ...errors import VoicelabError
 from .prompt import Scene
 from .speakers import SoundEvent
 
@@ -36,7 +37,7 @@ def audio_from_bytes(data: bytes, argument: str = "raw_audio") -> Audio: # argum
         file = Path(folder) / "clip"
         file.write_bytes(data)
         try: return load_audio(file, limit_seconds=None)
-        except ValueError as error:
+        except VoicelabError as error:
             said = str(error).replace(repr(str(file)), "the clip")
             raise FormError(f"{argument}: {said}") from None
 
@@ -134,13 +135,16 @@ def part_from(given) -> str | AudioContent:
 
 
 @patch(cls_method=True)
-def from_dict(cls: Message, given: dict) -> Message:
-    "The message that a dictionary describes."
+def from_dict(cls: Message, given: dict,
+              read_system: Callable[[list], list] | None = None, # a family's own parts from those of a system message
+             ) -> Message:
+    "The message that a dictionary describes; a FormError if it describes none."
     if not isinstance(given, dict) or "role" not in given or "content" not in given:
         raise FormError(f"messages: each needs a role and a content, got {str(given)[:60]!r}")
     content = given["content"]
     parts = [part_from(part) for part in (content if isinstance(content, list | tuple) else [content])]
-    return cls(given["role"], with_scene(parts) if given["role"] == "system" else parts, given.get("recipient"))
+    if read_system and given["role"] == "system": parts = read_system(parts)
+    return cls(given["role"], parts, given.get("recipient"))
 
 
 def read_messages(given: list | dict, # of messages or dictionaries; or a sample with `messages`
@@ -151,8 +155,8 @@ def read_messages(given: list | dict, # of messages or dictionaries; or a sample
         raise FormError(f"messages: need a list of at least one, got {str(given)[:60]!r}")
     read = []
     for number, each in enumerate(listed):
-        try: read.append(each if isinstance(each, Message) else Message.from_dict(each))
-        except ValueError as error: raise FormError(f"messages[{number}]: {error}") from None
+        try: read.append(each if isinstance(each, Message) else Message.from_dict(each, with_scene))
+        except VoicelabError as error: raise FormError(f"messages[{number}]: {error}") from None
     return read
 
 # %% ../../../nbs/08_higgs_messages.ipynb #b2c150b2

@@ -147,7 +147,7 @@ def render(messages: list[Message],
     segments = [p._replace(text=escape_control_tokens(p.text, known)) if p.kind == "text" else p
               for p in chat_segments(messages, add_generation_prompt, forced)]
     codes = [p.audio.needed_codes() for p in segments if p.kind == "audio"]
-    slot_ids, owners = tokenise_segments(segments, tokenizer)
+    slot_ids, owners = tokenise_segments(segments, tokenizer, SPECIAL_TOKENS)
     slot_tokens = [names[token] for _, token in SLOTS.values() if token in names]
     ids, mask, columns = expand_slots(torch.tensor(slot_ids), codes, slot_tokens, n_codebooks)
     return Prompt("".join(p.text for p in segments), ids, columns, mask, _segment_table(segments, owners, frame_rate),

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers.activations import SiLUActivation
 from transformers.models.higgs_audio_v2 import modeling_higgs_audio_v2 as known
 
-from ...models.step import Layer, feed_forward, plus_product, product, rms_norm, rotate, turn_table, watched
+from ...models.step import Layer, feed_forward, plus_product, product, rms_norm, rotate, turn_table, watched, why_not
 
 # %% ../../../nbs/08_higgs_step.ipynb #4d642f89
 PARTS = {nn.Linear, nn.Embedding, nn.ModuleList, SiLUActivation, known.HiggsAudioV2Model, known.HiggsAudioV2Embeddings,
@@ -23,17 +23,9 @@ PARTS = {nn.Linear, nn.Embedding, nn.ModuleList, SiLUActivation, known.HiggsAudi
 
 def obstacle(network) -> str | None: # HiggsAudioV2ForConditionalGeneration
     "Why a `ColumnStep` can't replace the network's forward; None if it can."
-    modules, weights = [*network.model.modules()], [*network.parameters()]
-    if odd := next((type(module).__name__ for module in modules if type(module) not in PARTS), None):
-        return f"it has a part of another kind, {odd}"
     if network.config.attention_bias or network.config.mlp_bias: return "its layers have biases"
-    rope = network.model.rotary_emb.rope_type
-    if rope not in ("default", "llama3"): return f"its rope_type is {rope}"
-    if network.model.training: return "it is in training mode"
-    if len({(type(weight.data), weight.device, weight.dtype) for weight in weights}) > 1:
-        return "its weights differ in kind, device or dtype"
-    if any(map(watched, modules)): return "its layers have hooks"
-    return None
+    model = network.model
+    return why_not([*model.modules()], network.parameters(), PARTS, model.rotary_emb, ("default", "llama3"))
 
 # %% ../../../nbs/08_higgs_step.ipynb #80d3df3c
 def layer_of(layer: known.HiggsAudioV2DecoderLayer) -> Layer:

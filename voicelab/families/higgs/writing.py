@@ -22,7 +22,7 @@ from ...codec import STREAM_BOS
 from ...control import draw_chances, entropy_bits, sample_ids
 from ...engine import Tick
 from ...errors import one_of, shown, whole
-from ...generation import EngineError, WrittenGeneration
+from ...generation import EngineError, Fact, WrittenGeneration
 from ...session import Session
 from .cache import CachedNetwork
 from .engine import NEVER, ColumnWriter, HiggsEngine, Row, read_step, tick_of
@@ -189,7 +189,7 @@ def speak(self: Turn, logits: torch.Tensor) -> Iterator[list[Tick]]: # logits of
         ids, books = writer.write(logits)
         step, ends = read_step([row], [0], writer, logits, ids, books)
         tick = tick_of(0, row, step.eos_probability[0], step.entropy[0])
-        del tick.facts["frame"]                         # it counts within the sound; the session counts in the turn
+        tick.frame = None                               # it counts within the sound; the session counts in the turn
         tick.facts |= dict(kind="sound", sound=self.sounds)
         if tick.ended == "eos": tick.ended = None
         yield [tick]
@@ -236,7 +236,9 @@ class WritingEngine(HiggsEngine):
                  mode: str, # "free" or "text"
                 ):
         super().__init__(network, codec, info, prefixes)
-        self.tokenizer, self.mode, self.facts = tokenizer, mode, ("kind", "id", "piece", "sound", *self.facts)
+        self.tokenizer, self.mode = tokenizer, mode
+        written = {"kind": Fact("kind of step"), "id": Fact(), "piece": Fact("text"), "sound": Fact("sound", ".0f")}
+        self.facts = written | self.facts
         ids = tokenizer.convert_tokens_to_ids
         self.sound_begins, self.sound_ends, self.turn_ends = ids(SLOTS["out"][0]), ids(SLOT_END), ids([*ENDS])
         self.closed = closed_ids(tokenizer, network.config.vocab_size, mode).to(network.device)

@@ -274,7 +274,8 @@ def _chunks(self: VitaModel, task, text, audio, voice, budget, settings, **more)
     "The chunks of a text that has been read, with their budgets and prompts."
     cut = {name: more.pop(name) for name in CHUNK_OPTIONS if name in more}
     audio = None if audio is None else as_audio(audio)
-    with part("budget"): limits = task_budgets(task, text, self.tokenizer, audio, voice, budget, settings, **cut)
+    rate = self.voice.frame_rate
+    with part("budget"): limits = task_budgets(task, text, self.tokenizer, audio, voice, budget, settings, rate, **cut)
     return [Chunk(piece, self._prompt(task, piece, audio, voice, **more), limit) for piece, limit in limits]
 
 # %% ../../../nbs/08_vita_model.ipynb #1ca578e0
@@ -318,7 +319,7 @@ def budgets(self: VitaModel,
     "The chunks of a text with the budget of each; nothing is encoded or rendered."
     read = read_text("tts", text, form_from(text_form, self.card))
     return task_budgets("tts", read, self.tokenizer, None, reference, rule, settings_or_default(settings),
-                        chunking=chunking, chunk_words=chunk_words)
+                        self.voice.frame_rate, chunking=chunking, chunk_words=chunk_words)
 
 # %% ../../../nbs/08_vita_model.ipynb #11c35c74
 def load_vita(folder: Path,

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers.activations import SiLUActivation
 from transformers.models.qwen2 import modeling_qwen2 as known
 
-from ...models.step import Layer, feed_forward, packed, plus_product, product, rms_norm, rotate, turn_table, watched
+from ...models.step import Layer, feed_forward, packed, plus_product, product, rms_norm, rotate, turn_table, why_not
 
 # %% ../../../nbs/08_vita_step.ipynb #a631e594
 PARTS = {nn.Linear, SiLUActivation, known.Qwen2DecoderLayer, known.Qwen2Attention, known.Qwen2MLP, known.Qwen2RMSNorm}
@@ -24,15 +24,7 @@ PARTS = {nn.Linear, SiLUActivation, known.Qwen2DecoderLayer, known.Qwen2Attentio
 def obstacle(backbone) -> str | None: # Backbone of a VitaNetwork
     "Why `Places` can't replace transformers' layers; None if they can."
     modules = [*backbone.layers.modules(), backbone.norm][1:]
-    weights = [*backbone.layers.parameters()]
-    if odd := next((type(module).__name__ for module in modules if type(module) not in PARTS), None):
-        return f"it has a part of another kind, {odd}"
-    if backbone.rotary_emb.rope_type != "default": return f"its rope_type is {backbone.rotary_emb.rope_type}"
-    if backbone.layers.training: return "it is in training mode"
-    if len({(type(weight.data), weight.device, weight.dtype) for weight in weights}) > 1:
-        return "its weights differ in kind, device or dtype"
-    if any(map(watched, modules)): return "its layers have hooks"
-    return None
+    return why_not(modules, backbone.layers.parameters(), PARTS, backbone.rotary_emb)
 
 # %% ../../../nbs/08_vita_step.ipynb #95395756
 class Places:
