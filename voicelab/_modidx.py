@@ -1560,6 +1560,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'voicelab.hub.fetch': ('hub.html#fetch', 'voicelab/hub.py'),
                               'voicelab.hub.files_of': ('hub.html#files_of', 'voicelab/hub.py'),
                               'voicelab.hub.find': ('hub.html#find', 'voicelab/hub.py'),
+                              'voicelab.hub.hub_errors': ('hub.html#hub_errors', 'voicelab/hub.py'),
                               'voicelab.hub.hub_id': ('hub.html#hub_id', 'voicelab/hub.py'),
                               'voicelab.hub.kind_in': ('hub.html#kind_in', 'voicelab/hub.py'),
                               'voicelab.hub.known': ('hub.html#known', 'voicelab/hub.py'),
