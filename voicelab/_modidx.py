@@ -2379,6 +2379,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'voicelab.session.frame_levels': ('session.html#frame_levels', 'voicelab/session.py'),
                                   'voicelab.session.hop_of': ('session.html#hop_of', 'voicelab/session.py'),
                                   'voicelab.session.next_piece': ('session.html#next_piece', 'voicelab/session.py'),
+                                  'voicelab.session.out_of_memory': ('session.html#out_of_memory', 'voicelab/session.py'),
                                   'voicelab.session.run_together': ('session.html#run_together', 'voicelab/session.py'),
                                   'voicelab.session.speak': ('session.html#speak', 'voicelab/session.py'),
                                   'voicelab.session.speak_chunks': ('session.html#speak_chunks', 'voicelab/session.py'),
