@@ -193,14 +193,28 @@ def test_nothing_is_fetched_unasked(monkeypatch):
     utils, asked = pytest.importorskip("faster_whisper.utils", reason="faster-whisper is not installed (extra asr)"), []
     def download(which, local_files_only):
         asked.append(local_files_only)
+        if local_files_only: raise FileNotFoundError("no snapshot folder")      # as the hub's own error, which is one
         raise OSError("no network")
     monkeypatch.setattr(utils, "download_model", download)
     with pytest.raises(RecogniserError, match=r"'base' is not on this machine; vl.Recogniser\('base', fetch=True\) downloads it"): Recogniser("base")
-    with pytest.raises(RecogniserError, match="'someone/whisper' could not be downloaded .OSError."): Recogniser("someone/whisper", fetch=True)
+    with pytest.raises(RecogniserError, match="'someone/whisper' could not be downloaded .OSError: no network."): Recogniser("someone/whisper", fetch=True)
     assert asked == [True, False]
     for bad in ("huge", "a/b/c", "../x", "", " ", 5, None, "\0"):
         with pytest.raises(RecogniserError, match="recogniser: must be a"): Recogniser(bad)
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("fetch, said", [(False, "could not be read"), (True, "could not be downloaded")])
+def test_why_a_recogniser_can_not_be_had(fetch, said, monkeypatch):
+    "What the hub or the disk says is in the line; a bug is no such reason."
+    utils = pytest.importorskip("faster_whisper.utils", reason="faster-whisper is not installed (extra asr)")
+    def refuse(error):
+        def download(which, local_files_only): raise error
+        monkeypatch.setattr(utils, "download_model", download)
+    refuse(PermissionError("no right to read the cache"))
+    with pytest.raises(RecogniserError, match=f"^recogniser: 'base' {said} .PermissionError: no right to read the cache.$"): Recogniser("base", fetch=fetch)
+    refuse(KeyError("base"))
+    with pytest.raises(KeyError): Recogniser("base", fetch=fetch)
 
 
 def test_the_command_line_refuses_a_bad_recogniser_before_any_work(tmp_path, capsys):

@@ -80,8 +80,10 @@ def test_it_works_in_the_widgets_and_the_ablation(whistler, reference):
 
 @pytest.mark.parametrize("other, said", [(Family("whistling", (), print), "name: 'whistling' of 'whistling' is taken"),
                                          (Family("b", ("whistler",), print), "model_types: 'whistler' of 'b' is taken by the family 'whistling'"),
-                                         (Family("b", (), print, {"tiny": {}}), "known: 'tiny' of 'b' is taken")])
-def test_what_is_taken_is_said(whistler, other, said):
+                                         (Family("b", (), print, {"tiny": {}}), "known: 'tiny' of 'b' is taken"),
+                                         (Family("b", (), print, {"coco": dict(hub="a/b", size="1 MB")}), "known: 'coco' of 'b' lacks license, languages$"),
+                                         (Family("b", (), print, {"coco": dict(size="1 MB", license="MIT", languages="any")}), "lacks folder or hub$")])
+def test_what_can_not_be_registered_is_said(whistler, other, said):
     with pytest.raises(FamilyError, match=said): register(other)
     assert "b" not in FAMILIES
 

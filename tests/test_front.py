@@ -14,6 +14,7 @@ from voicelab.control import Sampling
 from voicelab.families.higgs.checkpoint import HiggsParts
 from voicelab.families.higgs.model import RELEASED_CODEC, HiggsModel, speakers_of, together
 from voicelab.families.higgs.speakers import SPEAKERS_SYSTEM, VOICES
+from voicelab.family import FAMILIES, Family
 from voicelab.generation import ModelInfo
 from voicelab.hub import ModelError, cached, check_dtype, find
 from voicelab.reference import NOT_STATED, Reference
@@ -161,6 +162,30 @@ def test_half_a_download_is_not_here(tmp_path, monkeypatch):
     assert table.lacks["vita-boost"] == "the model, the voice"
     assert table.lacks["higgs-v2-original"] == "the model"
     with pytest.raises(ModelError, match="10840182.* is not on this machine"): lab.load("higgs-v2-original")
+
+
+def test_a_part_at_a_revision_is_here(tmp_path, monkeypatch):
+    "It needs the files that its family names, as at no revision."
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setitem(FAMILIES, "parts", Family("parts", (), None, files={"some/part": ("part.bin",)}))
+    folder = tmp_path / f"models--some--part/snapshots/{'ab' * 20}"
+    folder.mkdir(parents=True)
+    assert cached(f"some/part@{'ab' * 20}") is None
+    (folder / "part.bin").touch()
+    assert cached(f"some/part@{'ab' * 20}") == folder
+
+
+def test_why_a_model_could_not_be_downloaded(tmp_path, monkeypatch):
+    "A full disk is told; a bug is no such reason."
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    def refuse(error):
+        def repo_info(self, *given, **options): raise error
+        monkeypatch.setattr("huggingface_hub.HfApi.repo_info", repo_info)
+    refuse(OSError(28, "No space left on device"))
+    with pytest.raises(ModelError, match=r"could not be downloaded \(OSError: \[Errno 28\] No space left on device\); put its"): lab.load("someone/some-model")
+    with pytest.raises(ModelError, match="some--one/model is not on this machine"): lab.load("some--one/model")
+    refuse(KeyError("files"))
+    with pytest.raises(KeyError): lab.load("someone/some-model")
 
 
 @pytest.mark.parametrize("name", ("giant", 7))

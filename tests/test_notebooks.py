@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from voicelab import widgets
 from voicelab.audio import GENERATED, Audio, Mark, load_audio
 
 LIMIT = 400_000     # bytes
@@ -52,6 +53,23 @@ def test_no_exported_cell_is_long(root):
     assert len(exported) > 300
     long = [each for each in exported if each[2] > MOST_LINES]
     assert not long, f"over {MOST_LINES} lines; break it with @patch, with an example after each part: {long}"
+
+
+def test_a_measure_is_added_in_one_way(root):
+    "A cell that adds one can be run again."
+    added = [line for _, _, lines in code_cells(root) for line in lines if "METRICS.add(" in line]
+    added += [line for line in (root / "CONTRIBUTING.md").read_text("utf-8").splitlines() if "METRICS.add(" in line]
+    assert len(added) > 15 and not [line for line in added if "METRICS.add(replace=True, record=Metric(" not in line]
+
+
+def test_the_documents_say_what_is(root):
+    "The limit of a cell, the number of widgets and their names, the file that a new family starts from."
+    readme, guide = ((root / name).read_text("utf-8") for name in ("README.md", "CONTRIBUTING.md"))
+    assert f"never over {MOST_LINES}, of at most {MOST_WIDTH} characters" in guide
+    assert len(widgets.__all__) == 10 and "\nTen widgets for JupyterLab." in readme
+    assert not [name for name in widgets.__all__ if f"\nvl.widgets.{name}(" not in readme]
+    family, = re.findall(r"`(tests/[a-z_]+[.]py)` is a family in sixty lines", guide)
+    assert "register(Family(" in (root / family).read_text("utf-8")
 
 
 def test_no_line_of_code_is_wide(root):

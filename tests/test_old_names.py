@@ -39,6 +39,12 @@ def test_a_name_that_never_was_is_an_attribute_error(where):
     assert not hasattr(where, "__nothing__")
 
 
+def test_the_registry_of_families_was_never_that_of_vita():
+    "`FAMILIES` is old in one module only; elsewhere the word means `voicelab.family.FAMILIES`."
+    with pytest.warns(FutureWarning, match="FAMILIES is now voicelab.families.vita.prompt.VARIANTS"): importlib.import_module("voicelab.vita_prompt").FAMILIES
+    with pytest.raises(AttributeError): vl.FAMILIES
+
+
 def test_an_import_that_never_was_is_an_import_error():
     with pytest.raises(ModuleNotFoundError): importlib.import_module("voicelab.nothing")
     with pytest.raises(ImportError): exec("from voicelab.chatml import Nothing")

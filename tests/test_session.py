@@ -623,6 +623,19 @@ def test_running_out_of_memory_is_one_line_and_keeps_what_was_made(tiny_network,
     assert [made.stop_reason for made in error.value.generations] == ["interrupted", "budget", "interrupted"]
 
 
+@pytest.mark.parametrize("streams", [False, True])
+def test_one_text_that_runs_out_of_memory_is_told_so(tiny_network, tiny_tokenizer, streams):
+    "As a sample and as a stream, which keeps what was made, too."
+    session = make(tiny_network, tiny_tokenizer, frames=40)
+    def wish(at, logits):
+        endless(at, logits)
+        if at == 20: raise torch.OutOfMemoryError("CUDA out of memory")
+    said = r"^text: chunk 1 of 1, of \d+ characters after a prompt of \d+ positions, ran out of memory on cpu; try shorter chunks or a shorter reference; "
+    with saying(tiny_network, wish), pytest.raises(EngineError, match=said) as error: [*session] if streams else session.run()
+    made, = error.value.generations
+    assert made is session.generation and made.codes.shape[1] == 12 and made.stop_reason == "interrupted"
+
+
 def test_a_batch_that_does_not_fit_is_refused_before_any_work(tiny_network, tiny_tokenizer, monkeypatch):
     sessions = some(tiny_network, tiny_tokenizer)
     monkeypatch.setattr(cache, "free_bytes", lambda device: 2.5 * cache.row_bytes(tiny_network, max(

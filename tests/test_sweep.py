@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from whistling import LOUD, Whistler, register_whistler
+from whistling import LOUD, Whistler, WhistlingEngine, register_whistler
 
 import voicelab as vl
 from voicelab import backends, grid, identity, sweep
@@ -258,18 +258,45 @@ def test_it_survives_kill_9(make):
     assert all(pair.generated.seconds == pytest.approx(pair.row["seconds"]) for pair in made.samples)
 
 
-def test_most_is_of_cells_and_a_loop_is_over_those_that_are_there(make):
+def test_most_is_of_cells_and_a_loop_is_over_those_that_are_there(make, monkeypatch):
+    calls = []
+    def clone_batch(self, texts, right=Whistler.clone_batch, **options):
+        calls.append(len(texts))
+        return right(self, texts, **options)
+    monkeypatch.setattr(Whistler, "clone_batch", clone_batch)
     made = make(batch=4).run(most=1)
     assert statuses(made) == {"ok": 1, "missing": 5} and [pair.row["batch"] for pair in made] == [1]
     assert len([*made.run(most=5)]) == 6 and [pair.row["text"] for pair in made] == [cell.text for cell in made.grid.cells]
-    assert sorted(pair.row["batch"] for pair in made) == [1, 1, 4, 4, 4, 4]
+    assert calls == [4] and {pair.row["batch"] for pair in made} == {1}      # a whistler's rows share no steps
 
 
-def test_a_batch_that_fails_is_told(make, monkeypatch):
+def test_a_batch_that_breaks_is_told(make, monkeypatch):
+    "Each of its cells is made alone, and its row has the reason."
+    def check(self, sessions):
+        if len(sessions) > 1: raise RuntimeError("out of\nmemory")
+    monkeypatch.setattr(WhistlingEngine, "shares_steps", True)
+    monkeypatch.setattr(WhistlingEngine, "check", check)
+    made = make(batch=6).run()
+    assert statuses(made) == {"ok": 6}
+    for pair in made:
+        assert pair.row["batch"] == 1
+        assert pair.row["warnings"][0].startswith("texts: a batch of 6 broke, and what was missing was made in halves: RuntimeError: out of memory")
+
+
+def test_a_cell_that_a_batch_can_not_make_is_a_row(make, monkeypatch):
+    def decoder(self, sessions, right=WhistlingEngine.decoder):
+        if sessions[0].text == TEXTS[1]: raise vl.VoicelabError("text: is not for whistlers")
+        return right(self, sessions)
+    monkeypatch.setattr(WhistlingEngine, "decoder", decoder)
+    made = make(batch=6, seeds=[0]).run()
+    assert statuses(made) == {"ok": 2, "failed": 1} and "is not for whistlers" in made.table.error.dropna().item()
+
+
+def test_a_family_whose_batch_fails_has_failed_rows(make, monkeypatch):
     def clone_batch(self, *given, **options): raise RuntimeError("out of\nmemory")
     monkeypatch.setattr(Whistler, "clone_batch", clone_batch)
     made = make(batch=6).run()
-    for pair in made: assert pair.row["batch"] == 1 and pair.row["warnings"] == ["made alone, because the batch failed: RuntimeError: out of memory"]
+    assert statuses(made) == {"failed": 6} and "RuntimeError: out of memory" in made.table.error[0]
 
 
 def test_a_model_that_was_changed_makes_no_cells_of_the_old_one(make, whistler, monkeypatch):

@@ -31,11 +31,6 @@ HOMES = {       # the module of each public name
     "SCENES": "families.higgs.speakers", "VOICES": "families.higgs.speakers",
 }
 
-MEASURING = ("asr", "content", "likelihood", "mos", "prosody")
-GROWN = {       # the modules that a name needs for all its measures and methods
-    "Generation": MEASURING, "load": MEASURING, "Sweep": (*MEASURING, "export", "compare", "calibration"),
-}
-
 __all__ = ["SCENES", "VOICES", "Audio", "Budget", "Control", "Generation", "Recogniser", "Reference", "Run", "Sampling",
            "Speaker", "Sweep", "TestSet", "VoicelabError", "load", "load_audio", "read_settings", "widgets"]
 
@@ -45,7 +40,7 @@ def __getattr__(name):
     if name == "widgets": return import_module("voicelab.widgets")
     if name not in HOMES: return moved("")(name)
     globals()[name] = found = getattr(import_module(f"voicelab.{HOMES[name]}"), name)
-    for each in GROWN.get(name, ()): import_module(f"voicelab.{each}")
+    if name == "Generation": import_module("voicelab.measures")     # for its `report`
     return found
 
 

@@ -18,6 +18,8 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
+import voicelab.measures  # noqa: F401
+
 from .audio import Audio
 from .content import cepstral_distance
 from .control import MOST_SEED

@@ -26,8 +26,9 @@ import torch
 from fastcore.basics import patch
 
 from .audio import Audio
-from .errors import ArgumentError, VoicelabError, shown
+from .errors import ArgumentError, VoicelabError, one_line, shown
 from .generation import EngineError, check_process
+from .hub import hub_errors
 from .language import LANGUAGE_CODES, sentence_language
 from .metrics import ARGUMENTS, METRICS, Measure, Metric, unavailable
 from .reference import SILENT_DB
@@ -186,9 +187,10 @@ def from_hub(which: str, fetch: bool) -> Path:
         known = ", ".join(names)
         raise RecogniserError(f"recogniser: must be a folder, a hub id or one of {known}, got {shown(which)}")
     try: return Path(download_model(which, local_files_only=not fetch))
-    except Exception as error:
-        failed = f"recogniser: {which!r} could not be downloaded ({type(error).__name__})"
-        if fetch: raise RecogniserError(failed) from None
+    except hub_errors() as error:
+        if fetch or not isinstance(error, FileNotFoundError):
+            failed = f"could not be {'downloaded' if fetch else 'read'} ({one_line(error)})"
+            raise RecogniserError(f"recogniser: {which!r} {failed}") from None
         raise RecogniserError(f"recogniser: {which!r} is not on this machine; "
                               f"vl.Recogniser({which!r}, fetch=True) downloads it") from None
 

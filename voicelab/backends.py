@@ -32,7 +32,7 @@ from fastcore.basics import patch
 from .audio import Audio
 from .errors import VoicelabError, is_refusal
 from .family import FAMILIES, Speaker
-from .generation import Generation
+from .generation import Failure, Generation
 from .grid import Cell, Grid
 from .identity import MEANING, ModelSource, identity_of, options_of
 from .manifest import failed_row, made_row, one_line
@@ -79,7 +79,7 @@ class Made:
 
 # %% ../nbs/11_backends.ipynb #99633815
 def made_from(cell: Cell, generation: Generation, seconds: float, said: list[str], # said: warnings
-              batch: int = 1) -> Made: # batch: cells that were made together
+              batch: int = 1) -> Made: # batch: cells whose steps were made together
     "The result of a cell that was made."
     row = made_row(generation, None, None, measured=False)
     row["hashes"]["codes"] = hashlib.sha256(generation.codes.contiguous().numpy().tobytes()).hexdigest()
@@ -130,9 +130,7 @@ class Maker:
         with using_threads(1), warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             if len(job.cells) == 1: return [self.alone(speaker, job.cells[0], said)]
-            try: return self.together(speaker, job.cells, said)
-            except Exception as error: why = f"made alone, because the batch failed: {one_line(error)}"
-            return [self.alone(speaker, cell, said, [why]) for cell in job.cells]
+            return self.together(speaker, job.cells, said)
 
 # %% ../nbs/11_backends.ipynb #3da0446e
 @patch
@@ -141,28 +139,29 @@ def _options(self: Maker, speaker: Speaker, cell: Cell) -> dict:
 
 
 @patch
-def alone(self: Maker, speaker: Speaker, cell: Cell, said: list, # said: gets the warnings
-          words: list[str] = ()) -> Made: # words: warnings before it
+def alone(self: Maker, speaker: Speaker, cell: Cell, said: list) -> Made: # said: gets the warnings
     "Make one cell; after Ctrl-C nothing of it is kept."
-    said.clear()
     begun = time.perf_counter()
     try:
         generation = speaker.clone(cell.text, reference=cell.reference, seed=cell.seed, **self._options(speaker, cell))
     except Exception as error: return failed_from(cell, error)
     if generation.stop_reason == "interrupted": raise KeyboardInterrupt
-    words = [*words, *(str(each.message) for each in said)]
-    return made_from(cell, generation, time.perf_counter() - begun, words)
+    return made_from(cell, generation, time.perf_counter() - begun, [str(each.message) for each in said])
 
 
 @patch
 def together(self: Maker, speaker: Speaker, cells: tuple[Cell, ...], said: list) -> list[Made]:
-    "Make several cells in one batch."
+    "Make several cells in one batch; those that it can't make are failed cells."
     begun = time.perf_counter()
-    generations = speaker.clone_batch([cell.text for cell in cells], references=[cell.reference for cell in cells],
-                                      seeds=[cell.seed for cell in cells], **self._options(speaker, cells[0]))
-    if any(each.stop_reason == "interrupted" for each in generations): raise KeyboardInterrupt
+    try:
+        results = speaker.clone_batch([cell.text for cell in cells], references=[cell.reference for cell in cells],
+                                      seeds=[cell.seed for cell in cells], on_error="row",
+                                      **self._options(speaker, cells[0]))
+    except Exception as error: return [failed_from(cell, error) for cell in cells]
+    if any(getattr(each, "stop_reason", None) == "interrupted" for each in results): raise KeyboardInterrupt
     share, words = (time.perf_counter() - begun) / len(cells), [str(each.message) for each in said]
-    return [made_from(cell, generation, share, words, len(cells)) for cell, generation in zip(cells, generations)]
+    return [failed_from(cell, each.error) if isinstance(each, Failure) else
+            made_from(cell, each, share, words, each.timings["rows"]) for cell, each in zip(cells, results)]
 
 # %% ../nbs/11_backends.ipynb #52737056
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ __all__ = ['INSIDE', 'control_or_default', 'no_such_option', 'check_options', 't
            'Item', 'make_items', 'make_group', 'run_batch']
 
 # %% ../nbs/07_batch.ipynb #7f4b82a9
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from difflib import get_close_matches
@@ -14,7 +15,7 @@ from functools import wraps
 from inspect import signature
 
 from .control import Control, ControlError, Sampling
-from .errors import ArgumentError, VoicelabError, check_type, noted, one_of, shown
+from .errors import ArgumentError, VoicelabError, check_type, level_outside, noted, one_line, one_of, shown
 from .generation import EngineError, Failure, Generation, shielded
 from .profile import counted
 from .reference import Reference
@@ -134,11 +135,13 @@ def make_items(items: list[Item], session: Callable[..., Session], options: dict
 
 
 def make_group(group: list[tuple[Item, Session]], session: Callable[..., Session], options: dict) -> bool:
-    "Make items in one batch; if it breaks, make those that are not complete in halves. Was it interrupted?"
+    "Make items in one batch; if it breaks, say so and make those that are not complete in halves. Was it interrupted?"
     try: run_together([each for _, each in group])
     except Exception as error:
         rest = [item for item, each in group if each.ended is None or each.generation is None]
         if len(group) == 1: return bool(group[0][0].fail(error))
+        warnings.warn(f"texts: a batch of {len(group)} broke, and what was missing was made in halves: "
+                      f"{one_line(noted(error))}", stacklevel=level_outside())
     else: rest = []
     for item, each in group:
         if item not in rest: item.made = each.generation

@@ -26,12 +26,13 @@ from .audio import GENERATED, Mark, read_info
 from .errors import VoicelabError, level_outside, one_of, shown
 from .files import utf8
 from .manifest import plain
+from .measured import column_of
 from .page import content_of, html_file, marked, page_bytes, reason_of, without
 from .pairs import Pair
 from .progress import Progress
 from .registry import Registry
 from .store import sound_path
-from .sweep import Sweep, column_of, file_of
+from .sweep import Sweep, file_of
 
 # %% ../nbs/11_export.ipynb #9b33e9c4
 class ExportError(VoicelabError): "An export that can't be made, or can't be made at this path."

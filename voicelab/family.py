@@ -159,7 +159,7 @@ FAMILIES: dict[str, Family] = {}            # by name
 def register(family: Family,
              replace: bool = False, # replace a registered family of the same name
             ) -> Family:
-    "Add a family; raise a FamilyError if its name, a model type or a known model is already registered."
+    "Add a family; raise a FamilyError if something of it is already registered, or if a known model is not described."
     for known in FAMILIES.values():
         if replace and known.name == family.name: continue
         taken = {"name": {family.name} & {known.name}, "model_types": {*family.model_types} & {*known.model_types},
@@ -168,6 +168,10 @@ def register(family: Family,
             if clash:
                 raise FamilyError(f"{what}: {sorted(clash)[0]!r} of {family.name!r} is taken by the family "
                                   f"{known.name!r}")
+    for name, about in family.known.items():
+        lacks = [each for each in ("size", "license", "languages") if each not in about]
+        if not {"folder", "hub"} & {*about}: lacks.append("folder or hub")
+        if lacks: raise FamilyError(f"known: {name!r} of {family.name!r} lacks {', '.join(lacks)}")
     FAMILIES[family.name] = family
     return family
 

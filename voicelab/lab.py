@@ -14,8 +14,7 @@ from pkgutil import iter_modules
 import pandas as pd
 import torch
 
-import voicelab.asr  # noqa: F401
-import voicelab.content  # noqa: F401
+import voicelab.measures  # noqa: F401
 
 from . import families
 from .batch import check_options

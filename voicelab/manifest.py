@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import torch
 
-import voicelab.content  # every metric, and with them `Generation.report`
+import voicelab.measures  # noqa: F401
 
 from .errors import VoicelabError, noted, one_line
 from .generation import Generation, mark_of

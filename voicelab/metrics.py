@@ -142,8 +142,9 @@ def duration_ratio(audio: Audio,
                   at_least=thresholds.min_duration_ratio, at_most=thresholds.max_duration_ratio)
 
 
-METRICS.add(Metric("duration_ratio", duration_ratio, "ratio", ENERGY_RULE, None, "which words are said",
-                   needs=("text",), limits=("min_duration_ratio", "max_duration_ratio"), in_tables=False))
+METRICS.add(replace=True, record=Metric(
+    "duration_ratio", duration_ratio, "ratio", ENERGY_RULE, None, "which words are said",
+    needs=("text",), limits=("min_duration_ratio", "max_duration_ratio"), in_tables=False))
 
 # %% ../nbs/09_metrics.ipynb #3994a981
 def silence_ratio(audio: Audio, thresholds: QualityThresholds) -> Measure:
@@ -154,8 +155,9 @@ def silence_ratio(audio: Audio, thresholds: QualityThresholds) -> Measure:
                   f"{silent:.2f} s of {audio.seconds:.2f} s", at_most=thresholds.max_silence_ratio)
 
 
-METRICS.add(Metric("silence_ratio", silence_ratio, "share", ENERGY_RULE, False, "silence that is filled with noise",
-                   limits=("max_silence_ratio",)))
+METRICS.add(replace=True, record=Metric(
+    "silence_ratio", silence_ratio, "share", ENERGY_RULE, False, "silence that is filled with noise",
+    limits=("max_silence_ratio",)))
 
 # %% ../nbs/09_metrics.ipynb #650799c2
 SAMPLES_RULE = "voicelab-samples-1"
@@ -177,12 +179,15 @@ def clipping(audio: Audio) -> Measure:
     return Measure("clipping", float(audio.clipped_share), "share", SAMPLES_RULE, "ok", "samples with |x| >= 0.999")
 
 
-METRICS.add(Metric("length", length, "s", SAMPLES_RULE, None, "what fills the seconds", in_tables=False,
-                   limits=("min_audio_length", "max_audio_length")))
-METRICS.add(Metric("level", level, "dBFS", SAMPLES_RULE, None, "how loud the speech is between its pauses",
-                   in_tables=False))
-METRICS.add(Metric("clipping", clipping, "share", SAMPLES_RULE, False, "clipping of a clip that was made quieter later",
-                   in_tables=False))
+METRICS.add(replace=True, record=Metric(
+    "length", length, "s", SAMPLES_RULE, None, "what fills the seconds", in_tables=False,
+    limits=("min_audio_length", "max_audio_length")))
+METRICS.add(replace=True, record=Metric(
+    "level", level, "dBFS", SAMPLES_RULE, None, "how loud the speech is between its pauses",
+    in_tables=False))
+METRICS.add(replace=True, record=Metric(
+    "clipping", clipping, "share", SAMPLES_RULE, False, "clipping of a clip that was made quieter later",
+    in_tables=False))
 
 # %% ../nbs/09_metrics.ipynb #0cc8f3df
 STOP_RULE, END_RULE = "voicelab-stop-1", "voicelab-end-1"
@@ -205,10 +210,12 @@ def end_level(audio: Audio) -> Measure:
     return Measure("end_level", under, "dB", END_RULE, "ok", f"{said}; abrupt is above {ABRUPT_DB:g}")
 
 
-METRICS.add(Metric("ended", ended, "share", STOP_RULE, True, "whether what was said is all of the text",
-                   needs=("stop_reason",), in_tables=False))
-METRICS.add(Metric("end_level", end_level, "dB", END_RULE, False,
-                   "a cut in a pause or between words; a missing last word", in_tables=False))
+METRICS.add(replace=True, record=Metric(
+    "ended", ended, "share", STOP_RULE, True, "whether what was said is all of the text",
+    needs=("stop_reason",), in_tables=False))
+METRICS.add(replace=True, record=Metric(
+    "end_level", end_level, "dB", END_RULE, False,
+    "a cut in a pause or between words; a missing last word", in_tables=False))
 
 # %% ../nbs/09_metrics.ipynb #9f96e375
 @cache
@@ -238,8 +245,9 @@ def similarity(audio: Audio, reference: Reference | None, thresholds: QualityThr
     return judged("similarity", cosine, "cosine", similarity_model(), detail, at_least=thresholds.min_similarity)
 
 
-METRICS.add(Metric("similarity", similarity, "cosine", similarity_model, True,
-                   "words; recording conditions count as voice", needs=("reference",), limits=("min_similarity",)))
+METRICS.add(replace=True, record=Metric(
+    "similarity", similarity, "cosine", similarity_model, True,
+    "words; recording conditions count as voice", needs=("reference",), limits=("min_similarity",)))
 
 # %% ../nbs/09_metrics.ipynb #a1a17d66
 @dataclass(frozen=True, repr=False)

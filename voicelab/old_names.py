@@ -38,7 +38,7 @@ MODULES = {     # until 0.2: the modules that now have the names of an old one
     "vita_session": ("families.vita.engine",),
 }
 NAMES = {       # until 0.2: the new module and name of an old name, in one module or in any
-    "FAMILIES": "families.vita.prompt.VARIANTS",
+    "vita_prompt.FAMILIES": "families.vita.prompt.VARIANTS",
     "widgets.Listening": "widgets.AttentionMap",
     "widgets.attention.Listening": "widgets.AttentionMap",
     "ablation.Trial": "ablation.Attempt",

@@ -20,9 +20,9 @@ from .audio import GENERATED, Audio, Mark
 from .errors import VoicelabError
 from .files import sound_file, utf8
 from .manifest import plain
+from .measured import column_of
 from .metrics import METRICS
 from .pairs import Pair, RunError
-from .sweep import Sweep, column_of
 
 # %% ../nbs/11_page.ipynb #84211eba
 MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)     # Hz; of MPEG 1, 2 and 2.5
@@ -66,7 +66,7 @@ def level_of(value):
     return value if isinstance(value, int | float) and not isinstance(value, bool) else utf8(str(value))
 
 
-def axes_of(sweep: Sweep) -> dict[str, dict]: # by name: level to its number
+def axes_of(sweep) -> dict[str, dict]: # sweep: a `Sweep`, here and below; by name: level to its number
     "The axes of a sweep: every label that its cells have, with the levels in the order of the grid."
     found = {}
     for cell in sweep.grid.cells:
@@ -76,7 +76,7 @@ def axes_of(sweep: Sweep) -> dict[str, dict]: # by name: level to its number
     return found
 
 
-def measures_in(sweep: Sweep, columns) -> list[dict]: # columns: of its table
+def measures_in(sweep, columns) -> list[dict]: # columns: of its table
     "Name, unit, maker and limits of every measure that a sample has."
     made = [dict(name=name, unit=unit, maker="", deaf="") for name, unit in NUMBERS.items()]
     for name, maker in sweep.makers.items():
@@ -115,7 +115,7 @@ def readable(content: dict, sounds: dict[str, PageSound]) -> dict[str, PageSound
     return {key: sound for key, sound in sounds.items() if key not in lost}
 
 # %% ../nbs/11_page.ipynb #46f3849a
-def content_of(sweep: Sweep) -> tuple[dict, dict[str, PageSound]]: # the page's table; its sounds by key
+def content_of(sweep) -> tuple[dict, dict[str, PageSound]]: # the page's table; its sounds by key
     "The content of a sweep's page, and the sounds that it may play."
     cells, sounds, points, voices = sweep.grid.cells, {}, [], {}
     if len(cells) > MOST_POINTS:
