@@ -74,6 +74,8 @@ def test_a_whole_number_without_a_limit_and_with_a_unit():
     (lambda m, a: Ablation(m, "Hi.", vl.Reference(a), seeds=None), "seeds: must be a whole number or a list of them, got None"),
     (lambda m, a: Ablation(m, "Hi.", vl.Reference(a), arms="right"), "arms: must be a list of names or None, got 'right'"),
     (lambda m, a: attention_of("tiny", None), "model: must be a loaded model"), (lambda m, a: attention_of(m, 5), "generation: must be a Generation"),
+    (lambda m, a: m.codec.encode(5), "audio: must be an Audio, got 5"), (lambda m, a: m.codec.decode(5), "codes: must be a tensor, got 5"),
+    (lambda m, a: m.encode("a.wav"), "reference: must be a Reference, got 'a.wav'"),
     (lambda m, a: exchange(m.codec, a, a, [0]), "a: must be a Reference, got Audio(")])
 def test_a_wrong_type_is_one_line_of_ours(model, reference, call, said):
     with pytest.raises(VoicelabError) as error: call(model, reference.audio)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .audio import Audio
-from .errors import VoicelabError
+from .errors import VoicelabError, check_type
 
 # %% ../nbs/03_codec.ipynb #41daae41
 @runtime_checkable
@@ -44,6 +44,7 @@ def check_codes(codes: torch.Tensor, # to be [n_codebooks, frames] of ids below 
                 codebook_size: int = 1024,
                ) -> torch.LongTensor:
     "`codes` as int64, or a CodecError that names what is wrong with them."
+    check_type("codes", codes, torch.Tensor, "a tensor", CodecError)
     if codes.ndim != 2 or codes.shape[0] != n_codebooks:
         raise CodecError(f"codes: must be [{n_codebooks}, frames], got shape {list(codes.shape)}")
     if codes.is_floating_point(): raise CodecError(f"codes: must be whole numbers, got {codes.dtype}")

@@ -16,6 +16,7 @@ from torch import nn
 
 from ..audio import Audio
 from ..codec import check_codes
+from ..errors import check_type
 from ..files import MAX_RATE, MIN_RATE
 from ..settings import limited
 
@@ -168,7 +169,7 @@ class TinyCodec:
     @torch.inference_mode()
     def encode(self, audio: Audio) -> torch.LongTensor: # [n_codebooks, frames]
         "Codes of whole frames; an incomplete frame at the end is left out."
-        samples = audio.resample(self.sample_rate).samples
+        samples = check_type("audio", audio, Audio, "an Audio").resample(self.sample_rate).samples
         samples = samples[:len(samples) // self.hop * self.hop]
         if not len(samples): return torch.zeros(self.n_codebooks, 0, dtype=torch.long)
         level = np.sqrt(np.mean(samples.astype(np.float64)**2))
@@ -178,6 +179,7 @@ class TinyCodec:
     @torch.inference_mode()
     def decode(self, codes: torch.LongTensor) -> Audio: # codes [n_codebooks, frames]
         "Sound at `sample_rate`; frame t begins at sample t * hop."
+        codes = check_codes(codes, self.n_codebooks, self.codebook_size)
         return Audio(self.decode_rows(codes[None])[0], self.sample_rate)
 
     @torch.inference_mode()

@@ -22,6 +22,7 @@ from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer
 
 from ..audio import Audio
+from ..errors import check_type
 from ..settings import limited
 from .checkpoint import load_weights
 from .description import check_fixed, described, read_json
@@ -96,6 +97,7 @@ def tokenize(net: WhisperVQ,
             ) -> torch.LongTensor: # [1, frames], on the CPU
     "The codes of `audio`, one for every 80 ms begun."
     whole = net.config.positions // net.config.pooling * net.config.pooling         # frames of 50 Hz, in whole codes
+    check_type("audio", audio, Audio, "an Audio")
     samples, piece = audio.resample(SAMPLE_RATE).samples, SAMPLE_RATE * min(PIECE_SECONDS * 50, whole) // 50
     if not len(samples): return torch.zeros(1, 0, dtype=torch.long)
     pieces = [samples[start:start + piece] for start in range(0, len(samples), piece)]

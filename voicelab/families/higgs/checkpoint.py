@@ -26,7 +26,7 @@ from transformers import (
 
 from ...audio import Audio
 from ...codec import STREAM_BOS, STREAM_EOS, Codec, check_codes
-from ...errors import shown
+from ...errors import check_type, shown
 from ...files import MAX_RATE, MIN_RATE
 from ...generation import ModelInfo
 from ...models.checkpoint import checkpoint_sha256, load_weights, read_card, short_id, stored_tensors
@@ -51,12 +51,14 @@ class HiggsCodec:
     @torch.inference_mode()
     def encode(self, audio: Audio) -> torch.LongTensor: # [n_codebooks, frames]
         "Codes of mono sound of any rate."
-        samples = torch.from_numpy(np.ascontiguousarray(audio.resample(self.sample_rate).samples))
+        sound = check_type("audio", audio, Audio, "an Audio").resample(self.sample_rate)
+        samples = torch.from_numpy(np.ascontiguousarray(sound.samples))
         return self.net.encode(samples[None, None].to(self.net.device, self.net.dtype)).audio_codes[0].cpu()
 
     @torch.inference_mode()
     def decode(self, codes: torch.LongTensor) -> Audio: # codes [n_codebooks, frames]
         "Sound at `sample_rate`; frame t begins at sample t * hop."
+        codes = check_codes(codes, self.n_codebooks, self.codebook_size)
         return Audio(self.decode_rows(codes[None])[0], self.sample_rate)
 
     @torch.inference_mode()

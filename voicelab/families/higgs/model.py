@@ -23,7 +23,7 @@ from ...budget import columns_for_frames, speaking_rate
 from ...budget import plan as plan_text
 from ...chat import AudioContent, FormError, Message, Prompt
 from ...control import Control, Sampling, choose_sampling
-from ...errors import check_flag, level_outside, one_of, shown, whole
+from ...errors import check_flag, check_type, level_outside, one_of, shown, whole
 from ...family import BaseSpeaker, Family, register
 from ...generation import Chunk, EngineError, Generation, check_process
 from ...hub import find, hub_id
@@ -113,6 +113,7 @@ class HiggsModel(BaseSpeaker):
 @part("encode")
 def encode(self: HiggsModel, reference: Reference) -> torch.LongTensor: # [n_codebooks, frames]
     "Codes of a reference, made once."
+    check_type("reference", reference, Reference, "a Reference")
     def made():
         codec = self.codec              # first, since it asks whether this process may compute
         with using_threads(threads_for(self.network.device, self.network.config.hidden_size)):
