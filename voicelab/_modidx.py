@@ -286,6 +286,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'voicelab.cli.Parser.parse_known_args': ('cli.html#parser.parse_known_args', 'voicelab/cli.py'),
                               'voicelab.cli.become': ('cli.html#become', 'voicelab/cli.py'),
                               'voicelab.cli.evaluate': ('cli.html#evaluate', 'voicelab/cli.py'),
+                              'voicelab.cli.first_imports': ('cli.html#first_imports', 'voicelab/cli.py'),
                               'voicelab.cli.lab': ('cli.html#lab', 'voicelab/cli.py'),
                               'voicelab.cli.main': ('cli.html#main', 'voicelab/cli.py'),
                               'voicelab.cli.measure_pair': ('cli.html#measure_pair', 'voicelab/cli.py'),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_DETAIL', 'models', 'show_models', 'measure_pair', 'evaluate', 'show_evaluate', 'become', 'options_behind', 'lab',
-           'studio', 'Parser', 'parser', 'whole_output', 'noting_interrupts', 'main', 'run_command']
+           'studio', 'Parser', 'parser', 'whole_output', 'first_imports', 'noting_interrupts', 'main', 'run_command']
 
 # %% ../nbs/14_cli.ipynb #24677ab6
 import argparse
@@ -175,11 +175,20 @@ def whole_output():
         raise SystemExit(2) from None
 
 
+def first_imports() -> bool:
+    "Whether a large library is being imported: an exception in its C++ code would abort the process."
+    specs = (getattr(sys.modules.get(name), "__spec__", None) for name in ("numpy", "torch", "transformers"))
+    return any(getattr(spec, "_initializing", False) for spec in specs)
+
+
 @contextmanager
 def noting_interrupts():
     "A list that is not empty after Ctrl-C: a library may turn the exception into another while it is imported."
     noted = []
     def note(*_):
+        if first_imports():                             # nothing has been made yet
+            os.write(2, b"voicelab: interrupted before anything was made\n")
+            os._exit(130)
         noted.append(True)
         raise KeyboardInterrupt
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
