@@ -64,6 +64,7 @@ docs: $(READY)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[docs]'
 	rm -rf _docs
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --builder html --conf-dir docs . _docs
+	rm -rf jupyter_execute
 	@echo "open _docs/README.html"
 
 export: $(READY)
