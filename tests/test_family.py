@@ -48,6 +48,25 @@ def test_it_is_loaded_cloned_streamed_and_put_in_a_batch(whistler, reference):
     assert made.report()["similarity"].model and made._repr_html_()
 
 
+@pytest.mark.parametrize("options, said", [
+    (dict(temprature=1), "temprature: no such option"), (dict(scene="x"), "scene: no such option"),
+    (dict(reference="ada.wav"), "reference: must be one Reference or None here, got 'ada.wav'")])
+def test_what_it_does_not_take_is_one_line(whistler, reference, options, said):
+    model = vl.load(whistler)
+    with pytest.raises(vl.VoicelabError) as error: model.clone("Hi there.", **options)
+    assert str(error.value).startswith(said)
+    with pytest.raises(vl.VoicelabError, match="reference: must be one Reference"): model.clone("Hi.", reference=[reference, reference])
+
+
+@pytest.mark.parametrize("other, said", [
+    ("x", "family: must be a Family, got 'x'"), (Family("x", "whistler2", print), "model_types: must be a tuple of names, got 'whistler2'"),
+    (Family("", ("a",), print), "family: needs a name"), (Family("x", ("a",), None), "family: needs a name and a `load` to call"),
+    (Family("x", ("a",), print, known="a"), "known: must be a table")])
+def test_what_is_no_family_is_refused(other, said):
+    with pytest.raises(FamilyError) as error: register(other)
+    assert str(error.value).startswith(said) and "x" not in FAMILIES
+
+
 def test_it_works_in_a_run_and_on_the_command_line(whistler, tmp_path, root, capsys):
     main(["clone", "--text", TEXT, "--model", whistler, "--reference", str(root / "data/voices/ada.wav"), "--transcript",
           "The old library opens at nine in the morning.", "--consent", "synthetic", "--seed", "1", "--out", str(tmp_path / "run"), "--json"])

@@ -140,3 +140,11 @@ def test_a_scene_is_read_only_where_a_family_asks_for_it():
     (chat,) = read_messages([given])
     assert chat.parts[0] == "Generate audio." and isinstance(chat.parts[1], Scene) and chat.parts[1].text == "A hall."
     assert "<|scene_desc_start|>" not in text_of([Message.from_dict(given)]) and "<|scene_desc_start|>" in text_of([chat])
+
+
+@pytest.mark.parametrize("part, said", [
+    (dict(type="audio", raw_audio=np.zeros(100)), "raw_audio: must be bytes or base64 text, got"),
+    (dict(type="audio", codes=[[1.7] * 20] * 8), "codes: must be whole numbers"),
+    (dict(type="audio", codes=[[True] * 20] * 8), "codes: must be whole numbers")])
+def test_a_clip_of_a_wrong_type_is_refused(part, said):
+    with pytest.raises(FormError, match=said): read_messages([dict(role="user", content=[part, "Hi."])])

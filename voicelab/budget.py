@@ -62,6 +62,8 @@ class SpeakingRate(NamedTuple):
 def speaking_rate(reference: Reference | None = None) -> SpeakingRate:
     "Measure how fast `reference` speaks; the default rate if it cannot be measured."
     if reference is None: return SpeakingRate(DEFAULT_RATE, "default rate, no reference")
+    if not hasattr(reference, "transcript"):
+        raise BudgetError(f"reference: must be one Reference or None here, got {shown(reference)}")
     if reference.transcript is None: return SpeakingRate(DEFAULT_RATE, "default rate, the reference has no transcript")
     if reference.speech_seconds < MIN_SPEECH_SECONDS:
         return SpeakingRate(DEFAULT_RATE, f"default rate, the reference has under {MIN_SPEECH_SECONDS} s of speech")

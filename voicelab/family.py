@@ -10,16 +10,17 @@ __all__ = ['A_MODEL', 'KEPT_RECORDINGS', 'FAMILIES', 'Speaker', 'check_speaker',
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Protocol, runtime_checkable
 
 import torch
 from fastcore.basics import patch
 
-from .batch import run_batch
+from .batch import run_batch, takes_options
 from .chat import Prompt
 from .codec import Codec
 from .control import Sampling
-from .errors import VoicelabError, check_type, level_outside
+from .errors import VoicelabError, check_type, level_outside, shown
 from .generation import Failure, Generation, ModelInfo, Plan, check_process, weights_version
 from .reference import Reference
 from .registry import Latest
@@ -58,6 +59,14 @@ KEPT_RECORDINGS = 64        # recordings whose codes or features a model keeps
 class BaseSpeaker:
     "What the models of all families have in common. A family's class inherits it and adds `stream` and the rest."
     _slower = ""                    # why the family's own step can't be used, in words: "columns by ..."
+
+    def __init_subclass__(cls, **more):
+        "Let `stream` refuse options that it does not have, unless it does so itself."
+        super().__init_subclass__(**more)
+        stream = vars(cls).get("stream")
+        if stream is None or hasattr(stream, "options"): return
+        takes_all = any(each.kind is each.VAR_KEYWORD for each in signature(stream).parameters.values())
+        if not takes_all: cls.stream = takes_options()(stream)
 
     def __init__(self,
         info: ModelInfo,
@@ -152,14 +161,21 @@ class Family:
     recognise: Callable[[dict], str] = lambda config: ""
     options: tuple[str, ...] = ()       # keywords that its `load` takes besides those five
 
-
+# %% ../nbs/07_family.ipynb #f21bff8b
 FAMILIES: dict[str, Family] = {}            # by name
 
 
 def register(family: Family,
              replace: bool = False, # replace a registered family of the same name
             ) -> Family:
-    "Add a family; raise a FamilyError if something of it is already registered, or if a known model is not described."
+    "Add a family; raise a FamilyError if something of it is already registered, or is not as `Family` describes it."
+    check_type("family", family, Family, "a Family", FamilyError)
+    kinds = family.model_types
+    if not isinstance(family.name, str) or not family.name or not callable(family.load):
+        raise FamilyError(f"family: needs a name and a `load` to call, got {shown(family.name)}, {shown(family.load)}")
+    if not isinstance(kinds, tuple | list) or not all(isinstance(kind, str) for kind in kinds):
+        raise FamilyError(f"model_types: must be a tuple of names, got {shown(kinds)}")
+    check_type("known", family.known, dict, "a table of models by name", FamilyError)
     for known in FAMILIES.values():
         if replace and known.name == family.name: continue
         taken = {"name": {family.name} & {known.name}, "model_types": {*family.model_types} & {*known.model_types},

@@ -21,7 +21,7 @@ from fastcore.basics import patch
 
 from ...audio import Audio, load_audio
 from ...chat import AudioContent, FormError, Message
-from ...errors import VoicelabError
+from ...errors import VoicelabError, check_type
 from .prompt import Scene
 from .speakers import SoundEvent
 
@@ -51,6 +51,7 @@ def from_base64(text: str, argument: str) -> bytes:
 def sound_of(given: dict) -> Audio | None:
     "The sound that a clip's dictionary holds or names; None if it has none."
     raw, url = given.get("raw_audio"), given.get("audio_url")
+    check_type("raw_audio", raw, bytes | str | None, "bytes or base64 text", FormError)
     if raw: return audio_from_bytes(raw if isinstance(raw, bytes) else from_base64(str(raw), "raw_audio"))
     if not url: return None
     if isinstance(url, os.PathLike): return load_audio(url, limit_seconds=None)
@@ -67,7 +68,11 @@ def sound_of(given: dict) -> Audio | None:
 def clip_from(given: dict) -> AudioContent:
     "The clip that a dictionary describes."
     codes = given.get("codes")
-    try: codes = None if codes is None else torch.as_tensor(codes, dtype=torch.long)
+    try:
+        if codes is not None:
+            codes = torch.as_tensor(codes)
+            if codes.numel() and (codes.is_floating_point() or codes.dtype == torch.bool): raise TypeError
+            codes = codes.long()
     except (TypeError, ValueError, RuntimeError):
         raise FormError("codes: must be whole numbers [n_codebooks, frames]") from None
     audio = sound_of(given)
