@@ -584,6 +584,34 @@ def test_a_wav_that_states_no_sound_but_has_some_is_read(make, subtype, sizes, c
     with pytest.warns(UserWarning): assert len(read_sound(path, 0.25)[0]) == round(0.25 * rate) + 1
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "PCM_U8"])
+@pytest.mark.parametrize("sizes", [(0, 100), (136, 100), (117_000, 101), (0xFFFFFFFF, 4096)])
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_wav_that_states_too_little_sound_is_read_whole(make, subtype, sizes, silent):
+    path = make("a.wav", tone() * (not silent), subtype=subtype)
+    whole, rate, seconds = read_sound(path, None)
+    says = f"a.wav' states that it holds only {sizes[1]} bytes of sound, but .* bytes follow: they are read as sound"
+    with pytest.warns(UserWarning, match=says) as caught: found = read_sound(unstated(path, sizes), None)
+    assert found[0].tobytes() == whole.tobytes() and found[1:] == (rate, seconds) and len(caught) == 1
+    assert read_info(path) == {}
+
+
+def test_an_rf64_that_states_too_little_sound_is_refused(make):
+    content = bytearray((path := make("a.wav", tone(), format="RF64")).read_bytes())
+    content[28:36] = (100).to_bytes(8, "little")
+    path.write_bytes(content)
+    assert re.search(r"states that it holds only 100 bytes of sound, but \d+ bytes follow: its RF64 header is wrong$", refusal(path, None))
+
+
+@pytest.mark.parametrize("trailer", [b"LIST" + (20_000).to_bytes(4, "little") + bytes(20_000), b"id3 " + (20_000).to_bytes(4, "little") + bytes(20_000),
+                                     b"TAG" + bytes(125), bytes(200)])
+def test_what_follows_a_true_header_is_not_sound(make, trailer, recwarn):
+    path = make("a.wav", tone()[:1_000])
+    whole = read_sound(path, None)[0]
+    path.write_bytes(path.read_bytes() + trailer)
+    assert read_sound(path, None)[0].tobytes() == whole.tobytes() and not recwarn.list
+
+
 def test_a_wav_that_truly_has_no_sound_stays_without(make):
     path = unstated(make("a.wav", tone()))
     path.write_bytes(path.read_bytes()[:path.read_bytes().index(b"data") + 8])

@@ -245,7 +245,9 @@ def test_what_is_no_markup_stays(text, recwarn):
 
 @pytest.mark.parametrize("hidden", [
     "\u200b", "\u200c", "\u200d", "\u2060", "\u2063", "\ufeff", "\u00ad", "\u034f", "\u180e", "\u3164", "\ufffc", "\ufffd", "\ufe0f", "\ufe0e",
-    "\U000e0100", "\U000e0067", "\U000e007f", "\ue000", "\u200e", "\u202e", "\u2066", "\x00", "\x1b", "\x9f", "\u206a", "\u200d\u200d\u200c"])
+    "\U000e0100", "\U000e0067", "\U000e007f", "\ue000", "\u200e", "\u202e", "\u2066", "\x00", "\x1b", "\x9f", "\u206a", "\u200d\u200d\u200c",
+    "\U0001d173", "\U0001d17a", "\u17b4", "\u17b5", "\u180f", "\u2065", "\ufff0", "\ufff8", "\U0001bca0", "\U0001bca3", "\ufdd0", "\ufdef",
+    "\ufffe", "\uffff", "\U0001fffe", "\U000dffff", "\U000effff", "\U0010ffff", "\U000e0080", "\U000e00ff", "\U000e01f0", "\U000e0fff"])
 @pytest.mark.parametrize("plain", ["the garden", "كتاب جديد", "你好世界"])
 def test_what_nobody_sees_changes_nothing(plain, hidden):
     inside, outside = plain[:2] + hidden + plain[2:], f"{hidden}{plain}{hidden}".replace(" ", f" {hidden}")
@@ -254,9 +256,29 @@ def test_what_nobody_sees_changes_nothing(plain, hidden):
 
 
 @pytest.mark.parametrize("text", [
-    "می\u200cخواهم", "क्\u200dष", "👩\u200d🔬", "❤\ufe0f\u200d🔥", "1\ufe0f\u20e3", "🏴\U000e0067\U000e0062\U000e007f", "m²", "½", "Ⅳ", "①", "ª", "«a»", "a–b",
+    "می\u200cخواهم", "क्\u200dष", "👩\u200d🔬", "❤\ufe0f\u200d🔥", "1\ufe0f\u20e3", "🏴\U000e0067\U000e0062\U000e007f", "m²", "½", "①", "ª", "«a»", "a–b",
     "این کتاب جدید است", "یہ کتاب ہے", "گربه", "＜｜eot_id｜＞"])
 def test_what_the_writing_needs_stays(text): assert fold_characters(text) == text
+
+
+def test_the_blank_of_braille_is_a_space():
+    assert normalise("\u2800the\u2800\u2800garden\u2800") == "the garden." and fold_characters("⠓⠑") == "⠓⠑"
+    with pytest.raises(TextError, match="^text: nothing to say"): FORM.read("\u2800\u2800")
+
+
+@pytest.mark.parametrize("text, plain", [
+    ("ᴾᴬᴿᴷ ₚₐᵣₖ", "PARK park"), ("2ⁿ and 10ⁱ", "2n and 10i"), ("1ˢᵗ", "1st"), ("ₜₕₑ gᵝᵞ", "the gβγ"), ("x²ⁿ, H₂O, 5⁻³", "x²n, H₂O, 5⁻³"),
+    ("⒯⒣⒠ 🄖arden", "the Garden"), ("⒜ Milk", "a Milk"), ("№5, № 5", "No 5, No 5"), ("Garden™ and ™", "Garden TM and TM"), ("™\ufe0f", "TM"),
+    ("Ⅳ ⅩⅣ ⅻ", "IV XIV xii"), ("ↀ ⑴ ㊀ ⅓", "ↀ ⑴ ㊀ ⅓")])
+def test_letters_in_other_forms(text, plain): assert fold_characters(text) == plain == fold_characters(plain)
+
+
+@pytest.mark.filterwarnings("ignore:.*left as they are")
+def test_roman_numerals_are_said_before_they_become_letters():
+    words = TextForm(numbers="words", language="en")
+    for read in (words.read, words.transcript): assert read("Chapter Ⅳ and ⅩⅣ") == "Chapter four and XIV"
+    for read in (FORM.read, TextForm().transcript): assert read("Chapter Ⅳ") == "Chapter IV"
+    assert UPSTREAM.read("Chapter Ⅳ") == "Chapter Ⅳ"
 
 
 @pytest.mark.parametrize("arabic", ["الكتاب الجديد في المدرسة.", "يولد جميع الناس أحرارا متساوين في الكرامة والحقوق.", "كَيْفَ حَالُكُمْ؟"])
@@ -305,7 +327,7 @@ def test_lines_joined(text, joined): assert TextForm(lines="joined").write(text)
 def test_emoji_dropped_leave_no_hole():
     form = TextForm(emoji="dropped")
     for text, left in {"Go 🙂.": "Go.", "Go🙂on": "Go on", "Go 👩\u200d🔬🏽 on!": "Go on!", "🙂 Go": " Go", "Press 1\ufe0f\u20e3 now": "Press now",
-                       "© ® ™ 5 stay": "© ® ™ 5 stay"}.items(): assert form.read(text) == left
+                       "© ® ™ 5 stay": "© ® TM 5 stay"}.items(): assert form.read(text) == left
     with pytest.raises(TextError, match="^text: needs a letter"): form.read("🙂")
     assert len(EMOJI) > 10
 

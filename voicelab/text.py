@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['SPECIAL_TOKENS', 'SCRIPTS', 'SYMBOLS', 'TATWEEL', 'HARAKAT', 'MAX_CHARACTERS', 'UNSPOKEN', 'EMOJI', 'NEEDS_JOINERS',
-           'JOINED_EMOJI', 'ARABIC_SIGNS', 'PERSIAN_SIGNS', 'PERSIAN_FORMS', 'DROPPED', 'FOLDED', 'KEPT', 'CHARACTERS',
-           'FOLDS', 'LONE_SURROGATE', 'PUNCTUATION', 'DEGREES', 'END_MARKS', 'LANGUAGES', 'WEIGHTS', 'PAUSES',
-           'TextError', 'control_pattern', 'escape_control_tokens', 'script_of', 'strip_harakat', 'has_speech',
-           'check_text', 'CharacterClass', 'fold_joiner', 'compose', 'fold_arabic', 'fold_characters', 'check_words',
-           'language_of', 'line_breaks', 'join_lines', 'tidy', 'normalise', 'character_weights', 'weigh', 'count_words']
+           'JOINED_EMOJI', 'ARABIC_SIGNS', 'PERSIAN_SIGNS', 'PERSIAN_FORMS', 'NONCHARACTERS', 'DROPPED', 'ROMAN',
+           'FOLDED', 'KEPT', 'CHARACTERS', 'FOLDS', 'LONE_SURROGATE', 'PUNCTUATION', 'DEGREES', 'END_MARKS',
+           'LANGUAGES', 'WEIGHTS', 'PAUSES', 'TextError', 'control_pattern', 'escape_control_tokens', 'script_of',
+           'strip_harakat', 'has_speech', 'check_text', 'CharacterClass', 'fold_joiner', 'compose', 'set_apart',
+           'fold_arabic', 'fold_characters', 'check_words', 'language_of', 'line_breaks', 'join_lines', 'tidy',
+           'normalise', 'character_weights', 'weigh', 'count_words']
 
 # %% ../nbs/02_text.ipynb #def01c11
 import re
@@ -139,6 +140,12 @@ def compose(found: re.Match) -> str:
     "The compatibility form (NFKC) of what was found."
     return unicodedata.normalize("NFKC", found[0])
 
+
+def set_apart(found: re.Match) -> str:
+    "The compatibility form of what was found, with a space to a word before or after it."
+    before, after = found.string[max(0, found.start() - 1):found.start()], found.string[found.end():found.end() + 1]
+    return " " * before.isalnum() + compose(found) + " " * after.isalnum()
+
 # %% ../nbs/02_text.ipynb #873513e8
 ARABIC_SIGNS = re.compile(r"[\u0622\u0623\u0625\u0629\u0643\u0649\u064a\u064b-\u0652]|\b\u0627\u0644\w{2,}|"
                           r"\b(?:في|فی|من|هذا|هذه|إلى|على|علی|عن|مع|ما|لا|هو|هي|كان|أن)\b")
@@ -153,13 +160,18 @@ def fold_arabic(found: re.Match) -> str:
     return stretch.translate(PERSIAN_FORMS) if arabic > persian else stretch
 
 # %% ../nbs/02_text.ipynb #b30360e4
+NONCHARACTERS = "\ufdd0-\ufdef" + "".join(chr(end - 1) + chr(end) for end in range(0xffff, 0x110000, 0x10000))
 DROPPED = (
     CharacterClass("control characters", "dropped", "gar\x07den", "garden.",
                    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]"),
     CharacterClass("soft hyphen", "dropped", "gar\u00adden", "garden."),
-    CharacterClass("zero-width space, word joiner, byte order mark, fillers", "dropped",
+    CharacterClass("zero-width space, word joiner, byte order mark, fillers, layout of music and shorthand", "dropped",
                    "\ufeffthe\u200b gar\u2060den", "the garden.",
-                   "[\u00ad\u034f\u115f\u1160\u180e\u200b\u2060-\u2064\u206a-\u206f\u3164\ufeff\uffa0]"),
+                   "[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u180f\u200b\u2060-\u2065\u206a-\u206f\u3164\ufeff\uffa0"
+                   "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a]"),
+    CharacterClass("noncharacters, and places reserved for invisible characters", "dropped",
+                   "gar\ufdd0den\U000e0fff", "garden.",
+                   f"[{NONCHARACTERS}\ufff0-\ufff8\U000e0080-\U000e00ff\U000e01f0-\U000e0fff]"),
     CharacterClass("marks of writing direction", "dropped", "\u202babc\u202c\u200f", "abc.",
                    "[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"),
     CharacterClass("tatweel", "dropped", "كـتـاب", "كتاب.", TATWEEL),
@@ -174,22 +186,30 @@ DROPPED = (
 )
 
 # %% ../nbs/02_text.ipynb #44273e15
+ROMAN = "[\u2160-\u217f]+"
+
 FOLDED = (
     CharacterClass("ligatures and presentation forms", "folded", "ﬁnd the ﬂower ﻛﺘﺎﺏ", "find the flower كتاب.",
                    "[\ufb00-\ufb4f\ufb50-\ufdff\ufe70-\ufefc\u0132\u0133\u017f\u01c4-\u01cc\u01f1-\u01f3]+", compose),
     CharacterClass("letters and digits of mathematics", "folded", "𝐟𝐢𝐧𝐝 ℝ 𝟕", "find R 7.",
                    "[\U0001d400-\U0001d7ffℂℊ-ℓℕℙ-ℝℤℨKℬℭℯ-ℱℳℴ]+", compose),
-    CharacterClass("letters in circles and squares", "folded", "ⓕⓘⓝⓓ 🄰", "find A.", "[Ⓐ-ⓩ🄰-🅉]+", compose),
+    CharacterClass("letters in circles, squares and brackets", "folded", "ⓕⓘⓝⓓ 🄰 ⒯", "find A t.",
+                   "[⒜-ⓩ🄐-🄩🄰-🅉]", lambda found: compose(found).strip("()")),
+    CharacterClass("letters above and below the line", "folded", "1ˢᵗ xⁿ ₚ", "1st xn p.",     # not ª and º
+                   "[ʰ-ʸˠ-ˤᴬ-ᵪᵸᶛ-ᶿⁱⁿₐ-ₜⱼⱽꚜꚝꟲ-ꟴꟸꟹꭜ-ꭟꭩ\U00010781-\U000107ba]+", compose),
+    CharacterClass("words in one character", "folded", "№5 by Garden™", "No 5 by Garden TM.", "[№℠℡™℻]", set_apart),
     CharacterClass("wide and narrow forms", "folded", "ｆｉｎｄ ７ ｶﾞ", "find 7 ガ.",   # never < > |: these make tokens
                    "[＂-＇＊＋－-／０-９＠-ｚ｡-ﾟﾡ-ￜ￠-￦]+", compose),
     CharacterClass("hyphens, also the non-breaking one", "folded", "well\u2011known", "well-known.",
                    "[\u2010\u2011]", "-"),
-    CharacterClass("spaces, also the non-breaking one", "folded", "the\u00a0old\u2009\u3000garden", "the old garden."),
+    CharacterClass("spaces, also the non-breaking one and the blank of braille", "folded",
+                   "the\u00a0old\u2009\u3000gar\u2800den", "the old gar den.", "\u2800", " "),
     CharacterClass("line and paragraph separators", "folded", "one\u2028two", "one\ntwo.",
                    "\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]", "\n"),
     CharacterClass("accents written separately", "folded", "cafe\u0301", "café."),
     CharacterClass("Persian letters in Arabic", "folded", "الکتاب الجدید فی المدرسة", "الكتاب الجديد في المدرسة.",
                    "[\u0600-\u06ff][\u0600-\u06ff\\s\u200c،؟؛]*", fold_arabic),
+    CharacterClass("Roman numerals in one character", "folded", "Chapter Ⅳ", "Chapter IV.", ROMAN, compose),
 )
 
 KEPT = (
@@ -205,9 +225,13 @@ CHARACTERS = DROPPED + FOLDED + KEPT
 FOLDS = tuple((re.compile(each.pattern), each.fold) for each in CHARACTERS if each.pattern)
 
 
-def fold_characters(text: str) -> str:
-    "The text in plain characters: each class as `CHARACTERS` says. It can create a token, so escape afterwards."
-    for pattern, fold in FOLDS: text = pattern.sub(fold, text)
+def fold_characters(
+    text: str,
+    roman: bool = True,     # fold Roman numerals in one character, too; False: a rule for numbers says them first
+) -> str:                   # the text in plain characters: each class as `CHARACTERS` says
+    "Bring a text into plain characters. It can create a token, so escape afterwards."
+    for pattern, fold in FOLDS:
+        if roman or pattern.pattern != ROMAN: text = pattern.sub(fold, text)
     return unicodedata.normalize("NFC", text)
 
 # %% ../nbs/02_text.ipynb #b6ceb85f

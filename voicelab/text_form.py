@@ -17,7 +17,7 @@ from itertools import pairwise
 from .errors import level_outside, shown
 from .number_words import NUMBER_LANGUAGES, say_numbers
 from .split import sentence_ends
-from .text import EMOJI, CharacterClass, TextError, check_text, fold_characters, tidy
+from .text import EMOJI, ROMAN, CharacterClass, TextError, check_text, compose, fold_characters, tidy
 
 # %% ../nbs/02_text_form.ipynb #f96a6cf4
 ELEMENTS = ("a|abbr|audio|b|big|blockquote|body|br|break|center|cite|code|del|div|em|emphasis|font|footer|h[1-6]|head|"
@@ -115,7 +115,7 @@ EMOJI_RUN = re.compile(rf"(?<![ \t])[ \t]*(?:{PICTURE}[ \t]*)+((?=[.,!?;:…\n]|
 class ReadText(str):
     "A text that its `form`, a `TextForm`, has read."
 
-
+# %% ../nbs/02_text_form.ipynb #ae42cba0
 @dataclass(frozen=True)
 class TextForm:
     "How a model's text is written; a card names only what differs from these defaults, and no language."
@@ -137,15 +137,19 @@ class TextForm:
     def read(self, text: str, argument: str = "text") -> str:
         "Prepare a text for planning: characters, markup, emoji, capitals, numbers. What was read stays as it is."
         if isinstance(text, ReadText) and text.form == self: return text
-        if self.characters == "folded" and isinstance(text, str): text = fold_characters(text)
+        if self.characters == "folded" and isinstance(text, str): text = fold_characters(text, roman=False)
         check_text(text, argument)
         if self.markup == "dropped": text = take_out_markup(text, argument)
         if self.emoji == "dropped": text = EMOJI_RUN.sub(lambda found: "" if found[1] is not None else " ", text)
         if self.capitals == "lowered": text = lower_capitals(text, argument)
-        if self.numbers == "words": text = say_numbers(text, self.language, argument)
-        made = ReadText(check_text(text, argument))
+        made = ReadText(check_text(self.with_numbers(text, argument), argument))
         made.form = self
         return made
+
+    def with_numbers(self, text: str, argument: str) -> str:
+        "The text with its numbers as this form writes them, and other Roman numerals in one character as letters."
+        if self.numbers == "words": text = say_numbers(text, self.language, argument)
+        return re.sub(ROMAN, compose, text) if self.characters == "folded" else text
 
     def write(self, text: str, sentence_end: bool = True) -> str:
         "A piece of a text from `read`, as the model gets it."
@@ -154,8 +158,8 @@ class TextForm:
     def transcript(self, text: str) -> str:
         "The transcript of a reference."
         if self.transcripts == "normalised": return self.write(self.read(text, "transcript"))
-        if self.characters == "folded": text = fold_characters(text)
-        return (say_numbers(text, self.language, "transcript") if self.numbers == "words" else text).strip()
+        if self.characters == "folded": text = fold_characters(text, roman=False)
+        return self.with_numbers(text, "transcript").strip()
 
 # %% ../nbs/02_text_form.ipynb #32764ad4
 FORM_CHOICES = dict(characters=("folded", "kept"), markup=("dropped", "kept"), lines=("kept", "joined"),
