@@ -376,3 +376,30 @@ def test_a_written_piece_that_nobody_reads_ends_nothing(monkeypatch):
 def test_a_closed_standard_output_is_no_bug():
     done = subprocess.run(["bash", "-c", f"{sys.executable} -m voicelab --version >&-"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_closed_standard_input_is_one_line(tmp_path):
+    done = subprocess.run(["bash", "-c", f"{sys.executable} -m voicelab clone --text-file - <&-"], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "voicelab clone: --text-file: standard input is closed\n")
+
+
+def test_warnings_that_cannot_be_written_lose_no_sample(tmp_path, root):
+    said = ["--text", "Hi there.", "--reference", root / "data/voices/ada.wav", "--transcript", "The old library opens at nine in the morning."]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "voicelab", "clone", *said, "--out", "made", "--json"], stdout=subprocess.PIPE, stderr=full,
+                              text=True, cwd=tmp_path)
+        refused = subprocess.run([sys.executable, "-m", "voicelab", "models", "--all"], stderr=full, cwd=tmp_path)
+    assert done.returncode == 0 and refused.returncode == 2
+    assert (tmp_path / json.loads(done.stdout.splitlines()[-1])["generated"]).is_file()
+
+
+def test_a_bug_in_showing_a_result_is_one_line_and_the_sample_is_saved(voicelab, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("voicelab.cli.show_clone", lambda result: result["no such key"])
+    done = voicelab("clone", "--text", "Hi.", "--out", "unshown")
+    assert done.returncode == 1 and done.stderr.startswith("voicelab clone: a bug in voicelab (KeyError: 'no such key')")
+    assert done.stderr.count("\n") == 1 and "Traceback" in next(tmp_path.iterdir()).read_text()
+    assert len(Run(voicelab.folder / "unshown").rows) == 1
+    monkeypatch.setattr("voicelab.cli.show_models", lambda result: result.update(worst=float("inf")))
+    monkeypatch.setattr("voicelab.manifest.plain", lambda result: result)
+    assert "a bug in voicelab (ValueError: Out of range float" in voicelab("models", "--json").stderr

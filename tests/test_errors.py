@@ -100,6 +100,20 @@ def test_a_bug_on_the_command_line_has_status_1_and_a_traceback_in_a_file(monkey
     assert str(file) in said and "please report" in said and "in broken" in file.read_text()
 
 
+@pytest.mark.parametrize("full", ["/dev/full", "no/such/folder"])
+def test_a_bug_while_the_temporary_folder_cannot_be_written_still_looks_like_one(monkeypatch, capsys, tmp_path, full):
+    if full == "/dev/full":                                 # the file can be made, but not filled
+        monkeypatch.setattr("tempfile.NamedTemporaryFile", lambda *_, **__: open(tmp_path / "full", "w"))
+        (tmp_path / "full").symlink_to(full)
+    else: monkeypatch.setattr("tempfile.tempdir", full)
+    monkeypatch.setattr(cli, "models", broken)
+    with pytest.raises(SystemExit) as stop: cli.main(["models"])
+    *trace, said = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 1 and said.startswith("voicelab models: a bug in voicelab (ValueError: operands could not")
+    assert re.search(r"could not be saved in the temporary folder \(No s.*\)", said) and any("in broken" in line for line in trace)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("error", [VoicelabError("text: must not be\nempty"), FileNotFoundError(2, "No such file", "x.wav")])
 def test_a_refusal_on_the_command_line_has_status_2_and_one_line(monkeypatch, capsys, error):
     def refuse(*_): raise error

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOST_DETAIL', 'models', 'show_models', 'measure_pair', 'evaluate', 'show_evaluate', 'become', 'options_behind', 'lab',
-           'studio', 'Parser', 'parser', 'whole_output', 'first_imports', 'noting_interrupts', 'main', 'run_command']
+           'studio', 'Parser', 'parser', 'whole_output', 'first_imports', 'noting_interrupts', 'main', 'run_command',
+           'exit_of', 'show_result']
 
 # %% ../nbs/14_cli.ipynb #24677ab6
 import argparse
@@ -20,7 +21,7 @@ from pathlib import Path
 import voicelab
 
 from .cli_clone import add_clone_options, add_respond_options, clone, respond, show_clone
-from .cli_common import CommandError, add_model, add_recogniser, as_typed, for_terminal, heard_by
+from .cli_common import CommandError, add_model, add_recogniser, as_typed, discard, for_terminal, heard_by, to_stderr
 from .cli_compare import add_compare_options, compare, show_compare
 from .cli_sweep import SWEEP_COMMANDS
 from .errors import VoicelabError, bug_report, is_refusal
@@ -120,14 +121,16 @@ def studio(args):
 
 # %% ../nbs/14_cli.ipynb #deceaed3
 class Parser(argparse.ArgumentParser):
-    "A parser whose errors take one line and name its command, and raise if they can't be written."
+    "A parser whose errors take one line and name its command, and whose help raises if it can't be written."
     def parse_known_args(self, args=None, namespace=None):
         "The known options; an unknown one is an error of this command, not of its parent."
         known, unknown = super().parse_known_args(args, namespace)
         if unknown: self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return known, unknown
 
-    def _print_message(self, message: str, file=None): (file or sys.stderr).write(message or "")
+    def _print_message(self, message: str, file=None):
+        if file in (None, sys.stderr): to_stderr(message.rstrip("\n"))
+        else: file.write(message)
 
     def error(self, message: str): self.exit(2, f"{self.prog}: {for_terminal(message)}; see {self.prog} --help\n")
 
@@ -169,9 +172,9 @@ def whole_output():
         try: yield
         finally: sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())          # or Python tries again at its exit
+        discard(sys.stdout)
         if isinstance(error, BrokenPipeError): raise SystemExit(128 + signal.SIGPIPE) from None
-        print(f"voicelab: standard output: {error.strerror}", file=sys.stderr)
+        to_stderr(f"voicelab: standard output: {error.strerror}")
         raise SystemExit(2) from None
 
 
@@ -187,8 +190,8 @@ def noting_interrupts():
     noted = []
     def note(*_):
         if first_imports():                             # nothing has been made yet
-            os.write(2, b"voicelab: interrupted before anything was made\n")
-            os._exit(130)
+            try: os.write(2, b"voicelab: interrupted before anything was made\n")
+            finally: os._exit(130)
         noted.append(True)
         raise KeyboardInterrupt
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -209,19 +212,34 @@ def run_command(args, interrupts: list): # interrupts: of `noting_interrupts`
     "Run a command and print its result; an error becomes one line and an exit code."
     for stream in (sys.stdout, sys.stderr):                  # a letter that the terminal can't show becomes its escape
         if hasattr(stream, "reconfigure"): stream.reconfigure(errors="backslashreplace")
-    warnings.showwarning = lambda message, *_, **__: print(f"voicelab: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: to_stderr(f"voicelab: {message}")
     try: result = args.does(args)
     except (Exception, KeyboardInterrupt) as error:
         if interrupts or isinstance(error, KeyboardInterrupt):
-            print(f"voicelab {args.command}: interrupted before anything was made", file=sys.stderr)
+            to_stderr(f"voicelab {args.command}: interrupted before anything was made")
             raise SystemExit(130) from None
-        line = for_terminal(as_typed(str(error), args)) if is_refusal(error) else bug_report(error)
-        print(f"voicelab {args.command}: {line}", file=sys.stderr)
-        raise SystemExit(2 if is_refusal(error) else 1) from None
+        raise exit_of(args, error) from None
+    interrupts.clear()                                       # one that ended the sample early is in its result
+    try: show_result(args, result)
+    except OSError: raise                                    # of standard output: see `whole_output`
+    except Exception as error:
+        if interrupts: raise KeyboardInterrupt from None
+        raise exit_of(args, error) from None
+    if result.get("stop_reason") == "interrupted": raise SystemExit(130)
+
+
+def exit_of(args, error: Exception) -> SystemExit:
+    "Print the line of an error; return the exit that its kind has."
+    line = for_terminal(as_typed(str(error), args)) if is_refusal(error) else bug_report(error)
+    to_stderr(f"voicelab {args.command}: {line}")
+    return SystemExit(2 if is_refusal(error) else 1)
+
+
+def show_result(args, result: dict):
+    "Print a result for a reader and, if requested, for a program."
     from voicelab.manifest import plain
     args.show(result)
     if args.json: print(json.dumps(plain(result), ensure_ascii=False, allow_nan=False))
-    if result.get("stop_reason") == "interrupted": raise SystemExit(130)
 
 # %% ../nbs/14_cli.ipynb #540eb966
 if __name__ == "__main__" and "__file__" in globals(): main()       # `python -m voicelab.cli`; a notebook has no file

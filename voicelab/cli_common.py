@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_TEXT_BYTES', 'TYPED', 'TOO_LONG', 'CommandError', 'check_effects', 'words', 'text_of', 'printable', 'show_text',
-           'for_terminal', 'as_typed', 'add_model', 'add_recogniser', 'heard_by']
+           'discard', 'to_stderr', 'for_terminal', 'as_typed', 'add_model', 'add_recogniser', 'heard_by']
 
 # %% ../nbs/14_cli_common.ipynb #f9d68f9f
 import argparse
@@ -38,7 +38,9 @@ def text_of(args) -> str | None:
     if args.text_file is None: return args.text
     name = "standard input" if args.text_file == "-" else repr(args.text_file)
     try:
-        if args.text_file == "-": written = sys.stdin.buffer.read(MOST_TEXT_BYTES + 1)
+        if args.text_file == "-":
+            if sys.stdin is None: raise CommandError("--text-file: standard input is closed")
+            written = sys.stdin.buffer.read(MOST_TEXT_BYTES + 1)
         else:
             with open(args.text_file, "rb") as file: written = file.read(MOST_TEXT_BYTES + 1)
     except OSError as error: raise CommandError(f"--text-file: {name}: {error.strerror}") from None
@@ -56,6 +58,17 @@ def printable(words: str) -> str:
 def show_text(words: str):
     "Print a piece of the model's text at once; if that fails, the command says so at its end."
     with suppress(OSError): print(printable(words), end="", flush=True)
+
+
+def discard(stream):
+    "Send what is written to a stream, and what waits in it, nowhere: or Python tries to write it again at its exit."
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def to_stderr(line: str):
+    "Print a line on standard error; if that fails, drop it and all that follows: no sample may be lost for a message."
+    try: print(line, file=sys.stderr, flush=True)
+    except OSError: discard(sys.stderr)
 
 
 def for_terminal(words: str, most: int | None = None) -> str: # most: characters; None: all

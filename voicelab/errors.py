@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LONGEST_MESSAGE', 'MOST_SHOWN', 'OURS', 'REPORT', 'VoicelabError', 'ArgumentError', 'shown', 'one_of', 'check_flag',
-           'whole', 'check_type', 'level_outside', 'is_refusal', 'bug_report', 'noted', 'one_line']
+           'whole', 'check_type', 'level_outside', 'is_refusal', 'saved_text', 'bug_report', 'noted', 'one_line']
 
 # %% ../nbs/00_errors.ipynb #828867ff
 import re
@@ -12,7 +12,9 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from numbers import Integral
+from pathlib import Path
 from types import UnionType
 
 # %% ../nbs/00_errors.ipynb #73500b8b
@@ -94,7 +96,7 @@ def level_outside() -> int:
     return level
 
 # %% ../nbs/00_errors.ipynb #2c4ef84e
-REPORT = "please report it where you got voicelab, and attach that file"
+REPORT = "please report it where you got voicelab, and attach the traceback"
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -102,13 +104,27 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(error, VoicelabError | OSError)
 
 
+def saved_text(text: str) -> str:
+    "The path of a new temporary file that holds `text`; an OSError, and no file, if it can't be written."
+    file = tempfile.NamedTemporaryFile("w", prefix="voicelab-bug-", suffix=".txt", delete=False,
+                                       encoding="utf-8", errors="backslashreplace")
+    try:
+        with file: file.write(text)
+    except OSError:
+        Path(file.name).unlink(missing_ok=True)
+        raise
+    return file.name
+
+
 def bug_report(error: BaseException) -> str:
-    "Write the traceback of a bug into a new file; return one line that names the file."
+    "Write the traceback of a bug into a new file, else to standard error; return one line that says where it is."
     said = " ".join(f"{type(error).__name__}: {error}".split())
-    with tempfile.NamedTemporaryFile("w", prefix="voicelab-bug-", suffix=".txt", delete=False,
-                                     encoding="utf-8", errors="backslashreplace") as file:
-        file.write("".join(traceback.format_exception(error)))
-    return f"a bug in voicelab ({said}); the traceback is in {file.name}: {REPORT}"
+    text = "".join(traceback.format_exception(error))
+    try: where = f"in {saved_text(text)}"
+    except OSError as full:
+        with suppress(OSError): print(text, end="", file=sys.stderr, flush=True)
+        where = f"on standard error because it could not be saved in the temporary folder ({full.strerror})"
+    return f"a bug in voicelab ({said}); the traceback is {where}: {REPORT}"
 
 # %% ../nbs/00_errors.ipynb #6e0fed0f
 def noted(error: Exception) -> Exception:
