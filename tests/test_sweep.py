@@ -20,9 +20,8 @@ from whistling import LOUD, Whistler, WhistlingEngine, register_whistler
 
 import voicelab as vl
 from voicelab import backends, grid, identity, sweep
-from voicelab.backends import BackendError, WorkerSetup
+from voicelab.backends import BackendError
 from voicelab.cli import main
-from voicelab.control import STOP_RULES, StopRule
 from voicelab.family import FAMILIES
 from voicelab.listening import ListeningError, ListeningTest
 from voicelab.metrics import METRICS
@@ -664,28 +663,6 @@ def test_a_distance_to_true_recordings_has_a_recording_for_each_sample(make, voi
     assert anchors["mean"]["the reference"] == 0 < anchors["mean"]["another sentence"]
     for given, why in ((5, "must be a TestSet"), ({"x": ada.audio}, "any of the 2 texts")):
         with pytest.raises(vl.VoicelabError, match=f"same_words: .*{why}"): made.measure("cepstral_distance", same_words=given)
-
-
-class Short(StopRule):
-    "Ends a sample after three frames."
-    name, says = "short", "three frames are enough"
-
-    def __init__(self, control): self.seen = 0
-
-    def see(self, code):
-        self.seen += 1
-        return self.seen >= 3
-
-
-def test_a_stop_rule_of_ones_own_is_in_the_name_and_must_be_importable(make, monkeypatch):
-    before = {cell.name for cell in make().grid.cells}
-    monkeypatch.setitem(STOP_RULES, "short", Short)
-    made = make(make().folder.parent / "short")
-    assert not before & {cell.name for cell in made.grid.cells}
-    assert WorkerSetup.of(made.grid).families == ("whistling", "test_sweep")
-    monkeypatch.setattr(Short, "__module__", "__main__")
-    with pytest.raises(BackendError, match="^backend: workers of 'process' don't have a family or rule that was defined in this"):
-        made.run("process")
 
 
 def test_progress_in_words(make):

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PLURALS', 'OWN', 'MOST_CELLS', 'RECORDS', 'CHECKS', 'COLUMNS', 'MOST_TRIES', 'as_levels', 'read_axes', 'check_level',
-           'check_seed', 'as_voices', 'as_pair', 'checked', 'budget_written', 'own_stop_rules', 'voices_written',
-           'written', 'as_given', 'Cell', 'hashed', 'level_labels', 'voice_labels', 'GridModel', 'labelled', 'Grid',
-           'prepare', 'first_that_works', 'refusals', 'check_sayable']
+           'check_seed', 'as_voices', 'as_pair', 'checked', 'budget_written', 'voices_written', 'written', 'as_given',
+           'Cell', 'hashed', 'level_labels', 'voice_labels', 'GridModel', 'labelled', 'Grid', 'prepare',
+           'first_that_works', 'refusals', 'check_sayable']
 
 # %% ../nbs/11_grid.ipynb #bdeb0a2b
 import hashlib
@@ -21,7 +21,7 @@ from fastcore.basics import patch
 
 from .batch import no_such_option
 from .budget import RULES, Budget, choose_rule
-from .control import MOST_SEED, STOP_RULES, Control, Sampling
+from .control import MOST_SEED, Control, Sampling
 from .errors import VoicelabError, shown, whole
 from .family import Speaker
 from .identity import MEANING, GridError, ModelFacts, ModelSource, canonical, options_of, plain_sampling
@@ -114,11 +114,6 @@ def budget_written(budget, settings: Settings):
     if not (budget is None or isinstance(budget, str) and budget in RULES): return canonical(budget)
     rule = choose_rule(budget, settings.audio_generation)
     return canonical({"rule": rule} | {key: getattr(settings.audio_generation, key) for key in RULES[rule].settings})
-
-
-def own_stop_rules() -> dict: # name to rule
-    "The stop rules that voicelab does not have by itself."
-    return {name: rule for name, rule in STOP_RULES.items() if not rule.__module__.startswith("voicelab.")}
 
 
 def voices_written(voices: tuple[Reference, ...]) -> list:
@@ -250,7 +245,6 @@ def _cells_of(self: Grid, model: GridModel):
     base = {name: value for axis in ("sampling", "control", "budget")
             for name, value in written(axis, None, facts, self.settings).items()}
     base |= {"meaning": MEANING, "model": facts.identity}
-    if own := own_stop_rules(): base["stop_rules"] = {name: rule.limit for name, rule in own.items()}
     if self.batch > 1 and not facts.batches_alike: base["batch"] = self.batch
     parts = {axis: [written(axis, level, facts, self.settings) for level in levels] for axis, levels in axes.items()}
     names = voice_labels([level[0] for level in axes["pairs"]] if "pairs" in axes else axes["reference"])

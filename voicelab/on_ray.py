@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from threading import current_thread, main_thread
 
-from .backends import BACKENDS, Backend, BackendError, Job, Made, Maker, Pool, Worker, WorkerSetup, check_importable
+from .backends import BACKENDS, Backend, BackendError, Job, Made, Maker, Pool, Worker, WorkerSetup
 from .family import Speaker
 
 # %% ../nbs/11_on_ray.ipynb #9b26c20d
@@ -74,7 +74,6 @@ def connected(workers: int):
 
 def on_ray(jobs: list[Job], setup: WorkerSetup, workers: int, speakers: dict[str, Speaker]) -> Iterator[Made]:
     "Make the cells in a Ray cluster."
-    check_importable(setup, "ray")
     with connected(workers) as ray:
         speakers.clear()
         gpus = int(any("cuda" in identity for _, identity in setup.models.values()))
