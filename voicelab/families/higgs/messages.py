@@ -68,13 +68,11 @@ def sound_of(given: dict) -> Audio | None:
 def clip_from(given: dict) -> AudioContent:
     "The clip that a dictionary describes."
     codes = given.get("codes")
-    try:
-        if codes is not None:
-            codes = torch.as_tensor(codes)
-            if codes.numel() and (codes.is_floating_point() or codes.dtype == torch.bool): raise TypeError
-            codes = codes.long()
-    except (TypeError, ValueError, RuntimeError):
-        raise FormError("codes: must be whole numbers [n_codebooks, frames]") from None
+    not_whole = FormError("codes: must be whole numbers [n_codebooks, frames]")
+    try: codes = None if codes is None else torch.as_tensor(codes)
+    except (TypeError, ValueError, RuntimeError): raise not_whole from None
+    if codes is not None and codes.numel() and (codes.is_floating_point() or codes.dtype == torch.bool): raise not_whole
+    codes = None if codes is None else codes.long()
     audio = sound_of(given)
     if audio is None and codes is None: raise FormError("audio: has neither raw_audio nor audio_url nor codes")
     start, length = (seconds_of(given, name) for name in ("offset", "duration"))
