@@ -125,7 +125,8 @@ def test_where_chooses_cells(grid):
     for where, pairs in [({"seed": 0}, 9), ({"speaker": "ada"}, 6), ({"speaker": ["ada", "ben"], "seed": "1"}, 6), ({"language": "en"}, 18)]:
         assert compare(sweep, where=where).table.pairs[1] == pairs, where
     for where, said in [({"loud": 1}, "where: must be among speaker, language, model, reference, temperature, text, seed, got 'loud'"),
-                        ({"seed": 7}, "where: no cell has seed 7; there are 0, 1"), ({"temperature": 1.0}, "by: temperature has one level here, 1.0")]:
+                        ({"seed": 7}, "where: no cell has seed 7; there are 0, 1"), (5, "where: must be a dict of column to value, or values, got 5"),
+                       ({"temperature": 1.0}, "by: temperature has one level here, 1.0")]:
         with pytest.raises(vl.VoicelabError, match=said): compare(sweep, where=where)
 
 

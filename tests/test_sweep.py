@@ -1,5 +1,6 @@
 "Sweeps: names of cells, bad grids, what survives what, tables, files; made here and by several processes."
 import errno
+import importlib
 import json
 import multiprocessing
 import os
@@ -20,8 +21,9 @@ from whistling import LOUD, Whistler, WhistlingEngine, register_whistler
 
 import voicelab as vl
 from voicelab import backends, grid, identity, sweep
-from voicelab.backends import BackendError
+from voicelab.backends import BackendError, WorkerSetup
 from voicelab.cli import main
+from voicelab.control import STOP_RULES, StopRule
 from voicelab.family import FAMILIES
 from voicelab.listening import ListeningError, ListeningTest
 from voicelab.metrics import METRICS
@@ -663,6 +665,67 @@ def test_a_distance_to_true_recordings_has_a_recording_for_each_sample(make, voi
     assert anchors["mean"]["the reference"] == 0 < anchors["mean"]["another sentence"]
     for given, why in ((5, "must be a TestSet"), ({"x": ada.audio}, "any of the 2 texts")):
         with pytest.raises(vl.VoicelabError, match=f"same_words: .*{why}"): made.measure("cepstral_distance", same_words=given)
+
+
+class Short(StopRule):
+    "Ends a sample after a few frames."
+    name, says, frames = "short", "a few frames are enough", 3
+
+    def __init__(self, control): self.seen = 0
+
+    def see(self, code):
+        self.seen += 1
+        return self.seen >= self.frames
+
+
+def test_a_stop_rule_of_ones_own_is_in_the_names_and_needed_to_open_the_folder(make, monkeypatch):
+    plain = make()
+    monkeypatch.setitem(STOP_RULES, "short", Short)
+    with pytest.raises(vl.VoicelabError, match="^own_rules: the sweep was made without the stop rule 'short'"): vl.Sweep(plain.folder)
+    made = make(plain.folder.parent / "short")
+    assert not set(names(plain)) & set(names(made)) and names(vl.Sweep(made.folder)) == names(made)
+    monkeypatch.setattr(Short, "frames", 4)
+    with pytest.raises(vl.VoicelabError, match="^own_rules: the stop rule 'short' has changed"): vl.Sweep(made.folder)
+    assert not set(names(made)) & set(names(make(plain.folder.parent / "four")))
+    monkeypatch.delitem(STOP_RULES, "short")
+    with pytest.raises(vl.VoicelabError, match="^own_rules: the sweep was made with the stop rule 'short', which is not here"): vl.Sweep(made.folder)
+    assert names(vl.Sweep(plain.folder)) == names(plain)
+
+
+def test_workers_import_a_rule_of_ones_own_or_refuse_it(make, monkeypatch):
+    monkeypatch.setitem(STOP_RULES, "short", Short)
+    made = make()
+    assert {"whistling", "test_sweep"} <= {*WorkerSetup.of(made.grid).modules}
+    for method in (Short.see, Short.__init__): monkeypatch.setattr(method, "__module__", "__main__")
+    monkeypatch.setattr(Short, "__module__", "__main__")
+    with pytest.raises(BackendError, match="^backend: workers of 'process' can't get a family or rule that was defined in this"): made.run("process")
+    assert made.run().table.frames.max() <= 3
+
+
+RULE_OF_A_MODULE = """
+from voicelab.control import STOP_RULES, StopRule
+
+@STOP_RULES.add
+class Short(StopRule):
+    name, says = "short", "three frames are enough"
+    def __init__(self, control): self.seen = 0
+    def see(self, code):
+        self.seen += 1
+        return self.seen >= 3
+"""
+
+
+def test_a_rule_in_a_module_ends_the_same_samples_in_workers(make, monkeypatch, tmp_path):
+    (tmp_path / "rule_of_a_module.py").write_text(RULE_OF_A_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("WHISTLING", "1")
+    importlib.import_module("rule_of_a_module")
+    try:
+        here = make().run()
+        there = make(tmp_path / "there").run("process")
+    finally: del STOP_RULES["short"]
+    codes = [[row.row["hashes"]["codes"] for row in made] for made in (here, there)]
+    assert codes[0] == codes[1] and {row.row["stop_reason"] for row in there} == {"short"} and there.table.frames.max() == 3
 
 
 def test_progress_in_words(make):

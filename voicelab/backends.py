@@ -36,6 +36,7 @@ from .generation import Failure, Generation
 from .grid import Cell, Grid
 from .identity import MEANING, ModelSource, identity_of, options_of
 from .manifest import failed_row, made_row, one_line
+from .own_rules import check_kept, own_rules
 from .registry import Registry
 from .settings import Settings
 from .threads import using_threads
@@ -49,15 +50,27 @@ class WorkerSetup:
     "The setup that every worker of a run gets."
     models: dict[str, tuple[ModelSource, list[str]]]    # by label: source, identity
     settings: Settings
-    families: tuple[str, ...] = ()                      # modules that register families
+    modules: tuple[str, ...] = ()                       # that register families and rules of one's own
+    rules: tuple[dict, ...] = ()                        # of one's own, as a sweep's file keeps them
     meaning: int = MEANING
 
     @classmethod
     def of(cls, grid: Grid) -> "WorkerSetup":
-        "The setup for a grid, with the families that are registered now."
-        homes = dict.fromkeys(family.load.__module__ for family in FAMILIES.values())
+        "The setup for a grid, with the families and rules that it needs."
+        used, homes = {model.facts.family for model in grid.models}, []
+        for family in FAMILIES.values():
+            home = family.load.__module__
+            if not home.startswith("voicelab.") and (home != "__main__" or family.name in used): homes.append(home)
+        rules = own_rules(grid.axes.get("budget", [None]), grid.settings)
+        for rule in rules: homes += rule.homes
         models = {model.label: (model.source, model.facts.identity) for model in grid.models}
-        return cls(models, grid.settings, tuple(home for home in homes if not home.startswith("voicelab.")))
+        return cls(models, grid.settings, tuple(dict.fromkeys(homes)), tuple(rule.written() for rule in rules))
+
+    def check_importable(self, backend: str):
+        "Raise a BackendError if a family or rule was typed into this notebook or script, where no worker finds it."
+        if "__main__" in self.modules:
+            raise BackendError(f"backend: workers of {backend!r} can't get a family or rule that was defined in this "
+                               f"notebook or script; put it into a module, or use backend='inline'")
 
 
 @dataclass(frozen=True)
@@ -107,7 +120,8 @@ class Maker:
             raise BackendError(f"worker: its voicelab makes different sound for the same cells (meaning {MEANING}, "
                                f"not {setup.meaning}); install the driver's version")
         self.setup, self.speakers = setup, dict(speakers or {})
-        for module in setup.families: import_module(module)
+        for module in setup.modules: import_module(module)
+        check_kept([*setup.rules], alone=True)
 
     def speaker(self, label: str) -> Speaker:
         "The model of a label; a BackendError if it is not the one in the cells' names."
@@ -333,6 +347,7 @@ def listen_to_processes(workers: list[ProcessWorker]) -> list[tuple[Worker, str,
 
 def process(jobs: list[Job], setup: WorkerSetup, workers: int, speakers: dict[str, Speaker]) -> Iterator[Made]:
     "Make the cells in several processes on this machine."
+    setup.check_importable("process")
     speakers.clear()                            # they take memory that the workers need
     return Pool(jobs, lambda: ProcessWorker(setup, jobs[0].model), listen_to_processes, workers).run()
 

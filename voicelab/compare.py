@@ -23,7 +23,7 @@ import voicelab.anchors  # noqa: F401
 
 from .asr import UNITS, code_of, score
 from .crossed import Crossed, CrossedMean, crossed_interval, detectable
-from .errors import ArgumentError, shown
+from .errors import ArgumentError, check_type, shown
 from .grid import PLURALS
 from .intervals import INSIDE, share_interval
 from .metrics import Metric, chosen_metrics
@@ -66,6 +66,7 @@ def _view(self: Sweep, metric: Metric) -> list[Seen]:
 # %% ../nbs/11_compare.ipynb #a66ab9c0
 def chosen_cells(seen: list[Seen], where: dict | None) -> list[Seen]:
     "The cells whose labels are those of `where`, or among them."
+    if where is not None: check_type("where", where, dict, "a dict of column to value, or values")
     for name, wanted in (where or {}).items():
         wanted = wanted if isinstance(wanted, list | tuple | set) else [wanted]
         of = lambda each: {"speaker": each.speaker, "language": language_code(each.text)} | each.labels

@@ -317,6 +317,11 @@ class StopTable(Registry):
         STOP_REASONS[rule.name] = rule.says
         return super().add(rule, replace)
 
+    def __delitem__(self, name: str):
+        "Apply the rule to no more samples."
+        super().__delitem__(name)
+        STOP_REASONS.pop(name, None)
+
 
 STOP_RULES: dict[str, type[StopRule]] = StopTable()
 

@@ -25,6 +25,7 @@ from .control import MOST_SEED, Control, Sampling
 from .errors import VoicelabError, shown, whole
 from .family import Speaker
 from .identity import MEANING, GridError, ModelFacts, ModelSource, canonical, options_of, plain_sampling
+from .own_rules import own_budget_rule, own_stop_rules
 from .reference import Reference
 from .session import Session
 from .settings import Settings
@@ -112,8 +113,9 @@ def budget_written(budget, settings: Settings):
     "A budget as it is hashed."
     if isinstance(budget, Budget): return {"frames": budget.frames, "columns": budget.columns}
     if not (budget is None or isinstance(budget, str) and budget in RULES): return canonical(budget)
-    rule = choose_rule(budget, settings.audio_generation)
-    return canonical({"rule": rule} | {key: getattr(settings.audio_generation, key) for key in RULES[rule].settings})
+    rule, own = choose_rule(budget, settings.audio_generation), own_budget_rule(budget, settings)
+    return canonical({"rule": rule} | {key: getattr(settings.audio_generation, key) for key in RULES[rule].settings}
+                     | ({"source": own.sha256} if own else {}))
 
 
 def voices_written(voices: tuple[Reference, ...]) -> list:
@@ -245,6 +247,7 @@ def _cells_of(self: Grid, model: GridModel):
     base = {name: value for axis in ("sampling", "control", "budget")
             for name, value in written(axis, None, facts, self.settings).items()}
     base |= {"meaning": MEANING, "model": facts.identity}
+    if own := own_stop_rules(): base["stop_rules"] = {rule.name: rule.sha256 for rule in own}
     if self.batch > 1 and not facts.batches_alike: base["batch"] = self.batch
     parts = {axis: [written(axis, level, facts, self.settings) for level in levels] for axis, levels in axes.items()}
     names = voice_labels([level[0] for level in axes["pairs"]] if "pairs" in axes else axes["reference"])

@@ -74,6 +74,7 @@ def connected(workers: int):
 
 def on_ray(jobs: list[Job], setup: WorkerSetup, workers: int, speakers: dict[str, Speaker]) -> Iterator[Made]:
     "Make the cells in a Ray cluster."
+    setup.check_importable("ray")
     with connected(workers) as ray:
         speakers.clear()
         gpus = int(any("cuda" in identity for _, identity in setup.models.values()))

@@ -19,6 +19,7 @@ from .batch import check_options
 from .errors import shown
 from .grid import PLURALS, RECORDS, as_levels
 from .identity import GridError, ModelSource
+from .own_rules import check_kept, own_rules
 from .reference import NOT_STATED, Reference
 from .settings import GROUPS, AudioGenerationConfig, GenerationParams, Settings, read_settings
 from .store import read_whole, sound_path
@@ -92,7 +93,9 @@ def sweep_table(models: list[ModelSource], axes: dict[str, list], settings: Sett
         elif axis == "pairs": levels = [{"reference": voices(level), "text": text} for level, text in levels]
         else: levels = [record_table(level) for level in levels]
         made[plural.get(axis, axis)] = levels
-    return made | ({"batch": batch} if batch > 1 else {}) | {"settings": settings_tables(settings)}
+    own = [rule.written() for rule in own_rules(axes.get("budget", [None]), settings)]
+    made |= ({"batch": batch} if batch > 1 else {}) | ({"own_rules": own} if own else {})
+    return made | {"settings": settings_tables(settings)}
 
 # %% ../nbs/11_sweepfile.ipynb #1421e772
 def read_toml(path: str | Path) -> dict:
@@ -157,8 +160,9 @@ def arguments_from(table: dict, folder: Path, own: bool = False) -> dict: # tabl
         return tuple(map(voice, level)) if isinstance(level, list) else voice(level)
     voice = lambda entry: voice_from(entry, folder, own)
     made = {}
+    check_kept(table.get("own_rules", []), alone=own)
     for name, given in table.items():
-        axis = PLURALS.get(name, name)
+        if (axis := PLURALS.get(name, name)) == "own_rules": continue
         if axis == "settings": made[name] = settings_from(given)
         elif axis in ("batch", "folder"): made[name] = given
         elif axis == "reference": made[name] = [voices(level) for level in as_levels(name, given)]
