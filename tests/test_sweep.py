@@ -20,7 +20,7 @@ import torch
 from whistling import LOUD, Whistler, WhistlingEngine, register_whistler
 
 import voicelab as vl
-from voicelab import backends, grid, identity, sweep
+from voicelab import backends, grid, identity, metrics, sweep
 from voicelab.backends import BackendError, WorkerSetup
 from voicelab.cli import main
 from voicelab.control import STOP_RULES, StopRule
@@ -700,6 +700,30 @@ def test_workers_import_a_rule_of_ones_own_or_refuse_it(make, monkeypatch):
     monkeypatch.setattr(Short, "__module__", "__main__")
     with pytest.raises(BackendError, match="^backend: workers of 'process' can't get a family or rule that was defined in this"): made.run("process")
     assert made.run().table.frames.max() <= 3
+
+
+def halves(voice): return [voice.altered({"half": n}, audio=voice.audio.slice(n * voice.audio.seconds / 2, (n + 1) * voice.audio.seconds / 2)) for n in (0, 1)]
+
+
+def test_altered_references_are_columns_and_are_measured_against_the_original(make, voices):
+    given = [half for name in ("ada", "ben") for half in halves(voices[name])]
+    made = make(references=given).run().measure("similarity")
+    table = made.table
+    assert [*table.reference.unique()] == ["ada", "ben"] == [*table.speaker.unique()] and [*table.half.unique()] == [0, 1]
+    whole = metrics.similarity(made[0].generated, voices["ada"]).value
+    assert table.similarity[0] == pytest.approx(whole, abs=1e-6) != metrics.similarity(made[0].generated, given[0]).value
+    found = made.compare("half", "similarity").table
+    assert found.pairs[1] == 12 and found.speakers[1] == 2
+    assert made.anchors("similarity").voices.max() == 2
+    again = vl.Sweep(made.folder)
+    assert again.table.equals(table) and [cell.voices[0].source.sha256 for cell in again.grid.cells] == [cell.voices[0].source.sha256 for cell in made.grid.cells]
+
+
+@pytest.mark.parametrize("change, said", [({"text": 1}, "references: a change has the name 'text', which is another column"),
+                                          ({"temperature": 1}, "references: a change has the name 'temperature'")])
+def test_a_change_has_a_column_of_its_own(make, reference, change, said):
+    with pytest.raises(vl.VoicelabError, match=f"^{said}"):
+        make(references=reference.altered(change, audio=reference.audio), sampling=[LOUD, replace(LOUD, temperature=1.0)])
 
 
 RULE_OF_A_MODULE = """

@@ -55,8 +55,9 @@ def speaker_of(self: Sweep, label: str) -> Speaker:
 
 @patch
 def references(self: Sweep) -> list[Reference]:
-    "The references that are the only one in some cell."
-    return [*{cell.voices[0].sha256: cell.voices[0] for cell in self.grid.cells if len(cell.voices) == 1}.values()]
+    "The references that are the only one in some cell; of an altered one, the original."
+    found = [cell.voices[0].source for cell in self.grid.cells if len(cell.voices) == 1]
+    return [*{each.sha256: each for each in found}.values()]
 
 # %% ../nbs/11_anchors.ipynb #7da9a9d9
 def codec_sound(sweep: Sweep, label: str, voice: Reference) -> Audio:

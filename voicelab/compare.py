@@ -24,8 +24,9 @@ import voicelab.anchors  # noqa: F401
 from .asr import UNITS, code_of, score
 from .crossed import Crossed, CrossedMean, crossed_interval, detectable
 from .errors import ArgumentError, check_type, shown
-from .grid import PLURALS
+from .grid import PLURALS, speaker_name
 from .intervals import INSIDE, share_interval
+from .measured import sound_of
 from .metrics import Metric, chosen_metrics
 from .spoken import checked_arguments
 from .sweep import Sweep
@@ -53,13 +54,13 @@ def _view(self: Sweep, metric: Metric) -> list[Seen]:
     for cell in self.grid.cells:
         row = rows.get(cell.name, {"status": "missing"})
         outcome = row["stop_reason"] if row["status"] == "ok" else row["status"]
-        note = notes.get((row.get("hashes", {}).get("generated"), metric.name, maker))
+        note = notes.get((sound_of(row, cell.voices), metric.name, maker))
         value, model = (None, "") if note is None else (note.value, note.model)
         if row["status"] == "missing": lacks = "not made yet"
         elif row["status"] == "failed": lacks = f"failed: {row['error']}"
         elif note is None: lacks = "not measured" if row["generated"] else "no sound was made"
         else: lacks = "" if value is not None else note.detail or "the value is not finite"
-        speaker = "+".join(voice.name for voice in cell.voices) or "no_reference"
+        speaker = speaker_name(cell.voices, "no_reference")
         found.append(Seen(cell.labels, speaker, cell.text, outcome, value, model, lacks))
     return found
 

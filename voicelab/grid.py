@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PLURALS', 'OWN', 'MOST_CELLS', 'RECORDS', 'CHECKS', 'COLUMNS', 'MOST_TRIES', 'as_levels', 'read_axes', 'check_level',
            'check_seed', 'as_voices', 'as_pair', 'checked', 'budget_written', 'voices_written', 'written', 'as_given',
-           'Cell', 'hashed', 'level_labels', 'voice_labels', 'GridModel', 'labelled', 'Grid', 'prepare',
+           'Cell', 'hashed', 'level_labels', 'speaker_name', 'voice_labels', 'GridModel', 'labelled', 'Grid', 'prepare',
            'first_that_works', 'refusals', 'check_sayable']
 
 # %% ../nbs/11_grid.ipynb #bdeb0a2b
@@ -176,12 +176,19 @@ def level_labels(axis: str, levels: list) -> list[dict]: # for each level: colum
     return [{f"{axis}.{name}" if name in COLUMNS else name: table[name] for name in differ} for table in tables]
 
 
-def voice_labels(levels: list[tuple[Reference, ...]]) -> list[str]:
-    "A label for each level of references: names, with part of the hash where a name is not unique."
-    names = ["+".join(each.name for each in voices) or "none" for voices in levels]
+def speaker_name(voices: tuple[Reference, ...], none: str) -> str: # none: the name if there are no voices
+    "The names of the voices that are wanted."
+    return "+".join(each.source.name for each in voices) or none
+
+
+def voice_labels(levels: list[tuple[Reference, ...]]) -> list[dict]: # for each level: column to value
+    "Labels for levels of references: the name, with part of the hash if it is not unique, and how it was altered."
+    found = [{"reference": speaker_name(voices, "none")} | {name: value for each in voices
+             for name, value in each.change.items()} for voices in levels]
     keys = [hashed({"reference": voices_written(voices)}) for voices in levels]
-    clash = {name for name in names if len({key for each, key in zip(names, keys) if each == name}) > 1}
-    return [f"{name} {key[:6]}" if name in clash else name for name, key in zip(names, keys)]
+    of = lambda wanted: {key for each, key in zip(found, keys) if each == wanted}
+    more = [f" {key[:6]}" if len(of(each)) > 1 else "" for each, key in zip(found, keys)]
+    return [each | {"reference": each["reference"] + part} for each, part in zip(found, more)]
 
 # %% ../nbs/11_grid.ipynb #9926349e
 @dataclass(frozen=True)
@@ -220,6 +227,7 @@ class Grid:
             if name not in OWN + known: raise no_such_option(name, known, "a sweep over " + ", ".join(self.labels))
         self.check_size()
         self.labelled = {name: level_labels(name, levels) for name, levels in self.axes.items() if name not in OWN}
+        self.check_changes()
         self.cells = [cell for model in self.models for cell in self._cells_of(model)]
         self.check_distinct()
 
@@ -231,6 +239,15 @@ class Grid:
         return {name: levels for name, levels in self.axes.items() if name in OWN or name in model.facts.options}
 
 # %% ../nbs/11_grid.ipynb #3425217d
+@patch
+def check_changes(self: Grid):
+    "Raise a GridError if a change of a reference has the name of another column."
+    taken = {*COLUMNS, *(name for levels in self.labelled.values() for level in levels for name in level)}
+    given = self.axes.get("reference") or [level[0] for level in self.axes["pairs"]]
+    if clash := sorted(taken & {name for voices in given for each in voices for name in each.change}):
+        raise GridError(f"references: a change has the name {clash[0]!r}, which is another column of the table")
+
+
 @patch
 def check_size(self: Grid):
     "Raise a GridError for more cells than a sweep can have."
@@ -250,9 +267,9 @@ def _cells_of(self: Grid, model: GridModel):
     if own := own_stop_rules(): base["stop_rules"] = {rule.name: rule.sha256 for rule in own}
     if self.batch > 1 and not facts.batches_alike: base["batch"] = self.batch
     parts = {axis: [written(axis, level, facts, self.settings) for level in levels] for axis, levels in axes.items()}
-    names = voice_labels([level[0] for level in axes["pairs"]] if "pairs" in axes else axes["reference"])
+    voiced = voice_labels([level[0] for level in axes["pairs"]] if "pairs" in axes else axes["reference"])
     for place in product(*(range(len(levels)) for levels in axes.values())):
-        chosen, whole, labels = {}, dict(base), {"model": model.label, "reference": names[place[0]]}
+        chosen, whole, labels = {}, dict(base), {"model": model.label} | voiced[place[0]]
         for (axis, levels), n in zip(axes.items(), place):
             chosen[axis] = levels[n]
             whole |= parts[axis][n]
@@ -328,5 +345,5 @@ def check_sayable(refused: list[dict], axes: dict[str, list]): # refused: of eac
         errors = [each[axis, place] for each in refused if (axis, place) in each]
         if len(errors) == len(refused) or axis in ("reference", "pairs"):
             voices = axes[axis][place][0] if axis == "pairs" else axes[axis][place]
-            which = f"reference {voice_labels([voices])[0]!r}" if axis in ("reference", "pairs") else axis
+            which = f"reference {speaker_name(voices, 'none')!r}" if axis in ("reference", "pairs") else axis
             raise GridError(f"{which}: {errors[0]}")

@@ -95,10 +95,11 @@ def column_of(metric: str) -> str:
     return f"measure.{metric}" if metric in COLUMNS else metric
 
 
-def sound_of(row: dict) -> str | None:
-    "The hash of a row's sound; None if the row, which may come from anybody, has none."
+def sound_of(row: dict, voices: tuple[Reference, ...]) -> str | None: # voices: of the cell
+    "The hash of a row's sound, and of the original if its reference was altered; None if the row has no sound."
     found = row.get("hashes", {}).get("generated")
-    return found if isinstance(found, str) else None
+    if not isinstance(found, str): return None          # a row may come from anybody
+    return "/".join([found, *(each.original.sha256[:12] for each in voices if each.original)])
 
 
 class Sample(NamedTuple):
@@ -108,12 +109,12 @@ class Sample(NamedTuple):
     voices: tuple[Reference, ...]
 
     @property
-    def sound(self) -> str | None: return sound_of(self.pair.row)
+    def sound(self) -> str | None: return sound_of(self.pair.row, self.voices)
 
     @property
     def reference(self) -> Reference | None:
-        "The voice; several are those that the sample was made with, joined."
-        if len(self.voices) < 2: return self.voices[0] if self.voices else None
+        "The voice that is wanted; several are those that the sample was made with, joined."
+        if len(self.voices) < 2: return self.voices[0].source if self.voices else None
         return Reference(self.pair.reference, self.pair.row["transcript"], noticed=True, remarks=())
 
 # %% ../nbs/11_measured.ipynb #b77a4bb5

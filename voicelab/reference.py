@@ -6,14 +6,14 @@
 __all__ = ['MIN_REFERENCE_SECONDS', 'MAX_REFERENCE_SECONDS', 'SILENT_DB', 'NOT_STATED', 'LEAST_OFFSET', 'OVER_SCALE',
            'MOST_SILENCE', 'KEPT_SILENCE', 'MOST_CLICK', 'MIN_LOUDEST_DB', 'MAX_CLIPPED_SHARE', 'LEAST_SWING',
            'MOST_FLAT', 'MOST_HELD', 'SHIPPED', 'VOICE_FOLDER', 'from_samples', 'to_audio', 'check_reference',
-           'without_offset', 'end_silences', 'without_end_silence', 'flatness', 'held_pitch', 'check_texts', 'prepared',
-           'level_remarks', 'Reference', 'shipped_voices']
+           'without_offset', 'end_silences', 'without_end_silence', 'flatness', 'held_pitch', 'check_texts',
+           'check_change', 'prepared', 'level_remarks', 'Reference', 'shipped_voices']
 
 # %% ../nbs/01_reference.ipynb #d3dcf379
 import hashlib
 import html
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from numbers import Number
 from pathlib import Path
@@ -23,7 +23,7 @@ import torch
 from fastcore.basics import patch
 
 from .audio import FRAME_SECONDS, Audio, cut_long, decibels, load_audio
-from .errors import level_outside
+from .errors import check_type, level_outside, shown
 from .files import AudioError
 from .recordings import mixed
 from .settings import Settings, settings_or_default
@@ -185,6 +185,15 @@ def check_texts(reference):
         raise AudioError(f"limit_seconds: {limit!r} is not a number from {least:g} to {most:g}; None is {most:g}")
 
 
+def check_change(reference):
+    "Raise `AudioError` unless names and values of a change can be written down, and its original is a reference."
+    for name, value in reference.change.items() if isinstance(reference.change, dict) else [("", reference.change)]:
+        if not (isinstance(name, str) and name.isidentifier() and isinstance(value, bool | int | float | str)):
+            raise AudioError(f"change: must be a dict of names to texts or numbers, got {shown(reference.change)}")
+    check_type("original", reference.original, Reference | None, "a Reference or None", AudioError)
+    if reference.original and reference.original.original: raise AudioError("original: must not be altered itself")
+
+
 def prepared(
     audio: Audio,
     trim: bool,                        # cut long silence at its ends
@@ -218,9 +227,12 @@ class Reference:
     limit_seconds: float | None = None          # a longer recording is cut; None: a file at 30 s
     trim: bool = True                           # cut long silence at its ends
     remarks: tuple[str, ...] | None = None      # what was done to it and found in it; None: prepare, check and warn
+    original: "Reference | None" = None         # the reference that this one was altered from
+    change: dict = field(default_factory=dict)  # what was changed, by name
 
     def __post_init__(self):
         check_texts(self)
+        check_change(self)
         audio, name = to_audio(self.audio, self.limit_seconds)
         self.__dict__.update(name=self.name or name)
         check_reference(audio, self.name)
@@ -274,6 +286,24 @@ def check_consent(
 def sha256(self: Reference) -> str:
     "Hash of the float32 samples and the rate."
     return hashlib.sha256(self.audio.samples.astype("<f4").tobytes() + str(self.audio.rate).encode()).hexdigest()
+
+# %% ../nbs/01_reference.ipynb #f0bbac64
+@patch(as_prop=True)
+def source(self: Reference) -> Reference:
+    "The reference whose voice is wanted: the original, or itself if it was not altered."
+    return self.original or self
+
+
+@patch
+def altered(
+    self: Reference,
+    change: dict,   # what is changed, by name: texts and numbers, such as {"seconds": 2.0}
+    **parts,        # audio=, transcript=, name=; what is not given stays
+) -> Reference:     # taken as it is, without checks of its sound
+    "This reference with another sound or transcript; it keeps its original."
+    words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in change.items())
+    parts = {"name": f"{self.name}, {words}", "limit_seconds": None} | parts
+    return replace(self, remarks=(), original=self.source, change=self.change | change, **parts)
 
 # %% ../nbs/01_reference.ipynb #2b6d6b4e
 SHIPPED = "synthetic voice, made with espeak-ng for voicelab"

@@ -30,7 +30,8 @@ from .cost import MOST_TIMED, Cost, expected_seconds
 from .errors import VoicelabError, level_outside, one_of, shown, whole
 from .files import safe_name, utf8
 from .generation import check_process
-from .grid import COLUMNS, Cell, Grid, GridModel, check_sayable, checked, first_that_works, prepare, read_axes, refusals
+from .grid import (COLUMNS, Cell, Grid, GridModel, check_sayable, checked, first_that_works, prepare, read_axes,
+                           refusals, speaker_name)
 from .identity import ModelFacts, facts_of, read_source
 from .manifest import info_fields, line_of
 from .measured import Measured, Sample, column_of, sound_of
@@ -166,7 +167,8 @@ def _check_folder(self: Sweep):
 def _write(self: Sweep, written: str, models: list[dict]):
     "Keep references, facts of the models and the grid, in this order."
     self.samples.check_room()
-    for voice in {id(each): each for cell in self.grid.cells for each in cell.voices}.values():
+    voices = [voice for cell in self.grid.cells for each in cell.voices for voice in (each, each.source)]
+    for voice in {id(each): each for each in voices}.values():
         if os.path.lexists(self.folder / file_of(voice)): continue
         info = info_fields({"id": None, "model": {"name": ""}, "consent": voice.consent}, "reference")
         with plain_errors(self.folder):
@@ -232,11 +234,12 @@ def table(self: Sweep) -> pd.DataFrame:
     rows, made, measures = self._rows_now(), [], self._measures()
     for cell in self.grid.cells:
         row = rows.get(cell.name, {"status": "missing"})
-        speaker = "+".join(each.name for each in cell.voices) or "no_reference"
-        found = {name: row.get(name) for name in COLUMNS} | {"cell": cell.name, "speaker": row.get("speaker", speaker)}
-        made.append(found | cell.labels | measures.get(sound_of(row), {}))
+        found = {name: row.get(name) for name in COLUMNS} | {"cell": cell.name} | cell.labels
+        if "speaker" not in row or any(each.original for each in cell.voices):
+            found["speaker"] = speaker_name(cell.voices, "no_reference")
+        made.append(found | measures.get(sound_of(row, cell.voices), {}))
     numbers = {"seconds": float, "frames": "Int64", "rtf": float, "id": "Int64"}
-    order = dict.fromkeys(["cell", "status", *(name for cell in self.grid.cells[:1] for name in cell.labels), *COLUMNS])
+    order = dict.fromkeys(["cell", "status", *(name for cell in self.grid.cells for name in cell.labels), *COLUMNS])
     found = pd.DataFrame(utf8(made))
     return found[[*order, *(name for name in found if name not in order)]].astype(numbers)
 

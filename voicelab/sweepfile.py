@@ -62,10 +62,13 @@ def toml_text(table: dict) -> str:
 VOICE_KEYS = ("file", "transcript", "consent", "name", "sha256")
 
 
-def voice_table(voice: Reference, file: str) -> dict:
-    "A reference as a table."
-    given = dict(file=file, transcript=voice.transcript, consent=voice.consent, name=voice.name, sha256=voice.sha256)
-    return {key: value for key, value in given.items() if value not in (None, NOT_STATED)}
+def voice_table(voice: Reference, file_of: Callable[[Reference], str]) -> dict: # file_of: the name of a voice's file
+    "A reference as a table; one that was altered has the table of its original, too."
+    given = dict(file=file_of(voice), transcript=voice.transcript, consent=voice.consent, name=voice.name,
+                 sha256=voice.sha256)
+    made = {key: value for key, value in given.items() if value not in (None, NOT_STATED)}
+    if voice.change: made["change"] = voice.change
+    return made | ({"original": voice_table(voice.original, file_of)} if voice.original else {})
 
 
 def record_table(level):
@@ -84,7 +87,7 @@ def sweep_table(models: list[ModelSource], axes: dict[str, list], settings: Sett
                 file_of: Callable[[Reference], str]) -> dict: # axes: of `checked`; file_of: the name of a voice's file
     "A sweep as a table for `toml_text`."
     def voices(level):
-        tables = [voice_table(each, file_of(each)) for each in level]
+        tables = [voice_table(each, file_of) for each in level]
         return tables if len(tables) > 1 else tables[0] if tables else None
     plural = {singular: name for name, singular in PLURALS.items()}
     made = {"format": FORMAT, "models": [source.written() for source in models]}
@@ -115,14 +118,18 @@ def read_toml(path: str | Path) -> dict:
 
 def voice_from(entry, folder: Path, own: bool) -> Reference: # entry: a path or a table; own: written by a sweep
     "The reference of an entry."
-    table = entry if isinstance(entry, dict) else {"file": entry}
+    table = dict(entry) if isinstance(entry, dict) else {"file": entry}
+    altered = {key: table.pop(key) for key in ("change", "original") if key in table}
+    if isinstance(of := altered.get("original"), dict) and "original" in of:
+        raise GridError("references: an original can't have an original itself")
+    if of is not None: altered["original"] = voice_from(of, folder, own)
     check_options(table, VOICE_KEYS, "a reference in a file")
     if not all(isinstance(value, str) for value in table.values()) or "file" not in table:
         raise GridError(f"references: must be a path or a table with the text file, got {shown(entry)}")
     try: path = sound_path(folder, table["file"]) if own else folder / os.path.expanduser(table["file"])
     except OSError as error: raise GridError(f"references: {table['file']!r}: {error.strerror}") from None
     given = {key: table[key] for key in ("transcript", "consent", "name") if key in table}
-    made = Reference(path, **given, noticed=own, remarks=() if "sha256" in table else None)
+    made = Reference(path, **given, noticed=own, remarks=() if "sha256" in table else None, **altered)
     if table.get("sha256", made.sha256) == made.sha256: return made
     raise GridError(f"references: the sound in {table['file']!r} has changed: its hash is "
                     f"{made.sha256[:12]}, not {table['sha256'][:12]}")
