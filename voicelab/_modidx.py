@@ -1537,6 +1537,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'voicelab.generation.weights_version': ('generation.html#weights_version', 'voicelab/generation.py')},
             'voicelab.grid': { 'voicelab.grid.Cell': ('grid.html#cell', 'voicelab/grid.py'),
                                'voicelab.grid.Cell.reference': ('grid.html#cell.reference', 'voicelab/grid.py'),
+                               'voicelab.grid.Cell.speaker': ('grid.html#cell.speaker', 'voicelab/grid.py'),
                                'voicelab.grid.Grid': ('grid.html#grid', 'voicelab/grid.py'),
                                'voicelab.grid.Grid.__post_init__': ('grid.html#grid.__post_init__', 'voicelab/grid.py'),
                                'voicelab.grid.Grid._cells_of': ('grid.html#grid._cells_of', 'voicelab/grid.py'),

@@ -24,7 +24,7 @@ import voicelab.anchors  # noqa: F401
 from .asr import UNITS, code_of, score
 from .crossed import Crossed, CrossedMean, crossed_interval, detectable
 from .errors import ArgumentError, check_type, shown
-from .grid import PLURALS, speaker_name
+from .grid import PLURALS
 from .intervals import INSIDE, share_interval
 from .measured import sound_of
 from .metrics import Metric, chosen_metrics
@@ -60,8 +60,7 @@ def _view(self: Sweep, metric: Metric) -> list[Seen]:
         elif row["status"] == "failed": lacks = f"failed: {row['error']}"
         elif note is None: lacks = "not measured" if row["generated"] else "no sound was made"
         else: lacks = "" if value is not None else note.detail or "the value is not finite"
-        speaker = speaker_name(cell.voices, "no_reference")
-        found.append(Seen(cell.labels, speaker, cell.text, outcome, value, model, lacks))
+        found.append(Seen(cell.labels, cell.speaker, cell.text, outcome, value, model, lacks))
     return found
 
 # %% ../nbs/11_compare.ipynb #a66ab9c0

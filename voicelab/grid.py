@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PLURALS', 'OWN', 'MOST_CELLS', 'RECORDS', 'CHECKS', 'COLUMNS', 'MOST_TRIES', 'as_levels', 'read_axes', 'check_level',
            'check_seed', 'as_voices', 'as_pair', 'checked', 'budget_written', 'voices_written', 'written', 'as_given',
-           'Cell', 'hashed', 'level_labels', 'speaker_name', 'voice_labels', 'GridModel', 'labelled', 'Grid', 'prepare',
+           'speaker_name', 'Cell', 'hashed', 'level_labels', 'voice_labels', 'GridModel', 'labelled', 'Grid', 'prepare',
            'first_that_works', 'refusals', 'check_sayable']
 
 # %% ../nbs/11_grid.ipynb #bdeb0a2b
@@ -139,6 +139,11 @@ def as_given(voices: tuple[Reference, ...]) -> Reference | list | None:
     return None if not voices else voices[0] if len(voices) == 1 else list(voices)
 
 
+def speaker_name(voices: tuple[Reference, ...], none: str) -> str: # none: the name if there are no voices
+    "The names of the voices that are wanted."
+    return "+".join(each.source.name for each in voices) or none
+
+
 @dataclass(frozen=True)
 class Cell:
     "One sample of a grid."
@@ -154,6 +159,11 @@ class Cell:
     def reference(self) -> Reference | list | None:
         "As `clone` takes it."
         return as_given(self.voices)
+
+    @property
+    def speaker(self) -> str:
+        "The names of its voices, as a table shows them."
+        return speaker_name(self.voices, "no_reference")
 
 
 def hashed(parts: dict) -> str:
@@ -174,11 +184,6 @@ def level_labels(axis: str, levels: list) -> list[dict]: # for each level: colum
     tables = [asdict(level) for level in levels]
     differ = [name for name in tables[0] if any(table[name] != tables[0][name] for table in tables)]
     return [{f"{axis}.{name}" if name in COLUMNS else name: table[name] for name in differ} for table in tables]
-
-
-def speaker_name(voices: tuple[Reference, ...], none: str) -> str: # none: the name if there are no voices
-    "The names of the voices that are wanted."
-    return "+".join(each.source.name for each in voices) or none
 
 
 def voice_labels(levels: list[tuple[Reference, ...]]) -> list[dict]: # for each level: column to value

@@ -30,8 +30,7 @@ from .cost import MOST_TIMED, Cost, expected_seconds
 from .errors import VoicelabError, level_outside, one_of, shown, whole
 from .files import safe_name, utf8
 from .generation import check_process
-from .grid import (COLUMNS, Cell, Grid, GridModel, check_sayable, checked, first_that_works, prepare, read_axes,
-                           refusals, speaker_name)
+from .grid import COLUMNS, Cell, Grid, GridModel, check_sayable, checked, first_that_works, prepare, read_axes, refusals
 from .identity import ModelFacts, facts_of, read_source
 from .manifest import info_fields, line_of
 from .measured import Measured, Sample, column_of, sound_of
@@ -236,7 +235,7 @@ def table(self: Sweep) -> pd.DataFrame:
         row = rows.get(cell.name, {"status": "missing"})
         found = {name: row.get(name) for name in COLUMNS} | {"cell": cell.name} | cell.labels
         if "speaker" not in row or any(each.original for each in cell.voices):
-            found["speaker"] = speaker_name(cell.voices, "no_reference")
+            found["speaker"] = cell.speaker
         made.append(found | measures.get(sound_of(row, cell.voices), {}))
     numbers = {"seconds": float, "frames": "Int64", "rtf": float, "id": "Int64"}
     order = dict.fromkeys(["cell", "status", *(name for cell in self.grid.cells for name in cell.labels), *COLUMNS])
