@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False       # as in `typing`, which is slow to import; type checkers know the name
 
 if TYPE_CHECKING:
-    from voicelab import widgets
+    from voicelab import studies, widgets
     from voicelab.asr import Recogniser
     from voicelab.audio import Audio, load_audio
     from voicelab.budget import Budget
@@ -32,12 +32,12 @@ HOMES = {       # the module of each public name
 }
 
 __all__ = ["SCENES", "VOICES", "Audio", "Budget", "Control", "Generation", "Recogniser", "Reference", "Run", "Sampling",
-           "Speaker", "Sweep", "TestSet", "VoicelabError", "load", "load_audio", "read_settings", "widgets"]
+           "Speaker", "Sweep", "TestSet", "VoicelabError", "load", "load_audio", "read_settings", "studies", "widgets"]
 
 
 def __getattr__(name):
     "Load a module when its first name is used: torch and transformers take seconds, and `--help` needs neither."
-    if name == "widgets": return import_module("voicelab.widgets")
+    if name in ("studies", "widgets"): return import_module(f"voicelab.{name}")
     if name not in HOMES: return moved("")(name)
     globals()[name] = found = getattr(import_module(f"voicelab.{HOMES[name]}"), name)
     if name == "Generation": import_module("voicelab.measures")     # for its `report`

@@ -56,7 +56,8 @@ def cut_out(
     "A stretch of a recording, with its part of the transcript; an AlterError if that has no word."
     audio = reference.audio
     if not 0 <= begin < end <= audio.seconds + 1e-6:
-        raise AlterError(f"reference: {reference.name!r} has 0 to {audio.seconds:.2f} s, got {begin:.2f} to {end:.2f} s")
+        raise AlterError(f"reference: {reference.name!r} has 0 to {audio.seconds:.2f} s, got {begin:.2f} to "
+                         f"{end:.2f} s")
     if not exact:
         begin, end = (at if at in (0, audio.seconds) else quietest(audio, at) for at in (begin, end))
     kept = [word.text for word in words_of(reference) if begin <= (word.begin + word.end) / 2 < end]

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['SCOPE', 'Seen', 'language_code', 'chosen_cells', 'check_models', 'axis_columns', 'level_of', 'levels_of', 'pair_up',
            'interval_of', 'worst_value', 'if_bad', 'verdict', 'compared', 'units_of', 'error_rates', 'summarised',
-           'Comparison', 'table_of']
+           'Comparison', 'table_of', 'compare_seen']
 
 # %% ../nbs/11_compare.ipynb #8a5dd27c
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from html import escape
 from math import isnan, nan
@@ -265,20 +265,24 @@ def compare(self: Sweep,
     "Compare the levels of an axis, by pairs of cells that differ in nothing else."
     metric, = chosen_metrics([measure], "measure")
     more = checked_arguments([metric], more, self.grid.cells)
-    columns, seen = axis_columns(self, by), chosen_cells(self._view(metric), where)
+    found = compare_seen(chosen_cells(self._view(metric), where), metric, by, axis_columns(self, by), baseline)
+    return replace(found, anchors=self.anchors(measure, **more)) if anchors else found
+
+
+def compare_seen(seen: list[Seen], metric: Metric, by: str, columns: list[str], baseline=None) -> Comparison:
+    "The comparison of cells, without anchors."
     levels, model = levels_of(seen, columns, by, baseline), check_models(seen, metric)
     sides = [[each for each in seen if repr(level_of(each, columns)) == repr(level)] for level in levels]
     pairs = [pair_up(seen, columns, levels[0], level) for level in levels[1:]]
     if not any(pairs): raise ArgumentError(f"by: no two cells differ in {by} alone")
     worst, outcomes = worst_value(seen, metric), tuple(dict.fromkeys(each.outcome for each in seen))
-    summary = [summarised(*each, measure, outcomes) for each in zip(levels, sides)]
+    summary = [summarised(*each, metric.name, outcomes) for each in zip(levels, sides)]
     first = dict(level=levels[0], mean=summary[0]["mean"], verdict="baseline", over=())
     rows = [compared(level, each, columns, len(pairs), worst) for level, each in zip(levels[1:], pairs)]
     lacks = [(level, *each) for level, side in zip(levels, sides)
              for each in Counter(each.lacks for each in side if each.lacks).most_common()]
-    return Comparison(by, measure, metric.unit, model, metric.higher_is_better, table_of([first, *rows]),
-                      pd.DataFrame(summary), pd.DataFrame(lacks, columns=["level", "reason", "cells"]),
-                      self.anchors(measure, **more) if anchors else pd.DataFrame())
+    return Comparison(by, metric.name, metric.unit, model, metric.higher_is_better, table_of([first, *rows]),
+                      pd.DataFrame(summary), pd.DataFrame(lacks, columns=["level", "reason", "cells"]), pd.DataFrame())
 
 # %% ../nbs/11_compare.ipynb #2c993965
 @patch

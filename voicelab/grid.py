@@ -283,7 +283,7 @@ def _cells_of(self: Grid, model: GridModel):
         yield Cell(hashed(whole), model.label, voices, text, seed := chosen.pop("seed"), chosen,
                    labels | {"text": text, "seed": seed})
 
-
+# %% ../nbs/11_grid.ipynb #3425217e
 @patch
 def check_distinct(self: Grid):
     "Raise a GridError if two cells are the same sound; it names what is equal in an axis."

@@ -1,0 +1,4 @@
+"""Questions about references, each a function that asks it with a sweep and answers in a sentence."""
+from voicelab.studies.length import length
+
+__all__ = ["length"]
