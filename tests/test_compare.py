@@ -175,9 +175,10 @@ def test_what_is_missing_is_counted_with_its_reason(grid, make, monkeypatch, voi
     assert found.missing.to_dict("list") == {"level": [0.3, 1.0, 1.0], "reason": ["nobody listened", "failed: reference: is too loud", "nobody listened"],
                                              "cells": [3, 6, 3]}
     assert found.summary.failed.tolist() == [0, 6] and found.summary.measured.tolist() == [15, 9]
-    worst = min(value for value in sweep.table.similarity.dropna())
-    rows = sweep.table.assign(similarity=sweep.table.similarity.fillna(worst)).pivot_table("similarity", ["reference", "text", "seed"], "temperature")
-    assert line.if_bad == pytest.approx((rows[1.0] - rows[0.3]).mean()) and "9 pairs are missing, if they were bad it would be" in str(found)
+    low, high = sweep.table.similarity.min(), sweep.table.similarity.max()
+    rows = sweep.table.pivot_table("similarity", ["reference", "text", "seed"], "temperature", dropna=False)
+    ends = [(rows[1.0].fillna(level) - rows[0.3].fillna(baseline)).mean() for level, baseline in ((low, high), (high, low))]
+    assert (line.worst_low, line.worst_high) == pytest.approx(ends) and "9 pairs are missing: with the lowest or highest value" in str(found)
 
 
 def test_cells_that_were_not_made_are_missing(make, voices):        # noqa: F811
@@ -187,10 +188,10 @@ def test_cells_that_were_not_made_are_missing(make, voices):        # noqa: F811
     assert found.summary["missing"].sum() == 4
 
 
-def test_no_bad_value_of_a_measure_that_has_no_better(grid):
-    sweep = give(grid(), lambda labels: -20.0 if labels["seed"] else None, "level")
-    found = compare(sweep, measure="level")
-    assert isnan(found.table.if_bad[1]) and "if they were bad" not in str(found) and found.table.missing[1] == 9
+def test_the_worst_case_of_a_measure_that_has_no_better(grid):
+    sweep = give(grid(), lambda labels: -20.0 - labels["temperature"] if labels["seed"] else None, "level")
+    line = compare(sweep, measure="level").table.iloc[1]
+    assert line.missing == 9 and (line.worst_low, line.worst_high) == pytest.approx((-0.7, 0.0))
 
 
 # What few samples can say

@@ -241,7 +241,7 @@ def verdict_of(word):
 def column_for_failures(column):
     if not answered(column, str): return
     think = "That counts the failures. Which column shows their possible effect?" if column == "missing" else "Look at the list in section 3."
-    reply(column, column == "if_bad", think)
+    reply(column, column in ("worst_low", "worst_high"), think)
 
 
 # ---- how sure is it

@@ -18,8 +18,10 @@ function pivot(data, view, choose) {
     return rest.length ? [one] : []
   }
   function place(found, shade) {
-    const ended = found.filter(i => points[i].stop === "eos").length, average = mean(values(found))
-    const told = make("div", { class: "sum" }, `mean ${short(average)}, ${ended} of ${found.length} ended`)
+    const made = found.filter(i => points[i].status === "ok"), ended = made.filter(i => points[i].stop === "eos").length
+    const average = mean(values(found)), lost = found.length - made.length
+    const told = make("div", { class: "sum" },
+      `mean ${short(average)}, ${ended} of ${made.length} ended${lost ? `, ${lost} failed or missing` : ""}`)
     const cell = make("td", {}, make("div", {}, ...found.slice(0, FIRST).map(button), ...more(found)))
     if (found.length > 1) cell.prepend(told)
     cell.style.backgroundColor = shade(average)
