@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from ipywidgets.widgets.widget import _instances as living      # `get_manager_state` has the same ids, and reads all pictures and sounds for them
+from ipywidgets.widgets.widget import _instances as living
 
 import voicelab as vl
 from voicelab.audio import Audio, load_audio
@@ -715,7 +715,7 @@ def test_a_double_click_answers_one_question(model, tmp_path, root):
 
 # ---- closing
 
-def kept(): return {*living}
+def kept(): return {*living}        # the ids of `get_manager_state`, which reads all pictures and sounds for them
 
 
 def shown(widget): return [part.value for part in parts(widget) if isinstance(part, W.HTML)]
