@@ -207,14 +207,17 @@ def statuses(self: Sweep) -> dict[str, str]: # by cell, in the grid's order
 # %% ../nbs/11_sweep.ipynb #358dddd5
 @patch(as_prop=True)
 def makers(self: Sweep) -> dict[str, str]: # by metric
-    "The makers in the table: the one that was measured last and has values; if none has, the last one."
+    "The makers in the table: today's; of a measure that asks something, the last that has values, or the last one."
     tried, valued, chosen = {}, {}, self.measured.chosen()
     for (sound, name, maker), note in self.measured.values().items():
         if name not in METRICS or sound.startswith("anchor-"): continue
         tried[name] = maker
         if note.value is not None: valued.setdefault(name, {})[maker] = None
-    last = lambda name, makers: chosen[name] if chosen.get(name) in makers else [*makers][-1]
-    return {name: last(name, valued[name]) if name in valued else maker for name, maker in tried.items()}
+    def shown(name, maker):
+        if not METRICS[name].maker_needs: return METRICS[name].maker()
+        if name not in valued: return maker
+        return chosen[name] if chosen.get(name) in valued[name] else [*valued[name]][-1]
+    return {name: shown(name, maker) for name, maker in tried.items()}
 
 
 @patch
