@@ -289,9 +289,10 @@ def _cells_of(self: Grid, model: GridModel):
 @patch
 def check_distinct(self: Grid):
     "Raise a GridError if two cells are the same sound; it names what is equal in an axis."
-    plain = {}
-    for n, text in enumerate(self.axes.get("text", ())):
-        if (first := plain.setdefault(re.sub(r"[^\S\n]+", " ", text).strip(), n)) != n and self.axes["text"][first] != text:
+    plain, texts = {}, self.axes.get("text", ())
+    for n, text in enumerate(texts):
+        first = plain.setdefault(re.sub(r"[^\S\n]+", " ", text).strip(), n)
+        if texts[first] != text:
             raise GridError(f"texts: values {first} and {n} are equal but for spaces, {shown(text)}")
     if len({cell.name for cell in self.cells}) == len(self.cells): return
     facts, kept = self.models[0].facts, {}

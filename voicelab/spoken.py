@@ -58,5 +58,5 @@ def checked_arguments(chosen: list[Metric],
     "The arguments, with `same_words` as `SpokenTexts`; an error for one of a wrong type, or an unknown recogniser."
     given, recogniser = more.get("same_words"), more.get("recogniser")
     check_arguments(chosen, {name: None if name == "same_words" else each for name, each in more.items()})
-    if isinstance(recogniser, str | os.PathLike): recogniser_at(os.fspath(recogniser))      # or an error, before the work
+    if isinstance(recogniser, str | os.PathLike): recogniser_at(os.fspath(recogniser))      # an error before the work
     return more if given is None else more | {"same_words": spoken_texts(given, cells)}

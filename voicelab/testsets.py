@@ -325,7 +325,7 @@ def texts(self: TestSet) -> list[str]:
     "The texts of usable rows, each once."
     return list(dict.fromkeys(item.text for item in self.pairs))
 
-
+# %% ../nbs/11_testsets.ipynb #3bea998d
 @patch
 def saying(self: TestSet,
            texts: list[str] | None = None, # None: what the same speaker says in the next recording
