@@ -87,7 +87,8 @@ def measures_in(sweep, columns) -> list[dict]: # columns: of its table
 # %% ../nbs/11_page.ipynb #925cc043
 def point_of(row: dict, place: list[int], values: list, by: list, keys: dict) -> dict: # keys: of its sounds, by kind
     "A cell as a point: its place on each axis, its outcome, its values and their models, the keys of its sounds."
-    return dict(at=place, status=row["status"], stop=row.get("stop_reason") or row["status"], values=plain(values), by=by,
+    stop = row.get("stop_reason") or row["status"]
+    return dict(at=place, status=row["status"], stop=stop, values=plain(values), by=by,
                 why=utf8(row.get("error") or ""), consent=utf8(row.get("consent") or ""), **keys)
 
 
