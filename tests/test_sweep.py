@@ -801,3 +801,9 @@ def test_a_listening_test_pairs_cells_that_differ_in_one_axis_only(make):
         ListeningTest(made)
     fewer = make(sampling=[LOUD, replace(LOUD, temperature=1.0)], texts=TEXTS[:1], seeds=[0])
     assert len(ListeningTest(fewer, by="temperature", listener="second").trials) == 1
+
+
+def test_a_reference_is_read_once_by_the_network(voices, tmp_path):
+    model = vl.load("tiny")
+    made = vl.Sweep(tmp_path / "once", model=model, references=[voices["ada"], voices["ben"]], texts=["One.", "Two."], seeds=[70, 71]).run()
+    assert statuses(made) == {"ok": 8} and model.prefixes.read == 2
