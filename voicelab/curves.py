@@ -48,6 +48,7 @@ def draw_steps(ax, places, # of the rows, along the axis of the steps
     else: ax.errorbar(values, places, xerr=spread, **style | dict(linestyle="none"))
     (ax.axhline if across else ax.axvline)(base, color=GREY, linewidth=1, zorder=0)
     ax.grid(axis="y" if across else "x", alpha=0.3)
+    if not across: ax.locator_params(axis="x", nbins=5)
 
 
 def draw_arms(ax, made: Comparison, names: bool = True): # names: of the levels, on the axis
