@@ -10,6 +10,7 @@ __all__ = ['NONE', 'CLEANED', 'Rung', 'wanted_damages', 'Corruption', 'labels_of
 from math import isnan, nan
 from typing import NamedTuple
 
+import numpy as np
 from fastcore.basics import patch
 
 from ..alter import AlterError
@@ -76,13 +77,18 @@ class Corruption(Study):
         super().__init__(model, *given, **more)
 
     def alter(self, voice):
-        made = [(NONE, voice.audio)]
-        if any(rung.cleaned for rung in self.rungs): made.append((f"{NONE}, cleaned", cleaned(voice.audio)))
+        made = {NONE: voice.audio}
+        if any(rung.cleaned for rung in self.rungs): made[f"{NONE}, cleaned"] = cleaned(voice.audio)
         for rung in self.rungs:
             try: audio = self.damages[rung.damage].make(voice.audio, rung.step)
             except (AlterError, ValueError) as error: raise StudyError(f"damages: {rung.label}: {error}") from None
-            made.append((rung.label, cleaned(audio) if rung.cleaned else audio))
-        return [voice.altered({"corruption": label}, audio=audio) for label, audio in made]
+            made[rung.label] = cleaned(audio) if rung.cleaned else audio
+        found = {}
+        for label, audio in made.items():               # a second trip through a codec may change nothing
+            twin = next((other for other in found if np.array_equal(made[other].samples, audio.samples)), None)
+            if twin is None: found[label] = voice.altered({"corruption": label}, audio=audio)
+            else: self.left_out[f"{label} of {voice.name!r}"] = f"it is the same sound as {twin}"
+        return [*found.values()]
 
 # %% ../../nbs/12_studies_corruption.ipynb #c045000a
 def labels_of(self: Corruption, damage: str, after: bool) -> list[str]:
@@ -135,6 +141,7 @@ def said_of_damage(made: Comparison) -> str:
     if (row := first_break(made)) is not None: return f"{made.measure} breaks at {row.level}, {counted(row)}"
     *_, last = made.table.itertuples()
     if not last.pairs: return f"can't tell where {made.measure} breaks: no pair of {last.level} is complete"
+    if isnan(last.low): return f"can't tell where {made.measure} breaks; at {last.level} it is {counted(last)}"
     return f"no step is seen to be worse in {made.measure}; the last is {last.level}, {counted(last)}"
 
 
@@ -167,13 +174,16 @@ def draw_damage(self: Corruption, measure: str, damage: str, ax):
     "Draw the differences of the steps of a damage, and of the cleaned ones."
     try: made = self.ladder(measure, damage)
     except ArgumentError: ax.text(0.5, 0.5, "no values yet", ha="center", transform=ax.transAxes, fontsize=8); return
-    rows, steps = made.table.iloc[1:], self.steps[damage]
-    draw_steps(ax, range(len(rows)), rows, label="damaged")
+    steps = self.steps[damage]
+    def drawn(made, shift=0.0, **style):
+        places = {rung.label: steps.index(rung.step) + shift for rung in self.rungs if rung.damage == damage}
+        rows = made.table.iloc[1:]
+        draw_steps(ax, [places[level] for level in rows.level], rows, **style)
+        return places
+    places = drawn(made, label="damaged")
     if (row := first_break(made)) is not None:
-        ax.plot(rows.index.get_loc(row.Index), row.difference, "o", color=RED, markersize=6, zorder=3)
-    if damage in self.clean:
-        after = self.ladder(measure, damage, True).table.iloc[1:]
-        draw_steps(ax, [n + 0.15 for n in range(len(after))], after, color=GREEN, linestyle=":", label="cleaned")
+        ax.plot(places[row.level], row.difference, "o", color=RED, markersize=6, zorder=3)
+    if damage in self.clean: drawn(self.ladder(measure, damage, True), 0.15, color=GREEN, linestyle=":", label="cleaned")
     ax.set_xticks(range(len(steps)), [f"{step:g}" for step in steps])
     ax.set(xlim=(-0.4, len(steps) - 0.5))
 
