@@ -1,4 +1,9 @@
 """Questions about references, each a function that asks it with a sweep and answers in a sentence."""
+from voicelab.studies.caps import caps
+from voicelab.studies.carry_over import carry_over
+from voicelab.studies.generations import generations
 from voicelab.studies.length import length
+from voicelab.studies.sampling import sampling
+from voicelab.studies.variance import variance
 
-__all__ = ["length"]
+__all__ = ["caps", "carry_over", "generations", "length", "sampling", "variance"]

@@ -243,12 +243,11 @@ def plot(self: CarryOver, ax=None):
             if not isnan(each.low): ax.plot([each.low, each.high], [place, place], color=colour, linewidth=1.5)
         ax.plot([each.mean for _, each in drawn], [place for place, _ in drawn], mark, color=colour, label=label,
                 markersize=5)
-    for value, words in ((0, "no copy"), (1, "full copy")):
-        ax.axvline(value, color="#777", linewidth=1, linestyle="--")
-        ax.annotate(words, (value, -0.6), ha="center", va="bottom", fontsize=8, color="#555", annotation_clip=False)
+    for value in (0, 1): ax.axvline(value, color="#777", linewidth=1, linestyle="--")
+    ax.set_xticks([-0.5, 0, 0.5, 1, 1.5], ["-0.5", "0\nno copy", "0.5", "1\nfull copy", "1.5"])
     ax.set_yticks(range(len(found)), [PROPERTIES[name].measure.replace("_", " ") for name in found])
     ax.set(ylim=(len(found) - 0.5, -0.5), xlim=SHOWN_SLOPES, xlabel="slope of the clone on its reference (no unit)")
-    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16 - 0.3 / len(found)), ncols=3, frameon=False)
+    ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
     return ax
 
 

@@ -93,7 +93,7 @@ def answers(self: Variance) -> list[str]:
         most = known.share.idxmax() if known.share.notna().any() else None
         if most is None: words = "no spread at all"
         elif lacks: words = "; ".join(lacks)
-        else: words = f"most of the variance comes from the {most}, {known.share[most]:.0%}"
+        else: words = f"the largest part of the variance is {most}, {known.share[most]:.0%}"
         said.append(f"{measure}: {words}. Standard deviations: {parts}")
     return said
 
