@@ -1,4 +1,7 @@
 "What is copied from a reference: slopes of known truth, bad input, interruption, every family; and the changes that make the slopes."
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -56,6 +59,11 @@ def test_more_seeds_do_not_make_a_slope_across_voices_surer():
     assert wide[1] > 0.8 * wide[0]
 
 
+def test_clones_that_are_all_alike_show_nothing():
+    made = points(np.random.default_rng(5)).assign(y=0.0)
+    assert slope_words(within_slope(made)).startswith("can't tell: no clone differs")
+
+
 def test_what_has_no_slope_says_so():
     made = points(np.random.default_rng(5))
     assert np.isnan(within_slope(made[made.step == 0]).mean) and np.isnan(within_slope(made.iloc[:0]).mean)
@@ -92,7 +100,7 @@ def test_one_voice_one_text_and_an_interruption(ask, monkeypatch):
             if n == 2: raise KeyboardInterrupt
             yield each
     with monkeypatch.context() as patch:
-        patch.setattr(type(BACKENDS["inline"]), "run", lambda self, *given: broken(*given))
+        patch.setitem(BACKENDS, "inline", replace(BACKENDS["inline"], run=broken))
         with pytest.warns(UserWarning, match="stopped"): made.run()
     assert made.state.startswith("unfinished, 2 of 3 samples") and made.answer.startswith("Unfinished")
     made.run()
@@ -102,7 +110,7 @@ def test_one_voice_one_text_and_an_interruption(ask, monkeypatch):
 
 def test_continuing_measures_nothing_twice(ask, monkeypatch):
     ask(properties=["level"]).run()
-    monkeypatch.setattr("voicelab.studies.carry_over.codec_sound", lambda *given: pytest.fail("measured twice"))
+    monkeypatch.setattr(sys.modules[CarryOver.__module__], "codec_sound", lambda *given: pytest.fail("measured twice"))
     assert ask(properties=["level"]).run().state == "complete, 24 samples"
 
 

@@ -2595,6 +2595,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'voicelab/studies/generations.py'),
                                               'voicelab.studies.generations.Generations.grow': ( 'studies_generations.html#generations.grow',
                                                                                                  'voicelab/studies/generations.py'),
+                                              'voicelab.studies.generations.Generations.heirs': ( 'studies_generations.html#generations.heirs',
+                                                                                                  'voicelab/studies/generations.py'),
                                               'voicelab.studies.generations.Generations.is_made': ( 'studies_generations.html#generations.is_made',
                                                                                                     'voicelab/studies/generations.py'),
                                               'voicelab.studies.generations.Generations.measure': ( 'studies_generations.html#generations.measure',

@@ -82,9 +82,11 @@ def copied(found: CrossedMean) -> str:
 def slope_words(found: CrossedMean, said: bool = True) -> str: # said: by clones, which say texts
     "A slope with its interval, its coverage and what it says."
     if isnan(found.mean): return copied(found)
+    if found.error == 0: return "can't tell: no clone differs from another in it, so these texts can't show a copy"
     between = "no interval" if isnan(found.low) else f"{found.low:+z.2f} to {found.high:+z.2f}"
     count = lambda number, name: f"{number} {name}{'' if number == 1 else 's'}"
-    could = f"; a slope of {detectable(found):.2f} or more would show" if copied(found).startswith("no") else ""
+    least = detectable(found)
+    could = f"; a slope of {least:.2g} or more would show" if copied(found).startswith("no") and least > 0.005 else ""
     texts, scope = (f", {count(found.texts, 'text')}", SCOPE[found.over]) if said else ("", "")
     return (f"slope {found.mean:+z.2f} ({between}; {count(found.speakers, 'voice')}{texts}): "
             f"{copied(found)}{could}{scope}")
