@@ -43,7 +43,7 @@ def spectral_tilt(audio: Audio) -> Measure:
 
 METRICS.add(replace=True, record=Metric(
     "spectral_tilt", spectral_tilt, "dB/octave", TILT_RULE, None, in_report=False,
-    cannot_hear="peaks and holes of the spectrum; whether the voice or the microphone is dull; which sounds the text has"))
+    cannot_hear="peaks and holes of the spectrum; whether voice or microphone is dull; which sounds the text has"))
 
 # %% ../nbs/09_colour.ipynb #c0107a0a
 FLOOR_RULE, FLOOR_SHARE, LEAST_FLOOR_DB = "voicelab-floor-1", 0.1, -80.0
@@ -59,4 +59,4 @@ def noise_floor(audio: Audio) -> Measure:
 
 METRICS.add(replace=True, record=Metric(
     "noise_floor", noise_floor, "dB", FLOOR_RULE, None, in_report=False,
-    cannot_hear="noise under speech that has no pauses: quiet consonants count as noise; noise that a gate mutes in pauses"))
+    cannot_hear="noise under speech without pauses: quiet consonants count as noise; noise that a gate mutes"))

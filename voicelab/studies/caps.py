@@ -34,7 +34,8 @@ class Share(NamedTuple):
     count: int          # values
 
     def __str__(self):
-        return "no value" if isnan(self.mean) else f"{self.mean:.0%} ({self.low:.0%} to {self.high:.0%} of {self.count})"
+        if isnan(self.mean): return "no value"
+        return f"{self.mean:.0%} ({self.low:.0%} to {self.high:.0%} of {self.count})"
 
 
 def clustered_share(yes, speakers, texts) -> Share: # yes: [n] true or false
@@ -50,7 +51,7 @@ def clustered_share(yes, speakers, texts) -> Share: # yes: [n] true or false
     return Share(share, min(plain.low, share), max(plain.high, share), len(yes))
 
 # %% ../../nbs/12_studies_caps.ipynb #ca950009
-LONGER = tuple(f"{first} {second}" for first, second in zip(TEXTS, TEXTS[1:] + TEXTS[:1]))   # past the settings' min_seconds
+LONGER = tuple(map(" ".join, zip(TEXTS, TEXTS[1:] + TEXTS[:1])))        # past the settings' min_seconds
 
 
 class Needed(NamedTuple):
@@ -90,7 +91,7 @@ class Caps(Study):
         return found
 
 # %% ../../nbs/12_studies_caps.ipynb #ca95000b
-MARGINS = {"reference_rate": "reference_margin", "words_per_minute": "duration_buffer_factor"}     # the setting of a rule
+MARGINS = {"reference_rate": "reference_margin", "words_per_minute": "duration_buffer_factor"}      # rule to setting
 
 
 def cap_of(each: Needed, rule: str, settings: Settings) -> Budget:
@@ -150,8 +151,9 @@ def answers(self: Caps) -> list[str]:
     except ArgumentError as error: said.append(f"no margin is fitted: {error}")
     others = Counter(each.outcome for each in self.needed() if each.outcome not in ("eos", "budget"))
     if others:
-        said.append(f"{sum(others.values())} more samples did not end by themselves ("
-                    f"{', '.join(f'{count} by {name}' for name, count in others.items())}); a cap would cost them nothing")
+        how = ", ".join(f"{count} by {name}" for name, count in others.items())
+        said.append(f"{sum(others.values())} more samples did not end by themselves ({how}); "
+                    "a cap would cost them nothing")
     return said
 
 # %% ../../nbs/12_studies_caps.ipynb #ca95000e
@@ -168,7 +170,8 @@ def plot(self: Caps, ax=None):
                     linewidth=1, markersize=5)
         for row in part.itertuples():
             if not isnan(row.margin):
-                ax.annotate(f"{row.margin:g}", (row.waste, row.cut), xytext=(5, 5), textcoords="offset points", fontsize=8)
+                ax.annotate(f"{row.margin:g}", (row.waste, row.cut), xytext=(5, 5), fontsize=8,
+                            textcoords="offset points")
     ax.set(xlim=(0, 1), ylim=(-0.03, 1.03), xlabel="waste: share of the allowed length that is left over",
            ylabel="share that would be cut off")
     ax.legend(title="rule; numbers are margins", fontsize=8, title_fontsize=8, frameon=False)

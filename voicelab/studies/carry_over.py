@@ -170,8 +170,8 @@ class Slopes(NamedTuple):
 
 
 @patch
-def points(self: CarryOver, name: str) -> pd.DataFrame: # voice, text, seed, step, x, y, codec, lacks; NaN where there is no value
-    "A row for each clone of a property's references: the property of both, and of the reference through the codec."
+def points(self: CarryOver, name: str) -> pd.DataFrame: # voice, text, seed, property, step, x, y, codec, lacks, cell
+    "A row for each clone: a property of the reference, of the clone, and of the reference after the codec, or NaN."
     each, model = self.properties[name], self.sweep.grid.models[0]
     metric, known, rows = METRICS[each.measure], self.sweep.measured.values(), []
     scale = (lambda value: value and float(np.log2(value))) if each.log else lambda value: value
@@ -218,7 +218,8 @@ def answers(self: CarryOver) -> list[str]:
         lost = f" {found.cells - found.values} of {found.cells} clones have no value." * (found.values < found.cells)
         if each.steps:
             said.append(f"{words} within a voice: {slope_words(found.within)}{';' * bool(lost)}{lost.rstrip('.')}")
-            if not isnan(found.codec.mean): said.append(f"{words} through the codec alone: {slope_words(found.codec, said=False)}")
+            alone = "" if isnan(found.codec.mean) else slope_words(found.codec, said=False)
+            if alone: said.append(f"{words} through the codec alone: {alone}")
         few = len(self.voices) < LEAST_VOICES
         said.append(f"{words} across voices: " + (f"can't tell: {LEAST_VOICES} voices are needed, got "
                     f"{len(self.voices)}" if few else slope_words(found.across)))

@@ -64,8 +64,8 @@ SAME = "its sound is that of another chain, so the two go on as one"
 
 
 @patch
-def heirs(self: Generations, number: int) -> list[tuple[Cell, Reference | str]]: # a text: why a clone can't be a reference
-    "The clones of a generation that were made, each as the reference of the next one."
+def heirs(self: Generations, number: int) -> list[tuple[Cell, Reference | str]]:
+    "The clones of a generation, each as the reference of the next one, or why it can't be one."
     found, seen, sweep = [], set(), self.sweeps[number - 1]
     for cell in sweep.grid.cells:
         if cell.name not in sweep._rows_now(): continue
@@ -101,8 +101,8 @@ def grow(self: Generations) -> bool:
 
 # %% ../../nbs/12_studies_generations.ipynb #9e4e0009
 @patch
-def run(self: Generations, backend: str = "inline", workers: int = 1, say=None, **more) -> Generations: # as for `Study.run`
-    "Make and measure what is missing; Ctrl-C keeps what is done."
+def run(self: Generations, backend: str = "inline", workers: int = 1, say=None, **more) -> Generations:
+    "Make and measure what is missing, as `Study.run`; Ctrl-C keeps what is done."
     while True:
         self.sweeps[-1].run(backend, workers, say=say)
         if self.sweeps[-1].stopped: return self
@@ -179,8 +179,8 @@ def drift_words(made: Comparison) -> str:
     from_here = rows[rows.level > (same.max() if len(same) else 0)]
     last = rows.iloc[-1]
     could = "" if isnan(last.detectable) else f"; {last.detectable:.2g} or more would show"
-    end = f"generation {last.level:g} against the first: {last.difference:+.3g} ({last.low:+.3g} to {last.high:+.3g}; " \
-          f"{last.pairs} pairs, {last.missing} missing{could})"
+    between = f"{last.low:+.3g} to {last.high:+.3g}; {last.pairs} pairs, {last.missing} missing{could}"
+    end = f"generation {last.level:g} against the first: {last.difference:+.3g} ({between})"
     if from_here.empty: return f"no lasting drift is seen; {end}"
     return f"{from_here.verdict.iloc[0]} from generation {from_here.level.iloc[0]:g} on; {end}"
 
@@ -201,7 +201,7 @@ def answers(self: Generations) -> list[str]:
 @patch
 def break_words(self: Generations, made: Comparison) -> str:
     "Which generation has lost the voice."
-    if isnan(limit := self.stranger()): return "whether the voice breaks can't be told: no other speaker to compare with"
+    if isnan(limit := self.stranger()): return "can't tell whether the voice breaks: no other speaker to compare with"
     means = made.summary.set_index("level")["mean"].sort_index()
     broken = means[means <= limit]
     if broken.empty: return f"the voice does not break: each generation is above another speaker's {limit:.3g}"
@@ -220,8 +220,8 @@ def plot(self: Generations, ax=None):
     for voice, part in values.astype({"value": float}).groupby("reference"):
         means = part.groupby("generation").value.mean()
         ax.plot(means.index, means, color="#999", linewidth=0.8)
-        ax.annotate(str(voice), (means.index[-1], means.iloc[-1]), xytext=(4, 0), textcoords="offset points", fontsize=8,
-                    color="#777", va="center")
+        ax.annotate(str(voice), (means.index[-1], means.iloc[-1]), xytext=(4, 0), textcoords="offset points",
+                    fontsize=8, color="#777", va="center")
     base, later = rows["mean"].iloc[0], rows.iloc[1:]
     spread = [(later.difference - later.low).fillna(0), (later.high - later.difference).fillna(0)]
     ax.errorbar(later.level, base + later.difference, yerr=spread, fmt="o-", capsize=3, color="#2f86c1",

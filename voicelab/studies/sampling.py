@@ -26,13 +26,15 @@ def settings_of(temperatures, base: Sampling) -> list[Sampling]:
     if not temperatures or min(temperatures) <= 0:
         raise StudyError(f"temperatures: need numbers above 0, at least one, got {list(temperatures)}")
     windows = dict.fromkeys([base.ras_window, 0])
-    return [replace(base, temperature=each, ras_window=window, seed=None) for each in temperatures for window in windows]
+    return [replace(base, temperature=each, ras_window=window, seed=None)
+            for each in temperatures for window in windows]
 
 
 @STUDIES.add
 class SamplingStudy(Study):
     "Which sampling ends cleanly?"
-    name, question, by, baseline = "sampling", "Which temperature, with or without RAS, ends cleanly?", "temperature", None
+    name, question = "sampling", "Which temperature, with or without RAS, ends cleanly?"
+    by, baseline = "temperature", None
     measures = ("ended", "similarity", "wer", "cepstral_distance")
 
     def __init__(self, *given, temperatures=(0.3, 0.7, 1.0, 1.3), base: Sampling = Sampling(), **more):
@@ -80,7 +82,8 @@ def compare(self: SamplingStudy, measure: str, by: str = "temperature"): # by: o
     "The levels of one setting by pairs; an ArgumentError if the measure has no values, or there is one level."
     usual = getattr(self.base, by)
     levels = {getattr(each, by) for each in self.settings}
-    return compare_seen(self.sweep._view(METRICS[measure]), METRICS[measure], by, [by], usual if usual in levels else None)
+    seen, first = self.sweep._view(METRICS[measure]), usual if usual in levels else None
+    return compare_seen(seen, METRICS[measure], by, [by], first)
 
 
 @patch
@@ -114,8 +117,8 @@ def plot(self: SamplingStudy, ax=None):
         ras = f"RAS over {window} columns" if window else "no RAS"
         for name, line, mark in (("clean", "-", "o"), ("clipped", ":", "x")):
             spread = [part[name] - part[f"{name}_low"], part[f"{name}_high"] - part[name]]
-            ax.errorbar(part.temperature + 0.008 * apart, part[name], yerr=np.clip(spread, 0, None), linestyle=line, marker=mark,
-                        color=colour, capsize=3, linewidth=1, label=f"{name}, {ras}")
+            ax.errorbar(part.temperature + 0.008 * apart, part[name], yerr=np.clip(spread, 0, None), linestyle=line,
+                        marker=mark, color=colour, capsize=3, linewidth=1, label=f"{name}, {ras}")
     ax.set(ylim=(-0.03, 1.03), xlabel="temperature", ylabel="share of the samples")
     ax.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
     return ax

@@ -31,7 +31,7 @@ class Variance(Study):
 
     def alter(self, voice): return [voice]
 
-    def split(self, measure: str) -> pd.DataFrame: # index: the parts; as `Sweep.variance`, low and high of the seed, too
+    def split(self, measure: str) -> pd.DataFrame: # as `Sweep.variance`; low and high of the seed, too
         "The parts of the variance; an ArgumentError if the measure has no values."
         found = self.sweep.variance(measure)
         found.loc["seed", ["low", "high"]] = self.seed_range(measure, found.variance["seed"])
