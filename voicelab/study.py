@@ -46,6 +46,7 @@ class Study:
     baseline: ClassVar = "right"                    # the step that the others are compared with
     within: ClassVar[tuple[str, ...]] = ()          # columns whose levels are averaged before comparing
     measures: ClassVar[tuple[str, ...]] = ("similarity", "wer", "cepstral_distance", "speaking_rate")
+    size: ClassVar[tuple[float, float]] = (6.4, 3.2)        # of its picture, in inches
 
     def __init__(self,
         model="tiny", # as for `Sweep`
@@ -180,10 +181,10 @@ def telling(self: Study) -> dict[str, Pair]: # by what it shows
     return found
 
 
-def picture(draw: Callable) -> str: # draw: takes an axis
+def picture(draw: Callable, size: tuple[float, float]) -> str: # draw: takes an axis; size: in inches
     "A picture as HTML."
     import matplotlib.pyplot as plt
-    figure, ax = plt.subplots(figsize=(6.4, 3.2))
+    figure, ax = plt.subplots(figsize=size)
     draw(ax)
     held = io.BytesIO()
     figure.savefig(held, format="png", dpi=110, bbox_inches="tight")
@@ -197,7 +198,7 @@ def _repr_html_(self: Study) -> str:
     said = "".join(f"<li>{escape(each)}</li>" for each in self.answers())
     heard = "".join(f"<figure style='display:inline-block;margin:4px'><figcaption>{escape(words)}</figcaption>"
                     f"{pair.generated.player()}</figure>" for words, pair in self.telling().items())
-    try: drawn = picture(self.plot)
+    try: drawn = picture(self.plot, self.size)
     except VoicelabError: drawn = ""
     return (f"<h4>{escape(self.question)}</h4><p>{escape(self.state)}, in <code>{escape(str(self.folder))}</code></p>"
             f"<ul>{said}</ul>{drawn}<p>{heard}</p>")

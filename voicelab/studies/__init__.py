@@ -1,4 +1,5 @@
 """Questions about references, each a function that asks it with a sweep and answers in a sentence."""
+from voicelab.studies.gain import gain
 from voicelab.studies.length import length
 
-__all__ = ["length"]
+__all__ = ["gain", "length"]
