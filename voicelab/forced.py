@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLONE', 'RECORDING', 'Utterance', 'sound_hash', 'said_in', 'recordings_in', 'KeptLine', 'Kept', 'ForcedStudy',
-           'prompt_options', 'check_utterance']
+           'prompt_options', 'check_utterance', 'clustered', 'ranged', 'named', 'several']
 
 # %% ../nbs/12_forced.ipynb #f04c0003
 import hashlib
@@ -12,17 +12,22 @@ import json
 import warnings
 from collections.abc import Callable
 from inspect import signature
+from math import isnan
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import pandas as pd
 import torch
 from fastcore.basics import patch
 
 from .audio import Audio
 from .backends import Maker, WorkerSetup
+from .compare import SCOPE
+from .crossed import CrossedMean, crossed_interval
 from .errors import VoicelabError, level_outside, shown
 from .family import FAMILIES, Speaker
 from .grid import hashed, voices_written
+from .intervals import INSIDE
 from .manifest import line_of, read_object
 from .measured import sound_of
 from .pairs import Pair
@@ -245,10 +250,46 @@ def state(self: ForcedStudy) -> str:
     return f"unfinished, {made.removeprefix('unfinished, ').removeprefix('complete, ')}, {known} of {len(asked)} questions asked"
 
 
+@patch
+def kinds_of(self: ForcedStudy, kind: str) -> list[Utterance]:
+    "The utterances of one kind."
+    return [each for each in self.utterances if each.kind == kind]
+
+
 @patch(as_prop=True)
 def kinds(self: ForcedStudy) -> dict[str, str]:
     "Each kind of utterance that there is, in words."
-    counts = {kind: sum(each.kind == kind for each in self.utterances) for kind in (CLONE, RECORDING)}
-    words = {CLONE: "{} samples that the model made from the right reference, which favours that reference",
-             RECORDING: "{} true recordings, which were encoded again"}
-    return {kind: words[kind].format(count) for kind, count in counts.items() if count}
+    counts = {kind: len(self.kinds_of(kind)) for kind in (CLONE, RECORDING)}
+    words = {CLONE: "{} of samples that the model made from the right reference, which favours that reference",
+             RECORDING: "{} of true speech"}
+    def told(kind):
+        voices, texts = ({*names} for names in zip(*((each.name, each.text) for each in self.kinds_of(kind))))
+        return f"{words[kind].format(counts[kind])}, {len(voices)} voices and {len(texts)} texts"
+    return {kind: told(kind) for kind, count in counts.items() if count}
+
+# %% ../nbs/12_forced.ipynb #f04c001a
+def clustered(values: pd.Series, # one for each row of `part`
+              part: pd.DataFrame, # with the columns reference and text
+              together: int = 1, # intervals that hold together
+             ) -> CrossedMean:
+    "The mean over voices and texts, with its interval."
+    return crossed_interval(values, part.reference, part.text, 1 - (1 - INSIDE) / together)
+
+
+def ranged(found: CrossedMean, unit: str = "") -> str: # unit: "%" and "points" are of a share
+    "A mean with its interval in words, and for whom it holds."
+    if isnan(found.mean): return "no value"
+    scale, unit = 100 if unit in ("%", "points") else 1, unit and f" {unit}"
+    between = "no interval" if isnan(found.low) else f"{found.low * scale:.3g} to {found.high * scale:.3g}"
+    return f"{found.mean * scale:.3g}{unit} ({between}{SCOPE[found.over]})"
+
+
+def named(levels, what: str) -> str: # levels: of layers or codebooks; what: one of them
+    "Numbers in words."
+    levels = [*map(str, levels)]
+    return f"{what}{'s' * (len(levels) > 1)} {', '.join(levels)}" if levels else f"no {what}"
+
+
+def several(reasons: list[str]) -> list[str]:
+    "Each reason once, with how often it was given."
+    return [f"{each} ({count} times)" if (count := reasons.count(each)) > 1 else each for each in dict.fromkeys(reasons)]
