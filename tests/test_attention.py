@@ -16,7 +16,7 @@ from voicelab.audio import Audio
 from voicelab.chat import segment_spans, text_span
 from voicelab.codec import delay
 from voicelab.control import Control
-from voicelab.families.higgs.attention import forced_inputs, clip_spans
+from voicelab.families.higgs.attention import clip_spans, forced_inputs
 from voicelab.families.higgs.prompt import PROMPT_FORMS
 from voicelab.families.vita.checkpoint import tiny_vita
 from voicelab.families.vita.decode import place_embeddings

@@ -2,6 +2,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import whistling
 
@@ -26,12 +27,15 @@ def test_a_small_study_of_the_real_thing(model, voices, tmp_path, monkeypatch):
     assert len(shares) == 60 and np.allclose(shares, 1, atol=1e-4) and {*study.shares.source} == {*SOURCES} and study.shares.share.between(0, 1).all()
     utterance, = study.utterances
     view = study.ask_family(model, utterance, model.codec.encode(utterance.audio), voices["ada"], {})
-    lost, plain = study.losses.set_index("place").lost, view.bits().mean()
+    lost, plain = study.table.set_index("place").lost, view.bits().mean()
+    by_layer = study.shares.query("source == 'reference'").groupby("layer").share.mean()
+    assert study.table.set_index("place").share["5"] == pytest.approx(by_layer[5], abs=0.02)
     assert [*lost.index] == ["all", "0", "5", *(f"{layer}.{head}" for layer in (0, 5) for head in range(4))]
     for place, where in {"all": {}, "5": {"layers": [5]}, "0.2": {"layers": [0], "head": 2}}.items():
         assert lost[place] == pytest.approx(float(hidden_bits(view, **where).mean() - plain), abs=1e-3)
-    assert study.losses.lost_none.notna().tolist() == [True] * 3 + [False] * 8
-    assert "for these speakers and texts only" in study.answer and "hidden from one head" in study.answer
+    assert study.table.lost_none.notna().tolist() == [True] * 3 + [False] * 8
+    assert "the reference costs" in study.answer and "bits/code (no interval)" in study.answer
+    assert "can't tell whether they go together" in study.answer and "hidden from one head" in study.answer
     monkeypatch.setattr(Listening, "asker", None)
     assert attention(model, voices["ada"], "Come home.", [0], **asked).answers() == study.answers()
     study.plot()
@@ -60,7 +64,8 @@ def made_up(self, speaker, utterance, codes, shaped):
         if place == "shares":
             reference = np.outer(SHARE, np.linspace(1, 0.5, 10))
             rest = {name: np.full((4, 10), 0.05) for name in ("transcript", "text", "own past")}
-            return {"shares": {name: each.tolist() for name, each in {"reference": reference, **rest, "rest": 0.85 - reference}.items()}}
+            return {"shares": {name: each.tolist() for name, each in {"reference": reference, **rest, "rest": 0.85 - reference}.items()},
+                    "by_head": (0.75 * np.outer(SHARE, [1.5, 0.5])).tolist()}
         side = lambda lost, shift: {str(n): [5 + each + noise[n + shift], 6 + each + noise[n + shift]] for n, each in enumerate(lost)}
         return {"plain": [5.0, 6.0], "none": [5.5, 6.5], "reference": {"all": [5.7, 6.7]} | side(LOST, 0), "random": {"all": [6.0, 7.0]} | side(RANDOM, 5)}
     return ask
@@ -77,12 +82,17 @@ def known(whistler, voices, tmp_path, monkeypatch):
 
 def test_the_answer_is_the_known_truth(known):
     table = known.compared()
-    assert table.verdict.to_dict() == {"0": "can't tell", "1": "less", "2": "more", "3": "can't tell"} and table.lost_mean.tolist() == pytest.approx(LOST, abs=0.01)
+    assert table.verdict.to_dict() == {"0": "can't tell", "1": "less", "2": "more", "3": "can't tell"}
+    assert table.lost_mean.tolist() == pytest.approx(LOST, abs=0.01)
     assert known.agreement().mean == pytest.approx(-1, abs=0.05)
     answer = known.answer
-    for words in ("the reference gets most in layer 0, 37.5 %", "and least in layer 3, 3.75 %", "from the first tenth of the utterance to the last, the reference gets less: from 24% to 12%, difference -11.9 points",
-                  "hidden from all layers, the reference costs 0.7 bits/code", "as many random positions cost 1 bits/code", "a prompt without a reference costs 0.5 bits/code",
-                  "the reference costs bits in layers 1, 2, 3", "more than as many random positions cost in layer 2, and less in layer 1", "go against each other (rank correlation -1",
+    for words in ("the reference gets most in layer 0, 37.5 %", "and least in layer 3, 3.75 %",
+                  "from the first tenth of the utterance to the last, the reference gets less: from 24% to 12%, difference -11.9 points",
+                  "hidden from all layers, the reference costs 0.7 bits/code", "as many random positions cost 1 bits/code",
+                  "a prompt without a reference costs 0.5 bits/code",
+                  "the reference costs bits in layers 1, 2, 3 and saves bits in no layer",
+                  "more than as many random positions cost in layer 2, and less in layer 1",
+                  "go against each other (rank correlation -1",
                   "attention alone is no evidence of use", "4 voices and 4 texts"):
         assert words in answer
     assert "(-1 to -1" in answer or "(-1 to -0.9" in answer
@@ -95,7 +105,8 @@ def test_an_interrupted_study_shows_what_is_there(whistler, voices, tmp_path, mo
         if len(calls) == 7: raise KeyboardInterrupt
         return made_up(self, *given)
     monkeypatch.setattr(Listening, "asker", stop)
-    with pytest.warns(UserWarning, match="stopped: unfinished, 16 samples, 12 of 32 questions asked"): study = attention(whistler, four(voices), TEXTS, [0], tmp_path / "a")
+    with pytest.warns(UserWarning, match="stopped: unfinished, 16 samples, 12 of 32 questions asked"):
+        study = attention(whistler, four(voices), TEXTS, [0], tmp_path / "a")
     assert study.answer.startswith("Unfinished, 16 samples, 12 of 32 questions asked. ") and "hidden from one layer" in study.answer
     study.plot()
 
@@ -111,11 +122,13 @@ def test_families_that_cannot_be_read_are_refused_in_a_line(voices, whistler, tm
     FAMILIES["whistling"] = replace(FAMILIES["whistling"], read_codes=None)
     vita = VitaModel(tiny_vita([*VARIANTS][0]), tiny_glm4voice())
     for speaker in (whistler, vita):
-        with pytest.raises(StudyError, match=f"^model: '{speaker.info.name}' is of the family {speaker.info.family}, which has no attention weights of a given utterance; these have: [^\n]+$"):
+        with pytest.raises(StudyError, match=f"^model: '{speaker.info.name}' is of the family {speaker.info.family}, which has no attention "
+                           "weights of a given utterance; these have: [^\n]+$"):
             attention(speaker, voices["ada"], TEXTS[0], [0], tmp_path / speaker.info.name)
 
 
-@pytest.mark.parametrize(("wrong", "said"), [(dict(draws=0), "draws: must be a whole number from 1 to 1000, got 0"), (dict(layers=[]), "layers: needs at least one layer"),
+@pytest.mark.parametrize(("wrong", "said"), [(dict(draws=0), "draws: must be a whole number from 1 to 1000, got 0"),
+                                             (dict(layers=[]), "layers: needs at least one layer"),
                                              (dict(layers=[-1]), "layers: must be a whole number from 0"), (dict(heads="all"), "heads: must be")])
 def test_options_out_of_reach_are_refused(voices, tmp_path, wrong, said):
     with pytest.raises(StudyError, match=said): attention("tiny", voices["ada"], TEXTS[0], folder=tmp_path / "a", **wrong)
@@ -123,11 +136,11 @@ def test_options_out_of_reach_are_refused(voices, tmp_path, wrong, said):
 
 def test_a_layer_that_the_network_lacks_is_said(model, voices, tmp_path):
     study = attention(model, voices["ada"], "Yes.", [0], tmp_path / "a", layers=[9], draws=1)
-    assert "not asked: layers: must be a whole number from 0 to 5, got 9" in study.answer and "attention, mean of layers and heads" in study.answer
+    assert "1 utterance not asked: layers: must be a whole number from 0 to 5, got 9" in study.answer and "attention, mean of layers and heads" in study.answer
 
 
 def test_parts_of_any_length_have_every_frame():
     for frames in (1, 3, 10, 11, 57):
         parts = in_parts(np.ones((2, 3, frames)))
         assert parts.shape == (2, 10) and np.allclose(parts, 1)
-    assert np.isnan(rank_correlation(*[__import__("pandas").Series([1, 2])] * 2))
+    assert np.isnan(rank_correlation(pd.Series([1, 2]), pd.Series([1, 2])))

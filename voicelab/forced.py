@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['CLONE', 'RECORDING', 'Utterance', 'sound_hash', 'said_in', 'recordings_in', 'KeptLine', 'Kept', 'ForcedStudy',
-           'prompt_options', 'check_utterance', 'clustered', 'ranged', 'named', 'several']
+           'prompt_options', 'check_utterance', 'counted', 'clustered', 'ranged', 'named']
 
 # %% ../nbs/12_forced.ipynb #f04c0003
 import hashlib
-import json
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from inspect import signature
 from math import isnan
@@ -225,6 +225,9 @@ def ask_all(self: ForcedStudy, speaker: Speaker, utterance: Utterance, places: l
         self.kept.add(row)
 
 # %% ../nbs/12_forced.ipynb #f04c0013
+def counted(number: int, what: str) -> str: return f"{number} {what}{'s' * (number != 1)}"
+
+
 @patch
 def measure(self: ForcedStudy, **more) -> ForcedStudy: # nothing else is needed
     "Ask what is missing, with a progress bar; Ctrl-C keeps what is done."
@@ -246,7 +249,7 @@ def state(self: ForcedStudy) -> str:
     "complete, or how much of it is there."
     made, asked = Study.state.fget(self), self.results
     known = sum(row is not None for _, _, row in asked)
-    if made.startswith("complete") and known == len(asked): return f"{made}, {len(self.recordings)} recordings"
+    if made.startswith("complete") and known == len(asked): return f"{made}, {counted(len(self.recordings), RECORDING)}"
     return f"unfinished, {made.removeprefix('unfinished, ').removeprefix('complete, ')}, {known} of {len(asked)} questions asked"
 
 
@@ -260,11 +263,10 @@ def kinds_of(self: ForcedStudy, kind: str) -> list[Utterance]:
 def kinds(self: ForcedStudy) -> dict[str, str]:
     "Each kind of utterance that there is, in words."
     counts = {kind: len(self.kinds_of(kind)) for kind in (CLONE, RECORDING)}
-    words = {CLONE: "{} of samples that the model made from the right reference, which favours that reference",
-             RECORDING: "{} of true speech"}
     def told(kind):
         voices, texts = ({*names} for names in zip(*((each.name, each.text) for each in self.kinds_of(kind))))
-        return f"{words[kind].format(counts[kind])}, {len(voices)} voices and {len(texts)} texts"
+        made = ", which the model made from the right reference: that favours this reference" * (kind == CLONE)
+        return f"{counted(counts[kind], kind)} of {counted(len(voices), 'voice')} and {counted(len(texts), 'text')}{made}"
     return {kind: told(kind) for kind, count in counts.items() if count}
 
 # %% ../nbs/12_forced.ipynb #f04c001a
@@ -276,12 +278,12 @@ def clustered(values: pd.Series, # one for each row of `part`
     return crossed_interval(values, part.reference, part.text, 1 - (1 - INSIDE) / together)
 
 
-def ranged(found: CrossedMean, unit: str = "") -> str: # unit: "%" and "points" are of a share
+def ranged(found: CrossedMean, unit: str = "", scope: bool = True) -> str: # unit: "%" and "points" are of a share
     "A mean with its interval in words, and for whom it holds."
     if isnan(found.mean): return "no value"
     scale, unit = 100 if unit in ("%", "points") else 1, unit and f" {unit}"
     between = "no interval" if isnan(found.low) else f"{found.low * scale:.3g} to {found.high * scale:.3g}"
-    return f"{found.mean * scale:.3g}{unit} ({between}{SCOPE[found.over]})"
+    return f"{found.mean * scale:.3g}{unit} ({between}{SCOPE[found.over] if scope else ''})"
 
 
 def named(levels, what: str) -> str: # levels: of layers or codebooks; what: one of them
@@ -290,6 +292,9 @@ def named(levels, what: str) -> str: # levels: of layers or codebooks; what: one
     return f"{what}{'s' * (len(levels) > 1)} {', '.join(levels)}" if levels else f"no {what}"
 
 
-def several(reasons: list[str]) -> list[str]:
-    "Each reason once, with how often it was given."
-    return [f"{each} ({count} times)" if (count := reasons.count(each)) > 1 else each for each in dict.fromkeys(reasons)]
+@patch(as_prop=True)
+def lacking(self: ForcedStudy) -> list[str]:
+    "Why utterances could not be asked, in sentences; each reason once, with the number of utterances."
+    found = {(each.sound, each.text, row["lacks"]) for each, _, row in self.results if row and row.get("lacks")}
+    reasons = Counter(reason for *_, reason in found)
+    return [f"{counted(count, 'utterance')} not asked: {reason}" for reason, count in reasons.items()]

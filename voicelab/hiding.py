@@ -13,7 +13,7 @@ import torch
 
 from .attention import AttentionError
 from .errors import whole
-from .family import FAMILIES, View
+from .family import View
 
 # %% ../nbs/12_hiding.ipynb #41d10006
 def blocked(count: int, # positions in all

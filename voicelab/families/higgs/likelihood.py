@@ -13,9 +13,9 @@ import torch
 
 from ...chat import Prompt
 from ...codec import check_codes, delay
-from .attention import forced_inputs, forced_view
 from ...family import View
 from ...generation import check_room
+from .attention import forced_inputs, forced_view
 
 # %% ../../../nbs/08_higgs_likelihood.ipynb #e58a58a7
 @torch.inference_mode()
