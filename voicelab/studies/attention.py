@@ -19,7 +19,7 @@ from ..compare import SCOPE
 from ..crossed import CrossedMean, detectable
 from ..errors import check_flag, whole
 from ..family import View
-from ..forced import ForcedStudy, clustered, named, ranged
+from ..forced import ForcedStudy, clustered, counted, named, ranged
 from ..hiding import hidden_bits, random_positions
 from ..intervals import INSIDE
 from ..study import STUDIES, StudyError
@@ -281,7 +281,7 @@ def draw_losses(self: Listening, ax, kind: str):
     ax.axhline(0, color="#777777", linewidth=1)
     ax.set_xticks(range(len(table)), table.index)
     ax.set(xlabel="layer from which it is hidden", ylabel="bits lost (bits/code)")
-    ax.legend(fontsize=8, frameon=False)
+    ax.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
 
 
 @patch
@@ -299,7 +299,7 @@ def plot(self: Listening, ax=None, kind: str | None = None): # kind: None: the f
         found = self.shares_by("layer", kind, source)
         ax.bar(found.layer, found["mean"], bottom=below, color=colour, label=source)
         below = below + found["mean"]
-    ax.set(xlabel="layer", ylabel="share of attention", xticks=found.layer, title=f"{kind}s: {len(self.kinds_of(kind))}")
+    ax.set(xlabel="layer", ylabel="share of attention", xticks=found.layer, title=counted(len(self.kinds_of(kind)), kind))
     ax.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, -0.42), ncols=3)
     self.draw_along(middle, kind)
     self.draw_losses(right, kind)

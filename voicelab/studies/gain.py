@@ -13,7 +13,7 @@ from fastcore.basics import patch
 from ..alter import backwards, shuffled
 from ..compare import Comparison, Seen, compare_seen
 from ..errors import ArgumentError
-from ..forced import ForcedStudy, Utterance, clustered, named, ranged
+from ..forced import ForcedStudy, Utterance, clustered, counted, named, ranged
 from ..grid import voices_written
 from ..likelihood import GAIN_UNIT
 from ..metrics import METRICS
@@ -237,7 +237,7 @@ def plot(self: Gain, ax=None, number: int | None = None): # number: of the utter
     utterance, gains, _ = self.saved[number]
     ax = pyplot.subplots(figsize=self.size)[1] if ax is None else ax
     sides = make_axes_locatable(ax)
-    above, right = sides.append_axes("top", "28%", 0.1, sharex=ax), sides.append_axes("right", "70%", 0.75)
+    above, right = sides.append_axes("top", "28%", 0.1, sharex=ax), sides.append_axes("right", "70%", 1.0)
     utterance.audio.draw_waveform(above)
     above.set(yticks=[], ylabel="", title=f"{utterance.kind} in the voice of {utterance.name}: {utterance.text[:40]}")
     above.tick_params(labelbottom=False)
@@ -263,9 +263,9 @@ def draw_books(self: Gain, ax, kind: str):
                     capsize=2, color=COLOURS[arm], label=arm)
     ax.axhline(0, color=COLOURS[NONE], linewidth=1, label="none")
     ax.set_yscale("symlog", linthresh=LINEAR)
-    ax.set(xlabel="codebook", ylabel=f"saved, mean of {found.utterances.max()} {kind}s\n({GAIN_UNIT}, logarithmic "
-           f"beyond ±{LINEAR:g})", xticks=found.codebook.unique())
-    ax.legend(fontsize=8, frameon=False)
+    ax.set(xlabel=f"codebook (mean of {counted(int(found.utterances.max()), kind)})", xticks=found.codebook.unique(),
+           ylabel=f"saved ({GAIN_UNIT},\nlogarithmic beyond ±{LINEAR:g})")
+    ax.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
 
 # %% ../../nbs/12_studies_gain.ipynb #9a17001c
 @patch
