@@ -16,7 +16,7 @@ from voicelab.audio import Audio
 from voicelab.chat import segment_spans, text_span
 from voicelab.codec import delay
 from voicelab.control import Control
-from voicelab.families.higgs.attention import forced_inputs, recording_span
+from voicelab.families.higgs.attention import clip_spans, forced_inputs
 from voicelab.families.higgs.prompt import PROMPT_FORMS
 from voicelab.families.vita.checkpoint import tiny_vita
 from voicelab.families.vita.decode import place_embeddings
@@ -141,7 +141,7 @@ def test_text_and_recording_are_found_in_every_prompt_form(tiny_tokenizer, form)
     prompt = prompt_of(tiny_tokenizer, form, frames=20, text="Hello there.")
     assert segment_spans(prompt)[-1][2].stop == len(prompt.ids)
     assert tiny_tokenizer.decode(prompt.ids[text_span(prompt)]).strip().endswith("Hello there.")
-    span = recording_span(prompt)
+    _, span = clip_spans(prompt)
     assert bool(prompt.audio_mask[span].all())
     begin = int(prompt.audio_mask[:span.start].sum())                       # columns before it
     assert torch.equal(prompt.audio_columns[0, begin:begin + span.stop - span.start], random_codes(20)[0])

@@ -318,3 +318,44 @@ def lost_by_the_model(lost):
                 "rate": "Compare the two intervals of the rate.", "noise": "Do the two intervals of the noise lie apart?"}
     wrong = sorted(map(str, given ^ wanted))
     reply(lost, not wrong, thoughts.get(wrong[0] if wrong else "", "The names are rate, tilt, noise and level."))
+
+
+# ---- likelihood gain
+
+def bits_in_all(bits):
+    if not answered(bits, (int, float)): return
+    think = "That is for one codebook; a frame has eight codes." if abs(bits - 10) < 1e-6 else "Multiply bits a code, codes a frame, and frames."
+    reply(bits, abs(bits - 80) < 1e-6, think)
+
+
+def arm_without_speech(arm):
+    if not answered(arm, str): return
+    think = "That one has words in their order, in another voice." if arm == "wrong voice" else "That one is the zero of the scale." if arm == "none" else "Which arms are there?"
+    reply(arm, arm == "reversed", think)
+
+
+def codebook_of_gain(codebook, by_book):
+    if not answered(codebook, int): return
+    reply(codebook, codebook == int(by_book.loc["right"].idxmax()), "Look at the row of the right reference; codebooks count from 0.")
+
+
+# ---- where it listens
+
+def layer_that_needs_it(layer, means):
+    if not answered(layer, int): return
+    think = "That layer gives it most attention. Which one loses most without it?" if str(layer) == means.share.idxmax() else "Look at the column lost; layers count from 0."
+    reply(layer, str(layer) == means.lost.idxmax(), think)
+
+
+def why_from_the_text(reason):
+    if answered(reason, str): reply(reason, reason == "relay", "Positions stay where they are, hidden or not. What has the text seen, and who sees the text?")
+
+
+def most_idle(written, heads):
+    if written(heads) is None:
+        answered(None)
+        return
+    wanted = heads[heads.lost < 0.005].share.idxmax()
+    made = written(heads.copy())
+    think = "That one loses more than 0.005 bits." if made in heads.index and heads.lost[made] >= 0.005 else "Choose the rows first, then take the index of the largest share."
+    reply(made, made == wanted, think)
