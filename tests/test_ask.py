@@ -13,7 +13,7 @@ from voicelab import studies
 from voicelab.ask import own_options, read_options, read_value, save_answer, study_named, usual_options
 from voicelab.cli import main
 from voicelab.measured import Measured
-from voicelab.study import STUDIES, StudyError
+from voicelab.study import STUDIES, Study, StudyError
 from voicelab.sweep import Sweep
 
 SHORT = ("--text", "The garden is open.", "--seeds", 0, "--set", "seconds=1", "--set", "windows=1")
@@ -150,10 +150,12 @@ def test_a_study_without_any_value_has_no_picture(tmp_path, model):
 
 
 def test_values_of_options():
-    def asked(*, share: float = 1, many=(1, 2), texts=("a", "b"), mixed=(0.5, "all"), flag=False, other=None, **options): pass
+    def asked(*, share: float = 1, many=(1, 2), texts=("a", "b"), mixed=(0.5, "all"), flag=False, other=None, object=Study, **options): pass
     found = read_options(asked, ["share=2", "many=3", "texts=x, y", "mixed=1,all,true", "flag=TRUE", "other=none"])
     assert found == dict(share=2.0, many=(3,), texts=("x", "y"), mixed=(1, "all", True), flag=True, other=None) and isinstance(found["share"], float)
-    for wrong in ("many=1.5", "flag=2", "share=inf", "many=,", "texts="):
+    assert [read_options(asked, [f"other={typed}"])["other"] for typed in ("a", "a,", "0, 1")] == ["a", ("a",), (0, 1)]
+    assert "object" not in own_options(asked) and "object" in str(pytest.raises(StudyError, read_options, asked, ["object=1"]).value)
+    for wrong in ("many=1.5", "flag=2", "share=inf", "many=,", "texts=", "other=,"):
         with pytest.raises(StudyError): read_options(asked, [wrong])
     with pytest.raises(StudyError, match="'none_of_it'; it has no options of its own"):
         def none_of_it(): pass

@@ -8,6 +8,7 @@ __all__ = ['stated', 'voices_in', 'voices_of', 'listed', 'study', 'show_study', 
 # %% ../nbs/14_cli_study.ipynb #c57d0003
 import argparse
 import os
+from inspect import signature
 
 from .cli_common import CommandError, add_model, add_recogniser, check_effects, for_terminal, heard_by, words
 from .errors import VoicelabError
@@ -67,6 +68,8 @@ def study(args) -> dict:
         return listed([args.name] if args.name else [])
     from voicelab.ask import read_options, save_answer, study_named
     ask = study_named(args.name, "NAME")
+    deaf = args.recogniser is not None and "recogniser" not in signature(ask).parameters
+    check_effects({"--recogniser": (deaf, f"in the study {args.name!r}: it hears no words")})
     own, more = read_options(ask, args.set, "--set "), dict(seeds=args.seeds) if args.seeds else {}
     heard = heard_by(args)
     try: made = ask(args.model, voices_of(args), args.texts or None, folder=args.out, backend=args.backend,
