@@ -87,7 +87,7 @@ def test_recordings_beside_a_folder(study, folder, root, tmp_path):
 
 
 @pytest.mark.parametrize("words, said", [
-    (["beauty"], "NAME: must be one of length"), (["--out", "x"], "--out: does nothing without the NAME of a study"),
+    (["beauty"], "NAME: must be one of "), (["--out", "x"], "--out: does nothing without the NAME of a study"),
     (["length", "--list", "--set", "windows=2"], "--set: does nothing with --list"), (["--list", "--seeds", "1"], "--seeds: does nothing with --list"),
     (["length", "--set", "windows"], "--set windows: must be name=value, got 'windows'"),
     (["length", "--set", "windows=x"], "--set windows: must be a whole number, got 'x'"),

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from ipywidgets.widgets.widget import _instances as living
 
 import voicelab as vl
 from voicelab.audio import Audio, load_audio
@@ -41,6 +42,15 @@ from voicelab.widgets.voice import NONE, UPLOAD, VoiceChooser
 TEXT = "Good evening."
 WIDGETS = [getattr(vl.widgets, name) for name in vl.widgets.__all__ if name not in ("ListeningTest", "Microphone", "Pivot")]
 WIDGETS += [lambda model: vl.widgets.Microphone()]          # a listening test is made of a run, a pivot of a sweep
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    "ipywidgets keeps what is not closed, with its pictures and sounds."
+    before = {*living}
+    yield
+    for part in {*living} - before:
+        if part in living: living[part].close()            # else another has taken it along
 
 
 @pytest.fixture(scope="module")
@@ -709,7 +719,7 @@ def test_a_double_click_answers_one_question(model, tmp_path, root):
 
 # ---- closing
 
-def kept(): return set(W.Widget.get_manager_state()["state"])
+def kept(): return {*living}        # the ids of `get_manager_state`, which reads all pictures and sounds for them
 
 
 def shown(widget): return [part.value for part in parts(widget) if isinstance(part, W.HTML)]

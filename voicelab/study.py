@@ -59,6 +59,9 @@ class Study:
         given = as_levels("references", references)
         self.voices = [voice for each in given for voice in as_voices(each)]
         if not self.voices: raise StudyError(f"references: {self.name!r} needs at least one voice, got none")
+        names = Counter(voice.name for voice in self.voices)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise StudyError(f"references: {names[twice[0]]} voices are named {twice[0]!r}; give each its own name=")
         self.texts, self.seeds = as_levels("texts", TEXTS if texts is None else texts), as_levels("seeds", seeds)
         self.model, self.options, self.folder = model, options, Path(folder or f"study-{self.name}")
         self.sweep = Sweep(self.folder, model, references=[each for voice in self.voices for each in self.alter(voice)],

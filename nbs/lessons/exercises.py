@@ -241,7 +241,7 @@ def verdict_of(word):
 def column_for_failures(column):
     if not answered(column, str): return
     think = "That counts the failures. Which column shows their possible effect?" if column == "missing" else "Look at the list in section 3."
-    reply(column, column == "if_bad", think)
+    reply(column, column in ("worst_low", "worst_high"), think)
 
 
 # ---- how sure is it
@@ -270,3 +270,29 @@ def without_tail(written):
         made = written(list(rates))
         if not np.isclose(made, wanted): return print(f"Not yet. For {list(rates)} it should give {wanted:g}, but it gives {made}.")
     reply(written, math.isnan(written([2.0])), "What does it give if all rates are above 0.5?")
+
+
+# ---- how long must a reference be
+
+def pairs_of_length(pairs, made):
+    if not answered(pairs, int): return
+    row = made.table[made.table.level == 1.0].iloc[0]
+    think = "Those are the samples. What is done with the three stretches before anything is compared?" if pairs == 144 else \
+        "Voices, texts and seeds make a pair; the stretches of a recording are averaged."
+    reply(pairs, pairs == row.pairs, think)
+
+
+def good_enough(shortest, made, margin):
+    if not answered(shortest, (int, float, str)): return
+    rows = made.table.iloc[1:].sort_values("level")
+    bad = rows.level[rows.low <= -margin]
+    wanted = next((level for level in rows.level if bad.empty or level > bad.max()), "whole")
+    think = "Look at `low` of this length and of all longer ones: is each above minus the margin?"
+    if isinstance(shortest, str) and shortest != "whole": think = "Give a number of seconds, such as 1.5, or \"whole\"."
+    reply(shortest, shortest == wanted, think)
+
+
+def to_halve(more_of):
+    if not answered(more_of, str): return
+    thoughts = {"stretches": "They are averaged, because they have the speaker in common.", "seeds": "They have speaker and text in common."}
+    reply(more_of, more_of == "voices", thoughts.get(more_of, 'Choose one of "voices", "stretches" and "seeds".'))
