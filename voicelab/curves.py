@@ -23,8 +23,8 @@ def valued(study: Study, most: int = 3) -> list[Comparison]:
     raise StudyError(f"study: {study.name!r} has no measured samples to compare yet; `run` makes them")
 
 
-def panels(columns: int, rows: int = 1, width: float = 3.6, height: float = 3.0, **more) -> np.ndarray: # [rows, columns]
-    "Axes of a new figure; width and height are of one panel, in inches."
+def panels(columns: int, rows: int = 1, width: float = 3.6, height: float = 3.0, **more) -> np.ndarray:
+    "Axes [rows, columns] of a new figure; width and height are of one panel, in inches."
     import matplotlib.pyplot as plt
     size = (width * columns, height * rows)
     return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **more)[1]

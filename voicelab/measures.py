@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../nbs/09_measures.ipynb #d15e9a33
 import voicelab.asr
+import voicelab.colour
 import voicelab.content
 import voicelab.likelihood
 import voicelab.mos

@@ -296,3 +296,25 @@ def to_halve(more_of):
     if not answered(more_of, str): return
     thoughts = {"stretches": "They are averaged, because they have the speaker in common.", "seeds": "They have speaker and text in common."}
     reply(more_of, more_of == "voices", thoughts.get(more_of, 'Choose one of "voices", "stretches" and "seeds".'))
+
+
+# ---- what is copied
+
+def slope_needed(slope):
+    if answered(slope, str): reply(slope, slope == "within", "What else may differ between a slow and a fast speaker?")
+
+
+def times_as_long(times, slope):
+    if not answered(times, (int, float)): return
+    thoughts = {round(1.5 * slope, 2): "The slope belongs to logarithms: a ratio is raised to a power.",
+                round(1 + 0.5 * slope, 2): "Close, but that treats ratios as if they could be added."}
+    reply(times, abs(times - 1.5**slope) <= 0.011, thoughts.get(round(times, 2), "A slope of s between logarithms turns a ratio r into r ** s."))
+
+
+def lost_by_the_model(lost):
+    if not answered(lost, (list, tuple, set)): return
+    given, wanted = {*lost}, {"rate"}
+    thoughts = {"level": "Where does the level end?", "tilt": "Do the two intervals of the tilt lie apart?",
+                "rate": "Compare the two intervals of the rate.", "noise": "Do the two intervals of the noise lie apart?"}
+    wrong = sorted(map(str, given ^ wanted))
+    reply(lost, not wrong, thoughts.get(wrong[0] if wrong else "", "The names are rate, tilt, noise and level."))

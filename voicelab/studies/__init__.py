@@ -1,7 +1,13 @@
 """Questions about references, each a function that asks it with a sweep and answers in a sentence."""
+from voicelab.studies.caps import caps
+from voicelab.studies.carry_over import carry_over
 from voicelab.studies.corruption import corruption
+from voicelab.studies.generations import generations
 from voicelab.studies.length import length
+from voicelab.studies.sampling import sampling
 from voicelab.studies.transcript import transcript
+from voicelab.studies.variance import variance
 from voicelab.studies.window import window
 
-__all__ = ["corruption", "length", "transcript", "window"]
+__all__ = ["caps", "carry_over", "corruption", "generations", "length", "sampling", "transcript", "variance",
+           "window"]

@@ -129,7 +129,8 @@ def first_break(made: Comparison): # a row of its table; None: no step breaks
 def counted(row) -> str:
     "A difference with interval and coverage, in words."
     if isnan(row.low): return f"{row.difference:+.3g} (no interval; {row.pairs} pairs)"
-    could = "" if row.verdict != "can't tell" or isnan(row.detectable) else f"; this design can detect {row.detectable:.2g}"
+    unclear = row.verdict == "can't tell" and not isnan(row.detectable)
+    could = f"; this design can detect {row.detectable:.2g}" if unclear else ""
     lost = f"; {row.missing} pairs are missing" if row.missing else ""
     if row.missing and not isnan(row.if_bad): lost += f", if they were bad it would be {row.if_bad:+.3g}"
     return (f"{row.difference:+.3g} ({row.low:+.3g} to {row.high:+.3g}; {row.pairs} pairs, {row.speakers} speakers, "
@@ -147,8 +148,8 @@ def said_of_damage(made: Comparison) -> str:
 
 def said_of_cleaning(table, measure: str) -> list[str]: # table: of `cleaning`
     "What cleaning changes, in words."
-    told = [f"cleaned, {row.level} has {row.verdict} {measure} than uncleaned, {counted(row)}" for row in table.itertuples()
-            if row.verdict != "can't tell"]
+    told = [f"cleaned, {row.level} has {row.verdict} {measure} than uncleaned, {counted(row)}"
+            for row in table.itertuples() if row.verdict != "can't tell"]
     unclear = [row for row in table.itertuples() if row.verdict == "can't tell" and row.pairs]
     words = ", ".join(str(row.level) for row in unclear)
     if not unclear: return told
@@ -175,6 +176,8 @@ def draw_damage(self: Corruption, measure: str, damage: str, ax):
     try: made = self.ladder(measure, damage)
     except ArgumentError: ax.text(0.5, 0.5, "no values yet", ha="center", transform=ax.transAxes, fontsize=8); return
     steps = self.steps[damage]
+    ax.set_xticks(range(len(steps)), [f"{step:g}" for step in steps])
+    ax.set(xlim=(-0.4, len(steps) - 0.5))
     def drawn(made, shift=0.0, **style):
         places = {rung.label: steps.index(rung.step) + shift for rung in self.rungs if rung.damage == damage}
         rows = made.table.iloc[1:]
@@ -183,9 +186,8 @@ def draw_damage(self: Corruption, measure: str, damage: str, ax):
     places = drawn(made, label="damaged")
     if (row := first_break(made)) is not None:
         ax.plot(places[row.level], row.difference, "o", color=RED, markersize=6, zorder=3)
-    if damage in self.clean: drawn(self.ladder(measure, damage, True), 0.15, color=GREEN, linestyle=":", label="cleaned")
-    ax.set_xticks(range(len(steps)), [f"{step:g}" for step in steps])
-    ax.set(xlim=(-0.4, len(steps) - 0.5))
+    if damage not in self.clean: return
+    drawn(self.ladder(measure, damage, True), 0.15, color=GREEN, linestyle=":", label="cleaned")
 
 
 @patch
@@ -205,7 +207,7 @@ def plot(self: Corruption, ax=None): # ax: for the first measure and the first d
     axes[0, 0].legend(fontsize=7, frameon=False)
     return axes[0, 0]
 
-
+# %% ../../nbs/12_studies_corruption.ipynb #c0450013
 @patch
 def telling(self: Corruption) -> dict[str, Pair]: # by what it shows
     "The undamaged sample and those at the first breaks of the first measure with values, of one voice, text and seed."
@@ -213,7 +215,8 @@ def telling(self: Corruption) -> dict[str, Pair]: # by what it shows
     if measure is None: return {}
     rows = [first_break(self.ladder(measure, damage)) for damage in self.damages]
     shown = [NONE, *[row.level for row in rows if row is not None][:4]]
-    shown += [label for label in (f"{each}, cleaned" for each in shown[1:]) if label in {rung.label for rung in self.rungs}]
+    known = {rung.label for rung in self.rungs}
+    shown += [label for label in (f"{each}, cleaned" for each in shown[1:]) if label in known]
     table = self.sweep.table
     table = table[table[measure].notna()]
     same = table[table.corruption == NONE].iloc[0]

@@ -59,7 +59,8 @@ def prompt_with(speaker: Speaker, voice: Reference, transcript: str | None, text
 
 def check_reads(speaker: Speaker, voice: Reference, text: str, form: dict):
     "A StudyError unless the prompt shows the transcript."
-    ids = [prompt_with(speaker, voice, words, text, form) for words in (voice.transcript, reverse_words(voice.transcript))]
+    both = voice.transcript, reverse_words(voice.transcript)
+    ids = [prompt_with(speaker, voice, words, text, form) for words in both]
     if not torch.equal(*ids): return
     name = repr(form["prompt_form"]) if form else "of this model"
     raise StudyError(f"prompt_form: {name} does not read the transcript of a reference ({speaker.info.name}), so its "

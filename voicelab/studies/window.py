@@ -21,7 +21,7 @@ from ..audio import Audio
 from ..compare import SCOPE, check_models, verdict
 from ..corrupt import speech_db
 from ..crossed import crossed_interval, detectable
-from ..curves import BLUE, GREY, draw_steps, named, panels
+from ..curves import BLUE, GREY, draw_steps, named, panels, valued
 from ..errors import ArgumentError, whole
 from ..intervals import INSIDE
 from ..metrics import METRICS
@@ -39,8 +39,8 @@ def starts(voice: Reference, seconds: float, count: int) -> list[float]:
     "Where `count` clips of a recording begin; a StudyError if it is not longer than one of them."
     room = voice.audio.seconds - seconds
     if room > 0: return np.linspace(0, room, count).tolist() if count > 1 else [room / 2]
-    raise StudyError(f"references: {voice.name!r} has {voice.audio.seconds:.2f} s, not more than the {seconds:g} s of a "
-                     f"stretch; give a longer recording or fewer seconds=")
+    raise StudyError(f"references: {voice.name!r} has {voice.audio.seconds:.2f} s, not more than the {seconds:g} s of "
+                     f"a stretch; give a longer recording or fewer seconds=")
 
 
 def faded(audio: Audio) -> Audio:
@@ -195,7 +195,7 @@ def found_in(row: Gain) -> str:
 def summary_of(rows: list[Gain], measure: str, what: str) -> list[str]: # what: they are, in words
     "The sentences of gains of one kind: those that can't be judged or differ, and one for all others."
     mute = [row for row in rows if isnan(row.difference)]
-    found = [f"{row.choice} can't be judged: no voice has such a choice, or all its stretches are equal" for row in mute]
+    found = [f"{row.choice} can't be judged: no voice has such a choice, or its stretches are equal" for row in mute]
     found += [f"{row.choice} has {row.verdict} {measure} than a random stretch, {found_in(row)}" for row in rows
               if row not in mute and row.verdict != "can't tell"]
     unclear = [row for row in rows if row not in mute and row.verdict == "can't tell"]
@@ -212,9 +212,10 @@ def left_out(self: Window, measure: str) -> list[str]:
     seen = {repr({name: value for name, value in each.labels.items() if name != "place"})
             for each in self.sweep._view(METRICS[measure]) if each.labels["clips"] == 1}
     lost = len(seen) - len(self.table_of(measure))
-    return [f"{lost} of {len(seen)} voices, texts and seeds are left out: not all their stretches have a value"] * (lost > 0)
+    if not lost: return []
+    return [f"{lost} of {len(seen)} voices, texts and seeds are left out: not all their stretches have a value"]
 
-
+# %% ../../nbs/12_studies_window.ipynb #71d0001d
 @patch
 def answers(self: Window) -> list[str]:
     "A few sentences for each measure."
@@ -242,8 +243,7 @@ def at_places(self: Window, measure: str) -> pd.DataFrame: # a row for each voic
 @patch
 def plot(self: Window, ax=None): # ax: for the choices alone; None: a figure with the places, too
     "Draw the first measure that has values by place, and each choice against a random stretch."
-    measure = next((name for name in self.measures if not isinstance(self.comparisons[name], str)), None)
-    if measure is None: raise StudyError(f"study: {self.name!r} has no measured samples to compare yet; `run` makes them")
+    measure = valued(self, 1)[0].measure
     unit, first = METRICS[measure].unit, ax
     if ax is None:
         left, ax = panels(2, width=4.6, height=3.6)[0]
@@ -270,8 +270,8 @@ def telling(self: Window) -> dict[str, Pair]: # by what it shows
     part = table[(table.speaker == voice) & (table.clips == 1) & table[measure].notna()]
     ends = {word: part[part.place == place].sort_values(["text", "seed"]).iloc[0]
             for word, place in (("highest", means.loc[voice].idxmax()), ("lowest", means.loc[voice].idxmin()))}
-    return {f"{voice}, place {row.place}, the {word} {measure} on average, here {row[measure]:.3g}": self.sweep[row.cell]
-            for word, row in ends.items()}
+    said = lambda word, row: f"{voice}, place {row.place}, the {word} {measure} on average, here {row[measure]:.3g}"
+    return {said(word, row): self.sweep[row.cell] for word, row in ends.items()}
 
 # %% ../../nbs/12_studies_window.ipynb #71d00017
 def window(
