@@ -198,7 +198,7 @@ def attention_of(model, # the loaded model that made the sample
 # %% ../nbs/12_attention.ipynb #39a25949
 @patch(as_prop=True)
 def heads(self: Attention) -> pd.DataFrame: # index: layer, head
-    "A row for each head: the shares of its weight on text, recording, transcript and own sound, and how it moves forward."
+    "A row for each head: its shares on text, recording, transcript and own sound, and how steadily it moves forward."
     layers, heads, frames = self.shares["text"].shape
     order = pd.Series(range(frames))
     places = [] if self.text_places is None else self.text_places.reshape(-1, frames)

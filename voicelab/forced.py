@@ -86,8 +86,9 @@ def recordings_in(given, # None, a `TestSet`, or a dict from (name of a voice, t
     found = []
     for key, audio in (given.items() if isinstance(given, dict) else [(given, None)] * (given is not None)):
         pair = isinstance(key, tuple) and len(key) == 2 and isinstance(audio, Audio)
-        if not pair: raise StudyError("utterances: must be a TestSet, or a table from (name of a voice, text) to Audio, "
-                                      f"got {shown(key if isinstance(given, dict) else given)}")
+        if not pair:
+            raise StudyError("utterances: must be a TestSet, or a table from (name of a voice, text) to Audio, got "
+                             f"{shown(key if isinstance(given, dict) else given)}")
         name, text = key
         if name not in voices: raise StudyError(f"utterances: must be of {', '.join(voices)}, got {shown(name)}")
         if (sound := sound_hash(audio)) == voices[name].sha256:
@@ -144,8 +145,8 @@ class ForcedStudy(Study):
         field, what = self.needs
         if getattr(FAMILIES[self.facts.family], field) is None:
             can = ", ".join(family.name for family in FAMILIES.values() if getattr(family, field))
-            raise StudyError(f"model: {self.facts.name!r} is of the family {self.facts.family}, which has no {what} of a "
-                             f"given utterance; these have: {can}")
+            raise StudyError(f"model: {self.facts.name!r} is of the family {self.facts.family}, which has no {what} of "
+                             f"a given utterance; these have: {can}")
         self.named = {cell.labels["reference"]: cell.voices[0] for cell in grid.cells}
         self.recordings = recordings_in(utterances, self.named)
         self.kept = Kept(self.sweep.folder / self.file, self.fits, self.sweep.samples.private)
@@ -185,7 +186,8 @@ def utterances(self: ForcedStudy) -> list[Utterance]:
 def key(self: ForcedStudy, utterance: Utterance, parts: dict) -> str: # parts: of `places`
     "The key of a result: a hash of everything that it depends on."
     return hashed(dict(rule=self.rule, model=self.facts.identity, sound=utterance.sound, text=utterance.text,
-                       voice=voices_written((utterance.voice,)), options=repr(sorted(utterance.options.items())), **parts))
+                       voice=voices_written((utterance.voice,)), options=repr(sorted(utterance.options.items())),
+                       **parts))
 
 
 @patch(as_prop=True)
@@ -233,7 +235,8 @@ def measure(self: ForcedStudy, **more) -> ForcedStudy: # nothing else is needed
     "Ask what is missing, with a progress bar; Ctrl-C keeps what is done."
     todo = {}
     for utterance, place, row in self.results:
-        if row is None: todo.setdefault((utterance.sound, utterance.text, utterance.name), (utterance, []))[1].append(place)
+        key = utterance.sound, utterance.text, utterance.name
+        if row is None: todo.setdefault(key, (utterance, []))[1].append(place)
     if not todo: return self
     speaker = Maker(WorkerSetup.of(self.sweep.grid), self.sweep.speakers).speaker(self.sweep.grid.models[0].label)
     try:
@@ -249,8 +252,9 @@ def state(self: ForcedStudy) -> str:
     "complete, or how much of it is there."
     made, asked = Study.state.fget(self), self.results
     known = sum(row is not None for _, _, row in asked)
-    if made.startswith("complete") and known == len(asked): return f"{made}, {counted(len(self.recordings), RECORDING)}"
-    return f"unfinished, {made.removeprefix('unfinished, ').removeprefix('complete, ')}, {known} of {len(asked)} questions asked"
+    how, _, samples = made.partition(", ")
+    if how == "complete" and known == len(asked): return f"{made}, {counted(len(self.recordings), RECORDING)}"
+    return f"unfinished, {samples}, {known} of {len(asked)} questions asked"
 
 
 @patch
@@ -266,7 +270,8 @@ def kinds(self: ForcedStudy) -> dict[str, str]:
     def told(kind):
         voices, texts = ({*names} for names in zip(*((each.name, each.text) for each in self.kinds_of(kind))))
         made = ", which the model made from the right reference: that favours this reference" * (kind == CLONE)
-        return f"{counted(counts[kind], kind)} of {counted(len(voices), 'voice')} and {counted(len(texts), 'text')}{made}"
+        return (f"{counted(counts[kind], kind)} of {counted(len(voices), 'voice')} and "
+                f"{counted(len(texts), 'text')}{made}")
     return {kind: told(kind) for kind, count in counts.items() if count}
 
 # %% ../nbs/12_forced.ipynb #f04c001a

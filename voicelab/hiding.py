@@ -52,8 +52,8 @@ def check_kernels(view: View):
     "Raise an AttentionError if positions can't be hidden from these layers."
     kernels = {getattr(getattr(each.self_attn, "config", None), "_attn_implementation", None) for each in view.layers}
     if wrong := kernels - {*KERNELS}:
-        raise AttentionError(f"model: its attention is computed by {sorted(map(str, wrong))[0]!r}, and positions can be "
-                             f"hidden only from {' and '.join(KERNELS)}")
+        raise AttentionError(f"model: its attention is computed by {sorted(map(str, wrong))[0]!r}, and positions can "
+                             f"be hidden only from {' and '.join(KERNELS)}")
 
 # %% ../nbs/12_hiding.ipynb #41d1000b
 def hidden_bits(view: View, # of a given utterance, with `bits` and a reference

@@ -59,10 +59,11 @@ def random_bits(view: View, count: int, draws: int, seed: int, **where): # where
 
 def hidden_rows(view: View, places: dict[str, dict], draws: int, seed: int) -> dict: # places: as for `hidden_bits`
     "Bits by codebook as it is, and at each place without the reference and without as many random positions."
-    count = int(view.rows[-1]) + 1
-    return {"plain": per_book(view.bits()),
-            "reference": {name: per_book(hidden_bits(view, **where)) for name, where in places.items()},
-            "random": {name: per_book(random_bits(view, count, draws, seed, **where)) for name, where in places.items()}}
+    count, found = int(view.rows[-1]) + 1, {"plain": per_book(view.bits()), "reference": {}, "random": {}}
+    for name, where in places.items():
+        found["reference"][name] = per_book(hidden_bits(view, **where))
+        found["random"][name] = per_book(random_bits(view, count, draws, seed, **where))
+    return found
 
 # %% ../../nbs/12_studies_attention.ipynb #a771000b
 def is_bits(found) -> bool: return isinstance(found, list) and bool(found) and all(
@@ -86,7 +87,8 @@ class Listening(ForcedStudy):
     def fits(self, row):
         if row.get("lacks"): return isinstance(row["lacks"], str)
         if row.get("place") == "shares":
-            try: return all(np.asarray(each, float).ndim == 2 for each in (row["by_head"], *map(row["shares"].get, SOURCES)))
+            try: return all(np.asarray(each, float).ndim == 2 for each in
+                            (row["by_head"], *map(row["shares"].get, SOURCES)))
             except (KeyError, TypeError, ValueError, AttributeError): return False
         sides = [row.get(name) for name in ("reference", "random")]
         if not is_bits(row.get("plain")) or not all(isinstance(side, dict) and side for side in sides): return False
@@ -97,23 +99,26 @@ class Listening(ForcedStudy):
         return {"shares": {"asked": "shares"}, "layers": {"asked": "layers"} | asked} | (
             {"heads": {"asked": "heads"} | asked} if self.heads else {})
 
-    def asker(self, speaker, utterance, codes, shaped):
-        view = self.ask_family(speaker, utterance, codes, utterance.voice, shaped)
-        layers = [*range(len(view.layers))] if self.layers is None else self.layers
-        seed, one = int(utterance.sound[:12], 16), [{"layers": [each]} for each in layers]
-        def ask(place):
-            if place == "shares":
-                shares = shares_of(view)
-                return {"shares": {name: in_parts(each).round(5).tolist() for name, each in shares.items()},
-                        "by_head": shares["reference"].mean(-1).round(5).tolist()}
-            if place == "layers":
-                alone = self.ask_family(speaker, utterance, codes, None, shaped)
-                places = {"all": {}} | {str(each["layers"][0]): each for each in one}
-                return hidden_rows(view, places, self.draws, seed) | {"none": per_book(alone.bits())}
-            count = view.layers[0].self_attn.q_proj.out_features // view.layers[0].self_attn.head_dim
-            return hidden_rows(view, {f"{each['layers'][0]}.{head}": each | {"head": head} for each in one
-                                      for head in range(count)}, self.draws, seed)
-        return ask
+# %% ../../nbs/12_studies_attention.ipynb #a7710025
+@patch
+def asker(self: Listening, speaker, utterance, codes, shaped):
+    "As for `ForcedStudy`."
+    view = self.ask_family(speaker, utterance, codes, utterance.voice, shaped)
+    layers = [*range(len(view.layers))] if self.layers is None else self.layers
+    seed = int(utterance.sound[:12], 16)
+    def ask(place):
+        if place == "shares":
+            shares = shares_of(view)
+            return {"shares": {name: in_parts(each).round(5).tolist() for name, each in shares.items()},
+                    "by_head": shares["reference"].mean(-1).round(5).tolist()}
+        if place == "layers":
+            alone = self.ask_family(speaker, utterance, codes, None, shaped)
+            places = {"all": {}} | {str(each): {"layers": [each]} for each in layers}
+            return hidden_rows(view, places, self.draws, seed) | {"none": per_book(alone.bits())}
+        heads = range(view.layers[0].self_attn.q_proj.out_features // view.layers[0].self_attn.head_dim)
+        places = {f"{each}.{head}": {"layers": [each], "head": head} for each in layers for head in heads}
+        return hidden_rows(view, places, self.draws, seed)
+    return ask
 
 # %% ../../nbs/12_studies_attention.ipynb #a771000e
 @patch(as_prop=True)
@@ -299,7 +304,8 @@ def plot(self: Listening, ax=None, kind: str | None = None): # kind: None: the f
         found = self.shares_by("layer", kind, source)
         ax.bar(found.layer, found["mean"], bottom=below, color=colour, label=source)
         below = below + found["mean"]
-    ax.set(xlabel="layer", ylabel="share of attention", xticks=found.layer, title=counted(len(self.kinds_of(kind)), kind))
+    ax.set(xlabel="layer", ylabel="share of attention", xticks=found.layer,
+           title=counted(len(self.kinds_of(kind)), kind))
     ax.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, -0.42), ncols=3)
     self.draw_along(middle, kind)
     self.draw_losses(right, kind)
@@ -314,7 +320,8 @@ def telling(self: Listening) -> dict:
     means = found.groupby(SAMPLE, sort=False).share.mean()
     known = {(each.name, each.text, each.seed): each for each in self.kinds_of("clone")}
     ends = {"most": means.idxmax(), "least": means.idxmin()}
-    return {f"{word} attention to the reference, {means[key]:.0%}: {key[0]}": known[key].given for word, key in ends.items()}
+    return {f"{word} attention to the reference, {means[key]:.0%}: {key[0]}": known[key].given
+            for word, key in ends.items()}
 
 
 def attention(

@@ -131,7 +131,8 @@ def by_codebook(self: Gain, kind: str = "clone") -> pd.DataFrame: # arm, codeboo
     for arm, each in part.groupby("arm", sort=False):
         for n, name in enumerate(names):
             found = clustered(each[name], each, len(names))
-            rows.append(dict(arm=arm, codebook=n, mean=found.mean, low=found.low, high=found.high, utterances=len(each)))
+            rows.append(dict(arm=arm, codebook=n, mean=found.mean, low=found.low, high=found.high,
+                             utterances=len(each)))
     return pd.DataFrame(rows)
 
 
@@ -156,8 +157,10 @@ def rate(self: Gain) -> float:
 
 
 @patch
-def along(self: Gain, kind: str = "clone", edges=(0, 0.25, 0.5, 1, np.inf)) -> pd.DataFrame: # arm, begin, mean, low, high
-    "What each arm saves between times in seconds; each line has the utterances that are that long."
+def along(self: Gain, kind: str = "clone",
+          edges=(0, 0.25, 0.5, 1, np.inf), # seconds
+         ) -> pd.DataFrame: # arm, begin, mean, low, high, utterances
+    "What each arm saves between two times; each line has the utterances that are that long."
     rows = []
     for (arm, begin), part in self.spans(kind, edges).groupby(["arm", "begin"], sort=False):
         found = clustered(part.gain, part, len(edges) - 1)
@@ -167,7 +170,7 @@ def along(self: Gain, kind: str = "clone", edges=(0, 0.25, 0.5, 1, np.inf)) -> p
 # %% ../../nbs/12_studies_gain.ipynb #9a170016
 @patch
 def early(self: Gain, kind: str) -> str:
-    "How what the right reference saves changes along the utterance, in words; empty without utterances that are that long."
+    "How what the right reference saves changes along the utterance, in words; empty if no utterance is long enough."
     parts = self.spans(kind, (0, self.early_seconds, np.inf)).query("arm == @RIGHT")
     wide = parts.pivot_table(index=["reference", "text", "seed"], columns="begin", values="gain", dropna=False)
     wide = wide.dropna().reset_index() if len(wide.columns) == 2 else wide[:0]
@@ -187,14 +190,14 @@ def books(self: Gain, kind: str) -> str:
     if found.empty: return ""
     right = found[found.arm == RIGHT]
     saves, costs = (named(part.codebook, "codebook") for part in (right[right.low > 0], right[right.high < 0]))
-    return (f"{kind}, by codebook: the right reference saves bits in {saves} and costs bits in {costs}; for the others one "
-            f"can't tell (the intervals hold together)")
+    return (f"{kind}, by codebook: the right reference saves bits in {saves} and costs bits in {costs}; for the others "
+            f"one can't tell (the intervals hold together)")
 
 
 @patch
 def answers(self: Gain) -> list[str]:
     said = [*self.kinds.values(), *self.lacking]
-    if len(self.named) < 2: said.append("wrong voice is not judged: the study has one voice; give references= of several")
+    if len(self.named) < 2: said.append("wrong voice is not judged: the study has one voice; give several references")
     for name, made in self.comparisons.items():
         kind = name.split(",")[0]
         if isinstance(made, str): said.append(f"{name}: {made}"); continue
@@ -208,7 +211,8 @@ def answers(self: Gain) -> list[str]:
 def smoothed(values: np.ndarray, frames: int) -> np.ndarray: # values: [n]; frames: of the window
     "The mean over a window around each value; at the ends over the part of it that exists."
     window = np.ones(max(1, frames))
-    return np.convolve(values, window, "same")[:len(values)] / np.convolve(np.ones(len(values)), window, "same")[:len(values)]
+    total, count = (np.convolve(each, window, "same")[:len(values)] for each in (values, np.ones(len(values))))
+    return total / count
 
 
 @patch
@@ -227,7 +231,7 @@ def median(self: Gain) -> int:
     middle = np.median([gains[n] for n in kinds])
     return min(kinds, key=lambda n: abs(gains[n] - middle))
 
-
+# %% ../../nbs/12_studies_gain.ipynb #9a170021
 @patch
 def plot(self: Gain, ax=None, number: int | None = None): # number: of the utterance; None: the median
     "Draw one utterance with what each arm saves along it, and the means by codebook."
