@@ -16,7 +16,6 @@ from voicelab.retouch import PROPERTIES, faster, higher, louder, noisy, paused, 
 from voicelab.studies.carry_over import CarryOver, across_slope, carry_over, copied, slope_words, within_slope
 from voicelab.study import TEXTS, StudyError
 
-
 def points(rng, voices=4, texts=3, seeds=2, slope=0.5, across=0.5, steps=(-1.0, 0.0, 1.0), noise=0.1):
     "Clones that copy `slope` of a change, and `across` of the differences between voices; those have no other reason."
     height = rng.normal(0, 2, voices)
@@ -120,7 +119,8 @@ def test_without_a_transcript_the_rate_is_not_judged(whistler, voices, tmp_path)
     assert "speaking_rate within a voice: can't tell" in made.answer
 
 
-@pytest.mark.parametrize("given,said", [(dict(properties=["beauty"]), "properties: must be one of level"), (dict(properties=[]), "properties: needs at least one")])
+@pytest.mark.parametrize("given,said", [
+    (dict(properties=["beauty"]), "properties: must be one of level"), (dict(properties=[]), "properties: needs at least one")])
 def test_what_is_refused(ask, given, said):
     with pytest.raises(StudyError, match=said): ask(**given)
 

@@ -14,7 +14,6 @@ from voicelab.errors import VoicelabError
 from voicelab.studies.generations import SAME, Generations, drift_words
 from voicelab.study import TEXTS, StudyError
 
-
 @pytest.fixture
 def follow(monkeypatch):
     "Whistles that depend on their reference."

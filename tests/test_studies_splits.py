@@ -1,20 +1,23 @@
 "Variance, caps and sampling: made-up values of known truth, bad input, and what can't be told."
+from itertools import product
+
 import numpy as np
 import pytest
 from test_sweep import folder_of_whistler, whistler  # noqa: F401
 
 from voicelab.compare import Seen
 from voicelab.control import Sampling
-from voicelab.studies.caps import Caps, Needed, clustered_share
+from voicelab.crossed import clustered_share
+from voicelab.studies.caps import Caps, Needed
 from voicelab.studies.sampling import SamplingStudy, settings_of
 from voicelab.studies.variance import Variance, deviation_range
 from voicelab.study import TEXTS, StudyError
 
-
 @pytest.fixture
 def ask(whistler, voices, tmp_path):                # noqa: F811
     def ask(kind, names=("ada", "ben", "cleo"), **given):
-        return kind(whistler, [voices[name] for name in names], given.pop("texts", list(TEXTS[:3])), given.pop("seeds", [0, 1]), tmp_path / kind.__name__, **given)
+        texts, seeds = given.pop("texts", list(TEXTS[:3])), given.pop("seeds", [0, 1])
+        return kind(whistler, [voices[name] for name in names], texts, seeds, tmp_path / kind.__name__, **given)
     return ask
 
 
@@ -67,8 +70,9 @@ def test_a_study_of_whistles_splits_what_it_has(ask):
 def test_caps_cut_what_needs_more(ask, monkeypatch, voices):
     made = ask(Caps, margins=[0.5, 1.0, 2.0])
     text = "We walked along the river until the sun went down, and then we went home."
-    expected = made.caps()["reference_rate", 1.0](Needed(voices["ada"], text, 1.0, 25.0, "eos")).cap_seconds
-    took = [Needed(voices[name], text, expected * share, 25.0, outcome) for name in ("ada",) for share, outcome in ((0.4, "eos"), (0.9, "eos"), (1.5, "eos"), (3.0, "budget"), (9.0, "repetition"))]
+    expected = made.budgets()["reference_rate", 1.0](Needed(voices["ada"], text, 1.0, 25.0, "eos")).cap_seconds
+    how = ((0.4, "eos"), (0.9, "eos"), (1.5, "eos"), (3.0, "budget"), (9.0, "repetition"))
+    took = [Needed(voices["ada"], text, expected * share, 25.0, outcome) for share, outcome in how]
     monkeypatch.setattr(Caps, "needed", lambda self: took)
     table = made.table[made.table.rule == "reference_rate"].set_index("margin")
     assert table.cut.round(2).to_dict() == {0.5: 0.75, 1.0: 0.5, 2.0: 0.25} and (table.samples == 4).all()      # one was still cut under the largest
@@ -91,7 +95,8 @@ def test_one_voice_and_one_text_give_caps_too(ask):
     assert made.state == "complete, 1 samples" and "of 1) would have been cut" in made.answer and "<img" in made._repr_html_() and made.telling()
 
 
-@pytest.mark.parametrize("given,said", [(dict(margins=[]), "margins: need numbers"), (dict(margins=[-1]), "margins: need numbers"), (dict(budget=25), "budget: is set by this study")])
+@pytest.mark.parametrize("given,said", [
+    (dict(margins=[]), "margins: need numbers"), (dict(margins=[-1]), "margins: need numbers"), (dict(budget=25), "budget: is set by this study")])
 def test_caps_refuse(ask, given, said):
     with pytest.raises(StudyError, match=said): ask(Caps, **given)
 
@@ -117,14 +122,17 @@ def test_endings_that_differ_are_compared(ask, monkeypatch):
     made = ask(SamplingStudy, temperatures=[0.5, 1.0])
     made.measures = ("ended",)
     rng = np.random.default_rng(0)
-    cells = [Seen(dict(reference=v, text=t, seed=s, temperature=heat, ras_window=w), v, t, "eos" if (clean := heat == 0.5 or rng.random() < 0.3) else "budget", float(clean), "m", "")
-             for v in "abcd" for t in "wxyz" for s in range(3) for heat in (0.5, 1.0) for w in (7, 0)]
+    cells = []
+    for v, t, s, heat, w in product("abcd", "wxyz", range(3), (0.5, 1.0), (7, 0)):
+        clean, labels = heat == 0.5 or rng.random() < 0.3, dict(reference=v, text=t, seed=s, temperature=heat, ras_window=w)
+        cells.append(Seen(labels, v, t, "eos" if clean else "budget", float(clean), "m", ""))
     monkeypatch.setattr(type(made.sweep), "_view", lambda self, metric: cells)
     assert made.table.clean.tolist()[:2] == [1, 1] and made.table.clipped.iloc[2] > 0.5
     assert any("temperature 0.5 against 1.0: ended is higher (better)" in each for each in made.answers())
 
 
-@pytest.mark.parametrize("given,said", [(dict(temperatures=[]), "temperatures: need numbers"), (dict(temperatures=[0, 1]), "temperatures: need numbers"),
-                                        (dict(sampling="greedy"), "sampling: is set by this study"), (dict(temperatures=[1], base=Sampling(ras_window=0)), "nothing to compare")])
+@pytest.mark.parametrize("given,said", [
+    (dict(temperatures=[]), "temperatures: need numbers"), (dict(temperatures=[0, 1]), "temperatures: need numbers"),
+    (dict(sampling="greedy"), "sampling: is set by this study"), (dict(temperatures=[1], base=Sampling(ras_window=0)), "nothing to compare")])
 def test_sampling_refuses(ask, given, said):
     with pytest.raises(StudyError, match=said): ask(SamplingStudy, **given)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEAST_LEVELS', 'MOST_WEIGHTS', 'POWER', 'Pairs', 'pairs_within', 'numbered', 'Parts', 'Crossed', 't_quantile',
-           'Spread', 'add_squares', 'bootstrap_weights', 'CrossedMean', 'crossed_interval', 'detectable']
+           'Spread', 'add_squares', 'bootstrap_weights', 'CrossedMean', 'crossed_interval', 'detectable', 'Share',
+           'clustered_share']
 
 # %% ../nbs/00_crossed.ipynb #874aa8a3
 from functools import cached_property, lru_cache
@@ -17,7 +18,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from .errors import ArgumentError
-from .intervals import DRAWS, INSIDE
+from .intervals import DRAWS, INSIDE, share_interval
 
 # %% ../nbs/00_crossed.ipynb #27fdd457
 class Pairs(NamedTuple):
@@ -242,3 +243,28 @@ def part_ranges(self: Crossed, inside: float = INSIDE) -> dict[str, tuple[float,
         made = (draws(*self.square_of(groups)) - left) / (np.bincount(groups)**2).sum() * n**2
         ranges[name] = tuple(np.quantile(made, [(1 - inside) / 2, (1 + inside) / 2]).clip(min=0).tolist())
     return ranges
+
+# %% ../nbs/00_crossed.ipynb #c5a4e002
+class Share(NamedTuple):
+    "A share with its range."
+    mean: float         # NaN of no values
+    low: float
+    high: float
+    count: int          # values
+
+    def __str__(self):
+        if isnan(self.mean): return "no value"
+        return f"{self.mean:.0%} ({self.low:.0%} to {self.high:.0%} of {self.count})"
+
+
+def clustered_share(yes, # [n] true or false
+                    speakers, texts, # [n] labels
+                   ) -> Share:
+    "A share with an interval for other speakers and texts."
+    yes = np.asarray(yes, dtype=float)
+    if not len(yes): return Share(nan, nan, nan, 0)
+    share, combinations = float(yes.mean()), len({*zip(speakers, texts)})
+    if 0 < share < 1 and not isnan((found := crossed_interval(yes, speakers, texts)).low):
+        return Share(share, max(0.0, found.low), min(1.0, found.high), len(yes))
+    plain = share_interval(round(share * combinations), combinations)
+    return Share(share, min(plain.low, share), max(plain.high, share), len(yes))

@@ -16,7 +16,7 @@ import torch
 import torchaudio.functional
 
 from .alter import AlterError, quietest, words_of
-from .audio import Audio, decibels
+from .audio import Audio
 from .reference import Reference
 
 # %% ../nbs/12_retouch.ipynb #4e70c006

@@ -14,10 +14,9 @@ from fastcore.basics import patch
 
 from ..compare import compare_seen
 from ..control import Sampling
-from ..crossed import crossed_interval
+from ..crossed import Share, clustered_share, crossed_interval
 from ..errors import ArgumentError
 from ..metrics import METRICS
-from .caps import Share, clustered_share
 from ..study import STUDIES, Study, StudyError
 
 # %% ../../nbs/12_studies_sampling.ipynb #5a3b0006
