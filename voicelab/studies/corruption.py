@@ -110,7 +110,7 @@ def cleaning(self: Corruption, measure: str, damage: str): # a table as of a Com
     seen, made = self.sweep._view(METRICS[measure]), []
     both = [*zip(labels_of(self, damage, False), labels_of(self, damage, True))]
     for before, after in both:
-        made.append(compared(before, pair_up(seen, [self.by], before, after), [self.by], len(both), nan))
+        made.append(compared(before, pair_up(seen, [self.by], before, after), [self.by], len(both), (nan, nan)))
     return table_of(made)
 
 
