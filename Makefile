@@ -28,6 +28,7 @@ HOOKS = if [ -e .git ]; then \
 
 export HF_HUB_OFFLINE = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+unexport PYTHONDONTWRITEBYTECODE    # where it is set, each process would compile torch and transformers anew, for ten seconds
 
 .PHONY: setup demo test lab wheel wheel-check export docs campaign clean
 .DELETE_ON_ERROR:

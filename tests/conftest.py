@@ -1,5 +1,6 @@
 """What several test modules share: the model and the voices that ship, a random network of the Higgs class, its tokenizer,
 codecs; and no parity test is skipped."""
+import gc
 import os
 from contextlib import contextmanager
 from itertools import count
@@ -21,6 +22,11 @@ from voicelab.reference import shipped_voices
 
 GREEDY = Sampling.preset("greedy")
 EDGE = 1e4                                              # a logit that decides
+
+
+def pytest_collection_finish(session):
+    "What has been imported stays to the end: no collection of garbage looks through it again, for seconds in tests that ask for one."
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

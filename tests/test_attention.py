@@ -16,7 +16,7 @@ from voicelab.audio import Audio
 from voicelab.chat import segment_spans, text_span
 from voicelab.codec import delay
 from voicelab.control import Control
-from voicelab.families.higgs.attention import forced_inputs, recording_span
+from voicelab.families.higgs.attention import clip_spans, forced_inputs, transcript_span
 from voicelab.families.higgs.prompt import PROMPT_FORMS
 from voicelab.families.vita.checkpoint import tiny_vita
 from voicelab.families.vita.decode import place_embeddings
@@ -43,7 +43,7 @@ def check_sums(attention, begin):
     "What is kept of the weights is what all weights give; begin: of the model's own sound. All weights."
     weights, view = all_weights(attention.view), attention.view
     table, close = attention.heads, lambda one, two: torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-5)
-    for name, span in dict(text=view.text, recording=view.recording, own_sound=slice(begin, None)).items():
+    for name, span in dict(text=view.text, recording=view.recording, transcript=view.transcript, own_sound=slice(begin, None)).items():
         close(attention.shares[name], weights.new_zeros(weights.shape[:3]) if span is None else weights[..., span].sum(-1))
         close(torch.from_numpy(table[name].to_numpy()).view(weights.shape[:2]), attention.shares[name].mean(-1))
     if view.text:
@@ -107,7 +107,7 @@ def test_what_is_kept_grows_with_the_frames_and_not_with_frames_times_positions(
         attention = attention_of(model, replace(made, chunks=[replace(made.chunks[0], prompt=prompt)]))
         sizes.append((sum(each.nbytes for each in attention.shares.values()), attention.maps[None, None]["recording"].nbytes, attention.positions))
     (shares, short, few), (same, long, many) = sizes
-    assert shares == same == 3 * 4 * attention.text_places[..., 0].numel() * attention.n_frames and long > 1.5 * short and many > few
+    assert shares == same == 4 * 4 * attention.text_places[..., 0].numel() * attention.n_frames and long > 1.5 * short and many > few
 
 
 def test_a_map_after_the_weights_were_changed_is_refused(model, reference, monkeypatch):
@@ -141,8 +141,11 @@ def test_text_and_recording_are_found_in_every_prompt_form(tiny_tokenizer, form)
     prompt = prompt_of(tiny_tokenizer, form, frames=20, text="Hello there.")
     assert segment_spans(prompt)[-1][2].stop == len(prompt.ids)
     assert tiny_tokenizer.decode(prompt.ids[text_span(prompt)]).strip().endswith("Hello there.")
-    span = recording_span(prompt)
+    _, span = clip_spans(prompt)
     assert bool(prompt.audio_mask[span].all())
+    said = transcript_span(prompt)
+    if form == "system_ref": assert said is None
+    else: assert tiny_tokenizer.decode(prompt.ids[said]).strip() == "Reference words." and said.stop <= span.start
     begin = int(prompt.audio_mask[:span.start].sum())                       # columns before it
     assert torch.equal(prompt.audio_columns[0, begin:begin + span.stop - span.start], random_codes(20)[0])
 

@@ -130,7 +130,7 @@ def test_models(voicelab):
 
 @pytest.mark.parametrize("words", [["--help"], ["clone", "--help"], ["models", "--help"], ["evaluate", "--help"],
                                    ["lab", "--help"], ["studio", "--help"],
-                                   ["respond", "--help"], ["compare", "--help"], ["--version"]])
+                                   ["respond", "--help"], ["compare", "--help"], ["study", "--help"], ["--version"]])
 def test_help(voicelab, words): assert voicelab(*words).returncode == 0
 
 
@@ -237,7 +237,7 @@ def test_both_modules_are_the_command(tmp_path):
     assert failed.returncode == 2 and failed.stderr == "voicelab evaluate: folder: 'nowhere' holds no manifest.jsonl\n"
 
 
-@pytest.mark.parametrize("command", ["", "clone", "respond", "models", "evaluate", "compare", "lab", "studio"])
+@pytest.mark.parametrize("command", ["", "clone", "respond", "models", "evaluate", "compare", "study", "lab", "studio"])
 def test_help_imports_neither_torch_nor_pandas(command, tmp_path):
     code = ("import sys\nfrom voicelab.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
             "print(sorted({'torch', 'pandas', 'transformers', 'numpy'} & {*sys.modules}))")

@@ -3,6 +3,7 @@ import json
 import shutil
 from dataclasses import replace
 from math import isnan, nan
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -134,7 +135,9 @@ def test_where_chooses_cells(grid):
 
 @pytest.mark.parametrize("given, said", [
     (dict(by="heat"), "by: must be an axis of the sweep, model, reference, temperature, text, seed; got 'heat'"),
-    (dict(by=7), "by: must be an axis"), (dict(by="model"), "by: model has one level here, 'whistler'; nothing to compare"),
+    (dict(by=7), "by: must be the name of an axis, got 7"), (dict(by=["seed"]), "by: must be the name of an axis"),
+    (dict(baseline=True), "baseline: must be one of 0.3, 1.0; got True"),
+    (dict(by="model"), "by: model has one level here, 'whistler'; nothing to compare"),
     (dict(baseline=2.0), "baseline: must be one of 0.3, 1.0; got 2.0"), (dict(measure="beauty"), "measure: must be among .*, got 'beauty'"),
     (dict(measure="level"), r"level: no cell has a value; 36 of 36: not measured; sweep.measure\('level'\) does it")])
 def test_what_is_refused(grid, given, said):
@@ -175,9 +178,10 @@ def test_what_is_missing_is_counted_with_its_reason(grid, make, monkeypatch, voi
     assert found.missing.to_dict("list") == {"level": [0.3, 1.0, 1.0], "reason": ["nobody listened", "failed: reference: is too loud", "nobody listened"],
                                              "cells": [3, 6, 3]}
     assert found.summary.failed.tolist() == [0, 6] and found.summary.measured.tolist() == [15, 9]
-    worst = min(value for value in sweep.table.similarity.dropna())
-    rows = sweep.table.assign(similarity=sweep.table.similarity.fillna(worst)).pivot_table("similarity", ["reference", "text", "seed"], "temperature")
-    assert line.if_bad == pytest.approx((rows[1.0] - rows[0.3]).mean()) and "9 pairs are missing, if they were bad it would be" in str(found)
+    low, high = sweep.table.similarity.min(), sweep.table.similarity.max()
+    rows = sweep.table.pivot_table("similarity", ["reference", "text", "seed"], "temperature", dropna=False)
+    ends = [(rows[1.0].fillna(level) - rows[0.3].fillna(baseline)).mean() for level, baseline in ((low, high), (high, low))]
+    assert (line.worst_low, line.worst_high) == pytest.approx(ends) and "9 pairs are missing: with the lowest or highest value" in str(found)
 
 
 def test_cells_that_were_not_made_are_missing(make, voices):        # noqa: F811
@@ -187,10 +191,10 @@ def test_cells_that_were_not_made_are_missing(make, voices):        # noqa: F811
     assert found.summary["missing"].sum() == 4
 
 
-def test_no_bad_value_of_a_measure_that_has_no_better(grid):
-    sweep = give(grid(), lambda labels: -20.0 if labels["seed"] else None, "level")
-    found = compare(sweep, measure="level")
-    assert isnan(found.table.if_bad[1]) and "if they were bad" not in str(found) and found.table.missing[1] == 9
+def test_the_worst_case_of_a_measure_that_has_no_better(grid):
+    sweep = give(grid(), lambda labels: -20.0 - labels["temperature"] if labels["seed"] else None, "level")
+    line = compare(sweep, measure="level").table.iloc[1]
+    assert line.missing == 9 and (line.worst_low, line.worst_high) == pytest.approx((-0.7, 0.0))
 
 
 # What few samples can say
@@ -248,9 +252,29 @@ def test_anchors_are_measured_once_and_say_what_they_lack(grid, monkeypatch):
     found = sweep.anchors("level")
     assert found.index.tolist() == ["the reference", "through the codec", "another speaker", "another sentence"] and found.voices.tolist() == [3] * 4
     monkeypatch.setattr(Whistler, "codec", None)
-    assert sweep.anchors("level").equals(found) and compare(give(sweep, lambda labels: -20.0, "level"), measure="level", anchors=True).anchors.equals(found)
+    assert sweep.anchors("level").equals(found) and compare(
+        give(sweep, lambda labels: -20.0, "level", "voicelab-samples-1"), measure="level", anchors=True).anchors.equals(found)
     monkeypatch.undo()
     assert sweep.anchors("ended").lacks.tolist() == ["its stop reason is not known"] * 4
+
+
+def test_anchors_are_of_the_values_maker_and_of_the_chosen_cells(grid, monkeypatch):
+    "A recogniser that isn't given again makes no anchors, and loses no values; anchors of another recogniser are no company for them."
+    heard = lambda name, words: SimpleNamespace(id=name, hear=lambda audio, code: words)
+    first, second = heard("first", TEXTS[0]), heard("second", "Nothing.")
+    sweep = grid().measure("wer", recogniser=first)
+    told = sweep.table.wer.tolist()
+    found = compare(sweep, measure="wer", anchors=True)
+    assert found.model.startswith("first+") and {*found.anchors.lacks} >= {"not measured yet; give recogniser= again"} and sweep.table.wer.tolist() == told
+    with pytest.raises(vl.VoicelabError, match="wer: no cell has a value; 36 of 36: not measured"): sweep.compare("temperature", "wer", recogniser=second)
+    found = sweep.compare("temperature", "wer", recogniser=first, where=dict(speaker=["ada", "ben"]))
+    assert found.anchors.voices.max() == 2 and {*found.anchors.model[found.anchors.voices > 0]} == {found.model}
+    assert sweep.measure("wer", recogniser=second).table.wer.tolist() != told and sweep.measure("wer", recogniser=first).table.wer.tolist() == told
+    assert vl.Sweep(sweep.folder).table.wer.tolist() == told
+
+
+def test_an_unknown_recogniser_is_an_error_before_the_work(grid):
+    with pytest.raises(vl.VoicelabError, match="^recogniser: .*'nope'"): grid().measure("wer", recogniser="nope")
 
 
 def test_a_sweep_of_one_reference_or_none(make, tmp_path):     # noqa: F811
@@ -374,7 +398,7 @@ def test_the_command(grid, capsys, tmp_path):
     made = json.loads(run("--by", "temperature", "--measure", "similarity", "--baseline", "1.0", "--where", "speaker=ada", "--json").splitlines()[-1])
     assert made["baseline"] == 1.0 and made["levels"][1]["pairs"] == 6 and len(made["anchors"]) == 4
     for words, said in [(["--by", "heat"], "--by: must be an axis"), (["--by", "text", "--recogniser", "x"], "--recogniser: "),
-                        (["--by", "temperature", "--no-anchors", "--recogniser", "x"], "--recogniser: does nothing with --no-anchors"),
+                        (["--by", "temperature", "--no-anchors", "--recogniser", "x"], "--recogniser: "),
                         (["--by", "temperature", "--where", "en"], "--where: must be COLUMN=VALUE, got 'en'")]:
         with pytest.raises(SystemExit) as ended: run("--measure", "similarity", *words)
         assert ended.value.code == 2 and said in capsys.readouterr().err

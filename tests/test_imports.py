@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 ALL = {"similarity", "ended", "wer", "cer", "cepstral_distance", "likelihood_gain", "mos", "pauses", "speaking_rate", "f0_median"}
 METHODS = {"compare", "variance", "anchors", "calibrate", "export", "measure"}
 
@@ -23,23 +25,29 @@ for first, code in CASES:
 """
 
 
-def printed(firsts, code, tmp_path):
-    "The words that `code` prints after each import of `firsts`, each in a process that has none of voicelab."
-    cases = f"CASES = {[(first, code) for first in firsts]!r}"
-    done = subprocess.run([sys.executable, "-c", cases + FIRST], capture_output=True, text=True, cwd=tmp_path)
+MEASURES, PARTS = "from voicelab.metrics import METRICS; print(*METRICS)", "from voicelab.sweep import Sweep; print(*dir(Sweep))"
+NAMES = {MEASURES: ["from voicelab import Generation", "import voicelab.manifest", "import voicelab.ablation"],
+         PARTS: ["import voicelab.sweep", "import voicelab.compare", "import voicelab.page"]}
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory):
+    "For each code of NAMES the words that it prints after each of its imports, each time in a process that has none of voicelab."
+    cases = [(first, code) for code, firsts in NAMES.items() for first in firsts]
+    done = subprocess.run([sys.executable, "-c", f"CASES = {cases!r}" + FIRST], capture_output=True, text=True, cwd=tmp_path_factory.mktemp("imports"))
     assert done.returncode == 0, done.stderr
-    return [{*line.split()} for line in done.stdout.splitlines()]
+    lines = [{*line.split()} for line in done.stdout.splitlines()]
+    assert len(lines) == len(cases)
+    return {code: [lines.pop(0) for _ in firsts] for code, firsts in NAMES.items()}
 
 
-def test_all_measures_are_there_whatever_is_imported(tmp_path):
-    firsts = ["from voicelab import Generation", "import voicelab.manifest", "import voicelab.ablation"]
-    found = printed(firsts, "from voicelab.metrics import METRICS; print(*METRICS)", tmp_path)
+def test_all_measures_are_there_whatever_is_imported(printed):
+    found = printed[MEASURES]
     assert len(found) == 3 and all(names >= ALL for names in found)
 
 
-def test_a_sweep_has_all_its_methods_whatever_is_imported(tmp_path):
-    firsts = ["import voicelab.sweep", "import voicelab.compare", "import voicelab.page"]
-    found = printed(firsts, "from voicelab.sweep import Sweep; print(*dir(Sweep))", tmp_path)
+def test_a_sweep_has_all_its_methods_whatever_is_imported(printed):
+    found = printed[PARTS]
     assert len(found) == 3 and all(names >= METHODS for names in found)
 
 

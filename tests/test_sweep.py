@@ -702,6 +702,17 @@ def test_workers_import_a_rule_of_ones_own_or_refuse_it(make, monkeypatch):
     assert made.run().table.frames.max() <= 3
 
 
+def test_the_command_measures_what_asks_a_model_or_true_recordings(make, voices, tmp_path, capsys):
+    made = make(texts=TEXTS[0], seeds=0).run()
+    voices["ben"].audio.save(tmp_path / "ben.wav")
+    (tmp_path / "list.jsonl").write_text(json.dumps(dict(file_name="ben.wav", text=TEXTS[0], consent="synthetic")) + "\n")
+    main(["measure", str(made.folder), "--measures", "likelihood_gain", "--speaker", "tiny", "--json"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["measures"]["likelihood_gain"]
+    assert found["measured"] == 1 and "/tiny/" in found["maker"]
+    with pytest.raises(SystemExit): main(["measure", str(made.folder), "--measures", "cepstral_distance", "--same-words", str(tmp_path / "none")])
+    assert "none" in capsys.readouterr().err
+
+
 def halves(voice): return [voice.altered({"half": n}, audio=voice.audio.slice(n * voice.audio.seconds / 2, (n + 1) * voice.audio.seconds / 2)) for n in (0, 1)]
 
 
@@ -790,3 +801,9 @@ def test_a_listening_test_pairs_cells_that_differ_in_one_axis_only(make):
         ListeningTest(made)
     fewer = make(sampling=[LOUD, replace(LOUD, temperature=1.0)], texts=TEXTS[:1], seeds=[0])
     assert len(ListeningTest(fewer, by="temperature", listener="second").trials) == 1
+
+
+def test_a_reference_is_read_once_by_the_network(voices, tmp_path):
+    model = vl.load("tiny")
+    made = vl.Sweep(tmp_path / "once", model=model, references=[voices["ada"], voices["ben"]], texts=["One.", "Two."], seeds=[70, 71]).run()
+    assert statuses(made) == {"ok": 8} and model.prefixes.read == 2

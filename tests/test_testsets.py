@@ -216,7 +216,8 @@ def test_a_true_recording_leads_nowhere_either(sounds):
     (sounds / "set/ada.wav").write_bytes((sounds / "ada.wav").read_bytes())
     (sounds / "set/meta.lst").write_text(f"u1|{ADA}|ada.wav|{SAY}|../ben.wav\nu2|{ADA}|ada.wav|{SAY}|none.wav\n")
     made = rows_of(sounds / "set")
-    assert [item.status for item in made] == ["ok", "ok"] and [item.truth for item in made] == [None, None]
+    assert [item.status for item in made] == ["doubtful", "doubtful"] and [item.truth for item in made] == [None, None]
+    assert all(item.problems[0].startswith("its true recording") for item in made)
 
 
 def test_a_whole_path_is_fine_if_it_is_in_the_folder(sounds):

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from ipywidgets.widgets.widget import _instances as living
 
 import voicelab as vl
 from voicelab.audio import Audio, load_audio
@@ -26,6 +27,7 @@ from voicelab.errors import VoicelabError
 from voicelab.pairs import RunError
 from voicelab.reference import shipped_voices
 from voicelab.session import TRACE
+from voicelab.study import STUDIES
 from voicelab.widgets import base
 from voicelab.widgets.ablation import RIGHT
 from voicelab.widgets.attention import AttentionMap
@@ -40,6 +42,15 @@ from voicelab.widgets.voice import NONE, UPLOAD, VoiceChooser
 TEXT = "Good evening."
 WIDGETS = [getattr(vl.widgets, name) for name in vl.widgets.__all__ if name not in ("ListeningTest", "Microphone", "Pivot")]
 WIDGETS += [lambda model: vl.widgets.Microphone()]          # a listening test is made of a run, a pivot of a sweep
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    "ipywidgets keeps what is not closed, with its pictures and sounds."
+    before = {*living}
+    yield
+    for part in {*living} - before:
+        if part in living: living[part].close()            # else another has taken it along
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +102,9 @@ MADE_OF = {         # of each widget: arguments beside the model, and what is wr
                      (dict(reference=5), "reference: must be")],
     "ListeningTest": [(dict(kind=[]), "kind: must be one of preference, similarity, got []"), (dict(by=5), "by: must be a function or a text, got 5"),
                       (dict(file=5), "file: must be a path or None, got 5")],
+    "Study": [(dict(study="beauty"), "study: must be one of "), (dict(references="ada"), "references: must be a list of References or None, got 'ada'"),
+              (dict(references=[]), "references: must be a list of References"), (dict(texts="Hi."), "texts: must be a list of texts or None, got 'Hi.'"),
+              (dict(folder=5), "folder: must be a folder or None, got 5")],
     "Pivot": [], "Microphone": []}
 
 
@@ -705,7 +719,7 @@ def test_a_double_click_answers_one_question(model, tmp_path, root):
 
 # ---- closing
 
-def kept(): return set(W.Widget.get_manager_state()["state"])
+def kept(): return {*living}        # the ids of `get_manager_state`, which reads all pictures and sounds for them
 
 
 def shown(widget): return [part.value for part in parts(widget) if isinstance(part, W.HTML)]
@@ -827,6 +841,98 @@ def test_the_pivot_makes_what_is_missing_and_stops_when_asked(model, tmp_path):
     assert pivot.status.failed and "is being run by another process" in pivot.status.text
 
 
+def of_study(model, tmp_path, **given):
+    "A study of four cells."
+    voices = [shipped_voices()[name] for name in ("ada", "ben")]
+    study = vl.widgets.Study(model, "length", voices, [TEXT], tmp_path / "study", **given)
+    study.seeds.value, study.options.value = 1, "seconds=1\nwindows=1\n"
+    return study
+
+
+def studied(model, tmp_path):
+    study = of_study(model, tmp_path)
+    finish(study)
+    study.heard.value = study.heard.options[1][1]
+    for _ in range(2): study.opener.click()
+    study.writer.click()
+    assert study.status.text == "complete, 4 samples." and study.clip.audio is not None and study.pivot.page.content["points"], study.status.text
+    return study
+
+
+@pytest.mark.parametrize("when, then", [("1 of 4 cells", "Stopped: unfinished, 1 of 4 samples."), ("1 of 2 cells", "Stopped: unfinished, 4 samples, 4 of them"),
+                                        ("2 of 4 samples", "Stopped: unfinished, 4 samples, 2 of them not measured yet.")])
+def test_a_study_stops_wherever_it_is_and_goes_on(model, tmp_path, when, then):
+    study = of_study(model, tmp_path)
+    say, said = study.status.say, []
+    def heard(words):
+        said.append(words)
+        say(words)
+        if words.startswith(when): study.stop.click()
+    study.status.say = heard
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        finish(study)
+    assert study.status.text.startswith(then) and study.stop.disabled and not study.go.disabled and study.worker.error is None, said
+    assert "unfinished" in study.said.value
+    study.status.say = say
+    finish(study)
+    assert study.status.text == "complete, 4 samples." and study.image.png and len(study.heard.options) == 3
+
+
+def test_a_study_says_what_it_costs_and_generates_nothing(model, tmp_path, monkeypatch):
+    def never(*given, **options): raise AssertionError("something was generated")
+    study = of_study(model, tmp_path)
+    monkeypatch.setattr(type(model), "clone", never)
+    study.price.click()
+    study.worker.wait()
+    assert study.status.text.startswith("4 cells, 0 made; 4 missing, about ") and "unfinished, 0 of 4 samples" in study.said.value
+    assert not study.image.png and study.heard.options == (("–", None),)
+
+
+def test_the_code_of_a_study_with_a_voice_of_ones_own(model, tmp_path):
+    own = vl.Reference(shipped_voices()["cleo"].audio, transcript="We 'met'.", consent="mine", name="cleo two")
+    study = vl.widgets.Study(model, references=[own], texts=[TEXT], folder=tmp_path / "study")
+    study.seeds.value, study.study.value = 1, "length"
+    study.options.value = "seconds=1\nwindows=1"
+    finish(study)
+    space = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(study.code(), space)
+    assert space["study"].state == "complete, 2 samples" and space["study"].answers() == study.result.answers()
+    assert space["voices"][0].consent == "mine" and space["voices"][0].sha256 == own.sha256
+
+
+def setting(part, value): return lambda study: setattr(getattr(study, part), "value", value)
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda study: [setattr(tick, "value", False) for tick in study.ticks.values()], "voices: tick at least one"),
+    (setting("texts", " \n"), "texts: "), (setting("options", "colour=red"), "colour: is not an option of"), (setting("folder", "/dev/null"), "folder: "),
+    (setting("options", "windows"), "windows: must be name=value"),
+    (lambda study: setattr(study.other.voice, "value", UPLOAD), "voice: upload is chosen, but there is no recording yet")])
+def test_what_a_study_can_not_ask_is_one_line(model, tmp_path, change, said):
+    study = of_study(model, tmp_path)
+    change(study)
+    for button in (study.go, study.price, study.writer):
+        study.status.say("")
+        button.click()
+        study.worker.wait()
+        assert study.status.failed and study.status.text.startswith(said) and "\n" not in study.status.text, study.status.text
+    study.opener.click()
+    assert study.status.text.startswith("study: there is no sweep to open yet") and not study.go.disabled
+
+
+@pytest.mark.parametrize("name", [*STUDIES])
+def test_the_widget_knows_each_study_of_the_registry(model, name):
+    study = vl.widgets.Study(model, name)
+    assert html.unescape(study.question.value).count(STUDIES[name].question) == 1 and study.folder.value == f"study-{name}"
+    study.folder.value = "elsewhere"
+    study.study.value = [*STUDIES][-1]
+    assert study.folder.value == "elsewhere"
+    study.close()
+
+
 def of_one_codebook(model):
     made = copy.copy(model)
     made._codec = SimpleNamespace(n_codebooks=1, name="one")
@@ -834,7 +940,7 @@ def of_one_codebook(model):
 
 
 USED = dict(Tuner=tried, DelayPattern=walked, Ablation=ablated, CodecExplorer=explored, AttentionMap=listened, ListeningTest=asked,
-            Microphone=recorded, PromptAnatomy=read, Conversation=talked, Result=shown_result, Pivot=looked_at)
+            Microphone=recorded, PromptAnatomy=read, Conversation=talked, Result=shown_result, Pivot=looked_at, Study=studied)
 FRESH = {"Tuner": lambda model, _: Tuner(model), "VoiceChooser": lambda *_: VoiceChooser(), "History": lambda *_: History(print),
          "Knobs": lambda model, _: Knobs(model.prompt_forms, vl.read_settings()), "Clip": lambda *_: Clip("a clip"),
          "explorer of one codebook": lambda model, _: vl.widgets.CodecExplorer(of_one_codebook(model))}

@@ -18,6 +18,7 @@ import unicodedata
 from collections.abc import Callable
 from functools import cache, lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -299,7 +300,7 @@ def score(text: str, said: str, code: str, by: str = "word") -> Score | None: # 
 # %% ../nbs/09_asr.ipynb #62b99e30
 UNITS = {"wer": ("errors per word", "word"), "cer": ("errors per character", "character")}
 NO_RECOGNISER = ("no recogniser: give recogniser=, a folder, a name such as base, or a hub id, or set it in "
-                 f"settings.ini under [MEASURES]; it needs {INSTALL}")
+                 "settings.ini under [MEASURES]" + ("" if find_spec("faster_whisper") else f"; it needs {INSTALL}"))
 MOST_HEARD = 300        # characters of the words in a detail
 
 

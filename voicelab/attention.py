@@ -96,7 +96,8 @@ class MeanMap:
 class HeadSums:
     "For each head and frame the shares of the weight, and its mean place in the text, recorded layer by layer."
     def __init__(self, view: View, begin: int): # begin: the first position of the model's own sound
-        self.spans = {"text": view.text, "recording": view.recording, "own_sound": slice(begin, None)}
+        self.spans = {"text": view.text, "recording": view.recording, "transcript": view.transcript,
+                      "own_sound": slice(begin, None)}
         self.read, self.places, self.positions = {name: [] for name in self.spans}, [], 0
 
     def add(self, number: int, weights: torch.Tensor): # of a layer, [heads, frames, positions]
@@ -116,7 +117,8 @@ KEPT_MAPS = 8       # of an `Attention`: the mean of all heads, and the latest o
 @dataclass(frozen=True, eq=False, repr=False)
 class Attention:
     "Where the model looked while it made a sample."
-    shares: dict[str, torch.Tensor]     # "text", "recording", "own_sound": each [layers, heads, frames], 0 to 1
+    shares: dict[str, torch.Tensor]     # "text", "recording", "transcript" (of the recording) and "own_sound": each
+                                        # [layers, heads, frames], 0 to 1; what is left of 1 is the rest of the prompt
     text_places: torch.Tensor | None    # [layers, heads, frames], the mean place in the text, in tokens from its start
     positions: int                      # of prompt and sample
     tokens: list[str]                   # the tokens of the spoken text
@@ -196,7 +198,7 @@ def attention_of(model, # the loaded model that made the sample
 # %% ../nbs/12_attention.ipynb #39a25949
 @patch(as_prop=True)
 def heads(self: Attention) -> pd.DataFrame: # index: layer, head
-    "A row for each head: the shares of its weight on text, recording and own sound, and how steadily it moves forward."
+    "A row for each head: its shares on text, recording, transcript and own sound, and how steadily it moves forward."
     layers, heads, frames = self.shares["text"].shape
     order = pd.Series(range(frames))
     places = [] if self.text_places is None else self.text_places.reshape(-1, frames)

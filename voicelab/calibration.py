@@ -21,7 +21,7 @@ from fastcore.basics import patch
 from .asr import code_of
 from .budget import RULES, choose_rule, letter_seconds, speaking_rate
 from .crossed import crossed_interval
-from .errors import ArgumentError, shown
+from .errors import ArgumentError, check_type, shown
 from .files import write_whole
 from .intervals import INSIDE
 from .settings import AudioGenerationConfig, Settings, SettingsError, read_settings
@@ -177,7 +177,13 @@ def settings(self: Calibration,
 @patch
 def write(self: Calibration, path: str | Path = "settings.ini") -> float: # the margin
     "Put the margin into a settings file; a file that is not there is made."
-    path = Path(os.path.expanduser(path))
+    path = Path(os.path.expanduser(check_type("path", path, str | os.PathLike, "the name of a file")))
+    try: return self._write(path)
+    except OSError as error: raise SettingsError(f"path: {str(path)!r} can't be written: {error.strerror}") from None
+
+
+@patch
+def _write(self: Calibration, path: Path) -> float:
     lines = path.read_text(encoding="utf-8-sig").splitlines() if path.exists() else []
     changed = self.settings(read_settings(path) if lines else Settings())
     written = f"{KEY} = {changed.audio_generation.reference_margin:g}"

@@ -8,8 +8,8 @@ __all__ = ['chosen', 'compare', 'show_compare', 'add_compare_options']
 # %% ../nbs/14_cli_compare.ipynb #62b9138e
 import argparse
 
-from .cli_common import CommandError, add_recogniser, check_effects, for_terminal, heard_by
-from .cli_sweep import opened
+from .cli_common import CommandError, for_terminal
+from .cli_sweep import add_asked, asked, opened
 
 # %% ../nbs/14_cli_compare.ipynb #4f7c6810
 def chosen(given: list[str]) -> dict[str, list[str]]: # given: words such as language=en
@@ -24,9 +24,8 @@ def chosen(given: list[str]) -> dict[str, list[str]]: # given: words such as lan
 
 def compare(args) -> dict:
     "Compare the levels of an axis of a sweep, by pairs of samples that differ in nothing else."
-    check_effects({"--recogniser": (args.no_anchors and args.recogniser is not None, "with --no-anchors")})
     made, where = opened(args.folder), chosen(args.where)
-    return made.compare(args.by, args.measure, args.baseline, where, not args.no_anchors, **heard_by(args)).to_dict()
+    return made.compare(args.by, args.measure, args.baseline, where, not args.no_anchors, **asked(args)).to_dict()
 
 # %% ../nbs/14_cli_compare.ipynb #b9c11d23
 def show_compare(result: dict):
@@ -49,4 +48,4 @@ def add_compare_options(sub: argparse.ArgumentParser):
     sub.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE",
                      help="use only these cells, such as language=en; may be repeated")
     sub.add_argument("--no-anchors", action="store_true", help="leave out the anchors, which may need the model")
-    add_recogniser(sub)
+    add_asked(sub)

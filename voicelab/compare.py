@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['SCOPE', 'Seen', 'language_code', 'chosen_cells', 'check_models', 'axis_columns', 'level_of', 'levels_of', 'pair_up',
-           'interval_of', 'worst_value', 'if_bad', 'verdict', 'compared', 'units_of', 'error_rates', 'summarised',
-           'Comparison', 'table_of', 'compare_seen']
+           'interval_of', 'extremes', 'if_extreme', 'verdict', 'compared', 'units_of', 'error_rates', 'summarised',
+           'Comparison', 'counted', 'table_of', 'compare_seen']
 
 # %% ../nbs/11_compare.ipynb #8a5dd27c
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cache
@@ -48,9 +49,9 @@ def language_code(text: str) -> str: return code_of(text)
 
 
 @patch
-def _view(self: Sweep, metric: Metric) -> list[Seen]:
-    "The cells in the grid's order."
-    rows, notes, maker, found = self._rows_now(), self.measured.values(), self.makers.get(metric.name), []
+def _view(self: Sweep, metric: Metric, **more) -> list[Seen]: # more: arguments of the metric
+    "The cells in the grid's order, with the values of the maker that the arguments ask for, or of the table's."
+    rows, notes, maker, found = self._rows_now(), self.measured.values(), self.maker_of(metric, more), []
     for cell in self.grid.cells:
         row = rows.get(cell.name, {"status": "missing"})
         outcome = row["stop_reason"] if row["status"] == "ok" else row["status"]
@@ -96,11 +97,12 @@ def check_models(seen: list[Seen], metric: Metric) -> str: # the model of all va
 def axis_columns(sweep: Sweep, by: str) -> list[str]:
     "The columns of an axis; an ArgumentError for an unknown name."
     known = dict.fromkeys(name for cell in sweep.grid.cells for name in cell.labels)
-    by = PLURALS.get(by, by) if isinstance(by, str) else by
+    by = PLURALS.get(check_type("by", by, str, "the name of an axis"), by)
     if by in known: return [by]
-    options = {option: list(levels[0]) for option, levels in sweep.grid.labelled.items() if len(levels[0]) > 1}
+    options = {option: list(levels[0]) for option, levels in sweep.grid.labelled.items() if levels[0]}
     if by in options: return options[by]
-    raise ArgumentError(f"by: must be an axis of the sweep, {', '.join([*known, *options])}; got {shown(by)}")
+    names = [*known, *(option for option, columns in options.items() if len(columns) > 1)]
+    raise ArgumentError(f"by: must be an axis of the sweep, {', '.join(names)}; got {shown(by)}")
 
 
 def level_of(each: Seen, columns: list[str]):
@@ -114,7 +116,8 @@ def levels_of(seen: list[Seen], columns: list[str], by: str, baseline) -> list:
     levels = list({repr(level): level for level in (level_of(each, columns) for each in seen)}.values())
     if len(levels) < 2: raise ArgumentError(f"by: {by} has one level here, {shown(levels[0])}; nothing to compare")
     if baseline is None: return levels
-    same = [level for level in levels if level == baseline or str(level) == str(baseline)]
+    alike = lambda level: level == baseline and isinstance(level, bool) == isinstance(baseline, bool)
+    same = [level for level in levels if alike(level) or str(level) == str(baseline)]
     if not same: raise ArgumentError(f"baseline: must be one of {', '.join(map(repr, levels))}; got {shown(baseline)}")
     return [same[0], *(level for level in levels if level is not same[0])]
 
@@ -137,16 +140,18 @@ def interval_of(pairs: list[tuple[Seen, Seen]], columns: list[str], levels: int)
     return crossed_interval([b.value - a.value for a, b in whole], speakers, texts, 1 - (1 - INSIDE) / levels)
 
 
-def worst_value(seen: list[Seen], metric: Metric) -> float:
-    "The worst value that was measured; NaN for a measure that is neither better high nor low."
-    if metric.higher_is_better is None: return nan
-    return (min if metric.higher_is_better else max)(each.value for each in seen if each.value is not None)
+def extremes(seen: list[Seen]) -> tuple[float, float]:
+    "The lowest and the highest value that was measured."
+    values = [each.value for each in seen if each.value is not None]
+    return min(values), max(values)
 
 
-def if_bad(pairs: list[tuple[Seen, Seen]], worst: float) -> float:
-    "The mean difference of all pairs with the worst value in place of missing ones."
-    of = lambda each: worst if each.value is None else each.value
-    return float(np.mean([of(b) - of(a) for a, b in pairs])) if pairs else nan
+def if_extreme(pairs: list[tuple[Seen, Seen]], ends: tuple[float, float]) -> tuple[float, float]: # ends: of `extremes`
+    "The least and the greatest mean difference of all pairs, if the missing values were at these ends."
+    of = lambda each, missing: missing if each.value is None else each.value
+    mean = lambda level, baseline: float(np.mean([of(b, level) - of(a, baseline) for a, b in pairs])) if pairs else nan
+    low, high = ends
+    return mean(low, high), mean(high, low)
 
 
 def verdict(found: CrossedMean) -> str:
@@ -154,14 +159,15 @@ def verdict(found: CrossedMean) -> str:
     return "lower" if found.high < 0 else "higher" if found.low > 0 else "can't tell"
 
 
-def compared(level, pairs: list[tuple[Seen, Seen]], columns: list[str], levels: int, worst: float) -> dict:
+def compared(level, pairs: list[tuple[Seen, Seen]], columns: list[str], levels: int, ends: tuple[float, float]) -> dict:
     "The line of a level."
     found = interval_of(pairs, columns, levels)
     speakers, texts = None if "reference" in columns else found.speakers, None if "text" in columns else found.texts
     whole = [b.value for a, b in pairs if a.value is not None and b.value is not None]
+    worst_low, worst_high = if_extreme(pairs, ends)
     return dict(level=level, mean=float(np.mean(whole)) if whole else nan, difference=found.mean, low=found.low,
                 high=found.high, pairs=found.count, speakers=speakers, texts=texts,
-                missing=len(pairs) - found.count, if_bad=if_bad(pairs, worst),
+                missing=len(pairs) - found.count, worst_low=worst_low, worst_high=worst_high,
                 detectable=detectable(found, 1 - (1 - INSIDE) / levels), verdict=verdict(found), over=found.over)
 
 # %% ../nbs/11_compare.ipynb #7387df85
@@ -231,12 +237,14 @@ def _sentence(self: Comparison, row) -> str: # row: of the table
               if not pd.isna(number := getattr(row, name))]
     found = f"{row.difference:+.3g} ({'; '.join([between, ', '.join(counts)])})"
     if not row.pairs: said = "can't tell: no pair is complete"
+    elif row.low == row.high == row.difference == 0: said = f"{self.measure} is the same in every pair, {found}"
     elif row.verdict != "can't tell": said = f"{self.measure} is {row.verdict}{judged}, {found}"
     else:
-        could = "" if isnan(row.detectable) else f"; this design can detect {row.detectable:.2g} or more"
+        could = "" if isnan(row.detectable) else f"; this design detects differences of {row.detectable:.2g} or more"
         said = f"can't tell whether {self.measure} differs, {found}{could}"
-    lost = f"; {row.missing} pairs are missing" if row.missing else ""
-    if row.missing and not isnan(row.if_bad): lost += f", if they were bad it would be {row.if_bad:+.3g}"
+    lost = "" if not row.missing else (
+        f"; {row.missing} {'pair is' if row.missing == 1 else 'pairs are'} missing: with the lowest or highest value "
+        f"here in place of each missing one, the difference would be {row.worst_low:+.3g} to {row.worst_high:+.3g}")
     return f"{self.by} {row.level} against {self.baseline}: {said}{SCOPE[row.over]}{lost}"
 
 
@@ -246,10 +254,18 @@ def sentences(self: Comparison) -> list[str]:
     return [self._sentence(row) for row in self.table.iloc[1:].itertuples()]
 
 # %% ../nbs/11_compare.ipynb #678a5b95
+def counted(reasons: list[str]) -> list[tuple[str, int]]:
+    "Reasons and how often each was given; those that differ only in numbers are one."
+    kinds = {}
+    for reason in filter(None, reasons): kinds.setdefault(re.sub(r"\d+(\.\d+)?", "#", reason), []).append(reason)
+    found = [(f"{group[0]}, and the like" if len({*group}) > 1 else group[0], len(group)) for group in kinds.values()]
+    return sorted(found, key=lambda each: -each[1])
+
+
 def table_of(rows: list[dict]) -> pd.DataFrame: # rows: of `compared`, after the baseline's
     "The lines of levels as a table."
-    names = ("level", "mean", "difference", "low", "high", "pairs", "speakers", "texts", "missing", "if_bad",
-             "detectable", "verdict", "over")
+    names = ("level", "mean", "difference", "low", "high", "pairs", "speakers", "texts", "missing", "worst_low",
+             "worst_high", "detectable", "verdict", "over")
     return pd.DataFrame(rows, columns=names).astype(dict.fromkeys(["pairs", "speakers", "texts", "missing"], "Int64"))
 
 
@@ -265,8 +281,13 @@ def compare(self: Sweep,
     "Compare the levels of an axis, by pairs of cells that differ in nothing else."
     metric, = chosen_metrics([measure], "measure")
     more = checked_arguments([metric], more, self.grid.cells)
-    found = compare_seen(chosen_cells(self._view(metric), where), metric, by, axis_columns(self, by), baseline)
-    return replace(found, anchors=self.anchors(measure, **more)) if anchors else found
+    every = self._view(metric, **more)
+    seen = chosen_cells(every, where)
+    found = compare_seen(seen, metric, by, axis_columns(self, by), baseline)
+    if not check_type("anchors", anchors, bool, "True or False"): return found
+    kept = {id(each) for each in seen}
+    cells = [cell for cell, each in zip(self.grid.cells, every) if id(each) in kept]
+    return replace(found, anchors=self._anchor_table(metric, cells, more, found.model))
 
 
 def compare_seen(seen: list[Seen], metric: Metric, by: str, columns: list[str], baseline=None) -> Comparison:
@@ -275,12 +296,11 @@ def compare_seen(seen: list[Seen], metric: Metric, by: str, columns: list[str], 
     sides = [[each for each in seen if repr(level_of(each, columns)) == repr(level)] for level in levels]
     pairs = [pair_up(seen, columns, levels[0], level) for level in levels[1:]]
     if not any(pairs): raise ArgumentError(f"by: no two cells differ in {by} alone")
-    worst, outcomes = worst_value(seen, metric), tuple(dict.fromkeys(each.outcome for each in seen))
+    ends, outcomes = extremes(seen), tuple(dict.fromkeys(each.outcome for each in seen))
     summary = [summarised(*each, metric.name, outcomes) for each in zip(levels, sides)]
     first = dict(level=levels[0], mean=summary[0]["mean"], verdict="baseline", over=())
-    rows = [compared(level, each, columns, len(pairs), worst) for level, each in zip(levels[1:], pairs)]
-    lacks = [(level, *each) for level, side in zip(levels, sides)
-             for each in Counter(each.lacks for each in side if each.lacks).most_common()]
+    rows = [compared(level, each, columns, len(pairs), ends) for level, each in zip(levels[1:], pairs)]
+    lacks = [(level, *each) for level, side in zip(levels, sides) for each in counted([each.lacks for each in side])]
     return Comparison(by, metric.name, metric.unit, model, metric.higher_is_better, table_of([first, *rows]),
                       pd.DataFrame(summary), pd.DataFrame(lacks, columns=["level", "reason", "cells"]), pd.DataFrame())
 
@@ -341,6 +361,8 @@ def variance(self: Sweep,
     labels = {name: [each.labels[name] for each in values] for name in varied}
     table = Crossed([each.value for each in values], labels["reference"], labels["text"], setting)
     parts = dict(zip(("reference", "text", "rest", "seed"), table.parts))
+    if isnan(parts["seed"]) and min(table.counts[1:]) == 1:     # one thing varied, and no seeds tell it from chance
+        parts = dict(reference=nan, text=nan, rest=float(np.var([each.value for each in values], ddof=1)), seed=nan)
     ranges = table.part_ranges() if len({*setting}) == 1 else {}
     held = {"reference": ranges.get("speaker"), "text": ranges.get("text")}
     lows, highs = zip(*(np.sqrt(held.get(name) or (nan, nan)) for name in parts))

@@ -228,7 +228,7 @@ POWER = 0.8     # share of experiments
 
 def detectable(found: CrossedMean, inside: float = INSIDE) -> float:
     "The least mean whose interval would leave out 0 in 80 % of such experiments; NaN where the values can't say."
-    if not found.freedom > 0: return nan
+    if not found.freedom > 0 or not found.error > 0: return nan
     return found.error * (t_quantile((1 + inside) / 2, found.freedom) + t_quantile(POWER, found.freedom))
 
 # %% ../nbs/00_crossed.ipynb #aed96415

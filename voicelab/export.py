@@ -23,10 +23,10 @@ import pandas as pd
 from fastcore.basics import patch
 
 from .audio import GENERATED, Mark, read_info
-from .errors import VoicelabError, level_outside, one_of, shown
+from .errors import VoicelabError, check_type, level_outside, one_of, shown
 from .files import utf8
 from .manifest import plain
-from .measured import column_of
+from .measured import column_of, sound_of
 from .page import content_of, html_file, marked, page_bytes, reason_of, without
 from .pairs import Pair
 from .progress import Progress
@@ -59,10 +59,12 @@ def staged(path: Path, private: bool) -> Iterator[Path]:
 # %% ../nbs/11_export.ipynb #7156feaf
 def shared_table(sweep: Sweep) -> pd.DataFrame:
     "The table of a sweep with a column `maker.NAME` for each measure."
-    table = sweep.table
-    for metric, maker in sweep.makers.items():
-        if (column := column_of(metric)) not in table: continue
-        table[f"maker.{column}"] = [maker if known else None for known in table[column].notna()]
+    table, notes, rows = sweep.table, sweep._notes(), sweep._rows_now()
+    found = [notes.get(sound_of(rows.get(cell.name, {}), cell.voices), {}) for cell in sweep.grid.cells]
+    for column in map(column_of, sweep.makers):
+        if column not in table: continue
+        made = [each.get(column) for each in found]
+        table[f"maker.{column}"] = [note.model if note and note.value is not None else None for note in made]
     return table
 
 
@@ -239,6 +241,7 @@ def export(self: Sweep,
     number = isinstance(most_megabytes, int | float) and not isinstance(most_megabytes, bool)
     if not number or not 0 < most_megabytes <= 2000:
         raise ExportError(f"most_megabytes: must be above 0 and at most 2000, got {shown(most_megabytes)}")
+    if path is not None: check_type("path", path, str | os.PathLike, "the name of a file or folder", ExportError)
     beside = self.folder.with_name(self.folder.name + made.ending)
     target = beside if path is None else Path(os.path.expanduser(path)).absolute()
     check_target(target, made)

@@ -155,8 +155,10 @@ class Family:
     beside: dict[str, str] = field(default_factory=dict)        # hub ids that a hub model also needs: what each is
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)     # by hub id, if no checkpoint: files to fetch
     read_chunk: Callable[..., "View"] | None = None     # (speaker, generation, chunk number): reads its attention
-    # (speaker, text, codes, reference): bits that each code of an utterance costs, float [n_codebooks, frames]
+    # (speaker, text, codes, reference, **options of `clone_prompt`): bits that each code of an utterance costs, float32
+    # [n_codebooks, frames]
     code_bits: Callable[..., torch.Tensor] | None = None
+    read_codes: Callable[..., "View"] | None = None     # as `code_bits`: the view of a given utterance, with its `bits`
     # (config.json of an unknown model type): what it is, if this family knows, else an empty text
     recognise: Callable[[dict], str] = lambda config: ""
     options: tuple[str, ...] = ()       # keywords that its `load` takes besides those five
@@ -206,3 +208,6 @@ class View:
     text: slice | None          # positions of the text to be said
     recording: slice | None     # positions of the reference's frames
     recording_rate: float       # such positions per second
+    transcript: slice | None = None         # positions of the words that the reference says
+    reference: slice | None = None          # of all that holds the reference's sound, its frames among it
+    bits: Callable[[], torch.Tensor] | None = None      # one pass: bits of each code, float32 [n_codebooks, frames]

@@ -11,6 +11,7 @@ __all__ = ['PLURALS', 'OWN', 'MOST_CELLS', 'RECORDS', 'CHECKS', 'COLUMNS', 'MOST
 # %% ../nbs/11_grid.ipynb #bdeb0a2b
 import hashlib
 import json
+import re
 import warnings
 from dataclasses import asdict, dataclass, field, is_dataclass
 from itertools import islice, product
@@ -50,6 +51,7 @@ def read_axes(given: dict) -> dict[str, list]: # given: by the names that a user
     "Axes by name; a GridError if one is empty or is given twice."
     axes = {}
     for name, levels in given.items():
+        if name in ("pairs", "references", "texts"): levels = getattr(levels, name, levels)     # of a test set
         axis = PLURALS.get(name, name)
         if axis in axes: raise GridError(f"{name}: the axis {axis!r} is given twice")
         axes[axis] = as_levels(name, levels)
@@ -287,6 +289,11 @@ def _cells_of(self: Grid, model: GridModel):
 @patch
 def check_distinct(self: Grid):
     "Raise a GridError if two cells are the same sound; it names what is equal in an axis."
+    plain, texts = {}, self.axes.get("text", ())
+    for n, text in enumerate(texts):
+        first = plain.setdefault(re.sub(r"[^\S\n]+", " ", text).strip(), n)
+        if texts[first] != text:
+            raise GridError(f"texts: values {first} and {n} are equal but for spaces, {shown(text)}")
     if len({cell.name for cell in self.cells}) == len(self.cells): return
     facts, kept = self.models[0].facts, {}
     for axis, levels in self.axes.items():
@@ -351,4 +358,4 @@ def check_sayable(refused: list[dict], axes: dict[str, list]): # refused: of eac
         if len(errors) == len(refused) or axis in ("reference", "pairs"):
             voices = axes[axis][place][0] if axis == "pairs" else axes[axis][place]
             which = f"reference {speaker_name(voices, 'none')!r}" if axis in ("reference", "pairs") else axis
-            raise GridError(f"{which}: {errors[0]}")
+            raise GridError(f"{which}: {str(errors[0]).removeprefix(f'{which}: ')}")

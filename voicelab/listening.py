@@ -105,7 +105,9 @@ class SweepSamples:
 
     def __post_init__(self):
         axes = list(dict.fromkeys(name for cell in self.sweep.grid.cells for name in cell.labels))
-        if self.by not in axes: raise ListeningError(f"by: must be an axis, one of {', '.join(axes)}, got {self.by!r}")
+        if self.by not in axes:
+            raise ListeningError(f"by: must be the axis of the sweep to ask about, one of {', '.join(axes)}; got "
+                                 f"{self.by!r}")
 
     @property
     def folder(self): return self.sweep.folder

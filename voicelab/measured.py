@@ -65,7 +65,18 @@ class Measured:
 
     def values(self) -> dict[tuple, MeasureNote]:
         "The latest note by hash of the sound, metric and maker."
-        return {line.note.key: line.note for line in self._lines.refresh() if line.note.key is not None}
+        lines = self._lines.refresh()
+        return {line.note.key: line.note for line in lines if line.note.key is not None and line.note.key[0]}
+
+    def chosen(self) -> dict[str, str]: # by metric
+        "The makers that `choose` has chosen, the latest of each metric."
+        keys = (line.note.key for line in self._lines.refresh() if line.note.key is not None)
+        return {metric: maker for sound, metric, maker in keys if not sound}
+
+    def choose(self, metric: str, maker: str):
+        "Show the values of this maker from now on; a line without a sound says so."
+        row = dict(sound="", metric=metric, maker=maker, value=None, status="chosen", model="", detail="")
+        self._append(json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
 
     def add(self, sound: str, found: list[tuple[Metric, Measure]], # sound: its hash
             makers: dict[str, str] | None = None):
@@ -78,6 +89,9 @@ class Measured:
         content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(errors="backslashreplace")
         if len(content) > MOST_LINE_BYTES:
             raise ArgumentError(f"measures: at most {MOST_LINE_BYTES} bytes for one sound, got {len(content)}")
+        self._append(content)
+
+    def _append(self, content: bytes):
         with hold(self.folder / ".measures", self.private):
             mend_end(self.path, self.folder / "measures.torn", self._is_whole, self.private)
             append_whole(self.path, content, self.private)

@@ -20,7 +20,7 @@ from .audio import GENERATED, Audio, Mark
 from .errors import VoicelabError
 from .files import sound_file, utf8
 from .manifest import plain
-from .measured import column_of
+from .measured import column_of, sound_of
 from .metrics import METRICS
 from .pairs import Pair, RunError
 
@@ -85,9 +85,10 @@ def measures_in(sweep, columns) -> list[dict]: # columns: of its table
     return made
 
 # %% ../nbs/11_page.ipynb #925cc043
-def point_of(row: dict, place: list[int], values: list, keys: dict) -> dict: # keys: of its sounds, by kind
-    "A cell as a point: its place on each axis, its outcome, its values, the keys of its sounds."
-    return dict(at=place, status=row["status"], stop=row.get("stop_reason") or row["status"], values=plain(values),
+def point_of(row: dict, place: list[int], values: list, by: list, keys: dict) -> dict: # keys: of its sounds, by kind
+    "A cell as a point: its place on each axis, its outcome, its values and their models, the keys of its sounds."
+    stop = row.get("stop_reason") or row["status"]
+    return dict(at=place, status=row["status"], stop=stop, values=plain(values), by=by,
                 why=utf8(row.get("error") or ""), consent=utf8(row.get("consent") or ""), **keys)
 
 
@@ -120,7 +121,7 @@ def content_of(sweep) -> tuple[dict, dict[str, PageSound]]: # the page's table; 
     cells, sounds, points, voices = sweep.grid.cells, {}, [], {}
     if len(cells) > MOST_POINTS:
         raise PageError(f"sweep: a page has at most {MOST_POINTS} cells, got {len(cells)}; export tables instead")
-    axes, table = axes_of(sweep), sweep.table
+    axes, table, notes, models = axes_of(sweep), sweep.table, sweep._notes(), {}
     measures = measures_in(sweep, table.columns)
     for cell, shown in zip(cells, table.to_dict("records")):
         keys, row = {}, dict(status="missing")
@@ -132,7 +133,9 @@ def content_of(sweep) -> tuple[dict, dict[str, PageSound]]: # the page's table; 
             for kind, key in (("generated", keys.get("sound")), ("reference", keys.get("voice"))):
                 if key: sounds.setdefault(key, PageSound(pair, kind))
         place = [axes[name].get(level_of(cell.labels[name]), -1) if name in cell.labels else -1 for name in axes]
-        points.append(point_of(row, place, [shown[each["name"]] for each in measures], keys))
+        names, measured = [each["name"] for each in measures], notes.get(sound_of(row, cell.voices), {})
+        by = [models.setdefault(measured[name].model, len(models)) if name in measured else -1 for name in names]
+        points.append(point_of(row, place, [shown[name] for name in names], by, keys))
     named = [dict(name=utf8(name), levels=list(levels)) for name, levels in axes.items()]
     content = dict(title=utf8(sweep.folder.name), axes=named, measures=measures, points=points)
     return content, readable(content, sounds)

@@ -333,6 +333,7 @@ def _row_at(self: Run, place: int) -> dict:
 
 @patch
 def __getitem__(self: Run, id: int) -> Pair:
+    check_type("id", id, int, "a whole number", RunError)
     with plain_errors(self.folder): number = len(self._lines.refresh())
     places = self._lines.places.get(id, [])
     if not places: raise RunError(f"id: {id!r} is not among the {number} samples of {str(self.folder)!r}")

@@ -7,8 +7,10 @@ __all__ = ['SpokenTexts', 'spoken_texts', 'checked_arguments']
 
 # %% ../nbs/11_spoken.ipynb #b0674490
 import hashlib
+import os
 from collections.abc import Iterable
 
+from .asr import recogniser_at
 from .audio import Audio
 from .errors import ArgumentError, shown
 from .grid import Cell
@@ -53,7 +55,8 @@ def checked_arguments(chosen: list[Metric],
                       more: dict, # arguments of these metrics, by name
                       cells: Iterable[Cell],
                      ) -> dict:
-    "The arguments, with `same_words` as `SpokenTexts`; an ArgumentError for one of a wrong type."
-    given = more.get("same_words")
+    "The arguments, with `same_words` as `SpokenTexts`; an error for one of a wrong type, or an unknown recogniser."
+    given, recogniser = more.get("same_words"), more.get("recogniser")
     check_arguments(chosen, {name: None if name == "same_words" else each for name, each in more.items()})
+    if isinstance(recogniser, str | os.PathLike): recogniser_at(os.fspath(recogniser))      # an error before the work
     return more if given is None else more | {"same_words": spoken_texts(given, cells)}

@@ -27,14 +27,14 @@ import voicelab.on_ray  # noqa: F401
 
 from .backends import BACKENDS, Job, Made, WorkerSetup
 from .cost import MOST_TIMED, Cost, expected_seconds
-from .errors import VoicelabError, level_outside, one_of, shown, whole
+from .errors import VoicelabError, check_type, level_outside, one_of, shown, whole
 from .files import safe_name, utf8
 from .generation import check_process
 from .grid import COLUMNS, Cell, Grid, GridModel, check_sayable, checked, first_that_works, prepare, read_axes, refusals
 from .identity import ModelFacts, facts_of, read_source
 from .manifest import info_fields, line_of
 from .measured import Measured, Sample, column_of, sound_of
-from .metrics import METRICS, chosen_metrics
+from .metrics import METRICS, Metric, chosen_metrics
 from .pairs import Pair
 from .progress import Progress, SaidProgress
 from .reference import Reference
@@ -207,36 +207,47 @@ def statuses(self: Sweep) -> dict[str, str]: # by cell, in the grid's order
 # %% ../nbs/11_sweep.ipynb #358dddd5
 @patch(as_prop=True)
 def makers(self: Sweep) -> dict[str, str]: # by metric
-    "The makers in the table: the current one or, if that depends on something missing, the last one."
-    known, last = dict(recogniser=self.grid.settings.measures.recogniser or None), {}
-    seen = dict.fromkeys(key[1:] for key in self.measured.values() if key[1] in METRICS)
-    for name, maker in seen: last[name] = maker
-    def today(name, maker):
-        needs, own = METRICS[name].maker_needs, METRICS[name].maker(known)
-        settled = all(known.get(each) is not None for each in needs) and (name, own) in seen
-        return own if settled or not needs else maker
-    return {name: today(name, maker) for name, maker in last.items()}
+    "The makers in the table: today's; of a measure that asks something, the last that has values, or the last one."
+    tried, valued, chosen = {}, {}, self.measured.chosen()
+    for (sound, name, maker), note in self.measured.values().items():
+        if name not in METRICS or sound.startswith("anchor-"): continue
+        tried[name] = maker
+        if note.value is not None: valued.setdefault(name, {})[maker] = None
+    def shown(name, maker):
+        if not METRICS[name].maker_needs: return METRICS[name].maker()
+        if name not in valued: return maker
+        return chosen[name] if chosen.get(name) in valued[name] else [*valued[name]][-1]
+    return {name: shown(name, maker) for name, maker in tried.items()}
 
 
 @patch
-def _measures(self: Sweep) -> dict[str, dict]: # by hash of the sound: column to value
+def maker_of(self: Sweep, metric: Metric, more: dict) -> str: # more: arguments of the metric
+    "The maker that these arguments ask for; without any, the one in the table, or today's."
+    given = dict(recogniser=self.grid.settings.measures.recogniser or None) | more
+    asked = any(more.get(name) is not None for name in metric.maker_needs)
+    return metric.maker(given) if asked else self.makers.get(metric.name) or metric.maker(given)
+
+
+@patch
+def _notes(self: Sweep) -> dict[str, dict]: # by hash of the sound: column to its note
     "What the `makers` have measured."
     found, makers = {}, self.makers
     for (sound, name, maker), note in self.measured.values().items():
-        if makers.get(name) == maker: found.setdefault(sound, {})[column_of(name)] = note.value
+        if makers.get(name) == maker: found.setdefault(sound, {})[column_of(name)] = note
     return found
 
 # %% ../nbs/11_sweep.ipynb #ee2f3c83
 @patch(as_prop=True)
 def table(self: Sweep) -> pd.DataFrame:
     "A row for each cell, failed and missing ones included: its place in the grid, its outcome, its measures."
-    rows, made, measures = self._rows_now(), [], self._measures()
+    rows, made, notes = self._rows_now(), [], self._notes()
     for cell in self.grid.cells:
         row = rows.get(cell.name, {"status": "missing"})
         found = {name: row.get(name) for name in COLUMNS} | {"cell": cell.name} | cell.labels
         if "speaker" not in row or any(each.original for each in cell.voices):
             found["speaker"] = cell.speaker
-        made.append(found | measures.get(sound_of(row, cell.voices), {}))
+        measured = notes.get(sound_of(row, cell.voices), {})
+        made.append(found | {column: note.value for column, note in measured.items()})
     numbers = {"seconds": float, "frames": "Int64", "rtf": float, "id": "Int64"}
     order = dict.fromkeys(["cell", "status", *(name for cell in self.grid.cells for name in cell.labels), *COLUMNS])
     found = pd.DataFrame(utf8(made))
@@ -317,6 +328,7 @@ def _make(self: Sweep, jobs: list[Job], results: Iterator[Made], say):
                                      smoothing=0.05, leave=False) as bar):
         for made in results:
             self._keep(made, cells)
+            bar.begin(made.row.get("work_seconds", 0.0))
             failed += made.row["status"] == "failed"
             if failed: bar.set_postfix(failed=failed, refresh=False)
             bar.update()
@@ -350,6 +362,7 @@ def run(self: Sweep,
 @patch
 def __getitem__(self: Sweep, cell: int | str) -> Pair: # its number in the grid, or its name
     "The sample of a cell; a SweepError if there is none yet."
+    check_type("cell", cell, int | str, "a number or a name", SweepError)
     if isinstance(cell, int) and not -len(self) <= cell < len(self):
         raise SweepError(f"cell: must be under {len(self)}, got {cell}")
     name = self.grid.cells[cell].name if isinstance(cell, int) else cell
@@ -387,8 +400,16 @@ def measure(self: Sweep,
     made = [row for row in self._rows_now().values() if row["status"] == "ok" and row["generated"]]
     samples = [Sample(Pair(self.folder, row), cells[row["cell"]].text, cells[row["cell"]].voices) for row in made]
     more = checked_arguments(chosen, more, self.grid.cells)
-    if self.measured.complete(samples, chosen, self.grid.settings, **more): return self
-    warnings.warn("stopped: measure again to continue", stacklevel=level_outside())
+    whole = self.measured.complete(samples, chosen, self.grid.settings, **more)
+    if not whole: warnings.warn("stopped: measure again to continue", stacklevel=level_outside())
+    given, notes = dict(recogniser=self.grid.settings.measures.recogniser or None) | more, self.measured.values()
+    for metric in chosen:
+        maker = metric.maker(given)
+        found = [note for each in samples if (note := notes.get((each.sound, metric.name, maker)))]
+        if any(note.value is not None for note in found):
+            if self.makers[metric.name] != maker: self.measured.choose(metric.name, maker)
+        elif found: warnings.warn(f"{metric.name}: none of {len(found)} samples has a value: {found[-1].detail}",
+                                  stacklevel=level_outside())
     return self
 
 # %% ../nbs/11_sweep.ipynb #4b4f8f0b

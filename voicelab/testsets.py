@@ -190,7 +190,22 @@ def judge(self: TestSet, entry: Entry, heard: tuple) -> Item: # heard: the resul
     try:
         if entry.text is not None: check_text(entry.text)
     except VoicelabError as error: return Item(entry, "broken", (str(error),), heard[2], self)
-    return Item(entry, *heard, self)
+    status, problems, seconds = heard
+    if status != "broken" and (lost := self.lost_truth(entry)): status, problems = "doubtful", (*problems, lost)
+    return Item(entry, status, problems, seconds, self)
+
+
+@patch
+def lost_truth(self: TestSet, entry: Entry) -> str:
+    "Why the true recording of an entry can't be found, in words; empty if it is there, or if the list has none."
+    part = entry.truth if isinstance(entry.truth, Entry) else Entry(0, sound=entry.truth)
+    guessed = entry.truth == f"wavs/{entry.id}.wav"             # by the form of the list, and not in it
+    try:
+        if entry.truth and not guessed:
+            with local_file(part.sound, self.home): pass
+    except VoicelabError as error: return f"its true recording: {error}"
+    except OSError as error: return f"its true recording {str(part.sound)!r}: {error.strerror}"
+    return ""
 
 # %% ../nbs/11_testsets.ipynb #ea22e249
 @patch(as_prop=True)
@@ -289,7 +304,13 @@ def only(self: TestSet,
 @patch(as_prop=True)
 def pairs(self: TestSet) -> list[Item]:
     "The usable rows with a text to say; a TestSetError if no row has one."
-    if any(entry.text for entry in self.entries): return [item for item in self.items if item.usable and item.text]
+    if any(entry.text for entry in self.entries):
+        found = [item for item in self.items if item.usable and item.text]
+        told = sum(bool(entry.text) for entry in self.entries)
+        if lost := told - len(found):
+            warnings.warn(f"pairs: {lost} of {told} rows of {self.name!r} can't be used; its table says why",
+                          stacklevel=level_outside())
+        return found
     raise TestSetError(f"pairs: {self.name!r} has recordings and no texts to say: see `saying`")
 
 
@@ -304,7 +325,7 @@ def texts(self: TestSet) -> list[str]:
     "The texts of usable rows, each once."
     return list(dict.fromkeys(item.text for item in self.pairs))
 
-
+# %% ../nbs/11_testsets.ipynb #3bea998d
 @patch
 def saying(self: TestSet,
            texts: list[str] | None = None, # None: what the same speaker says in the next recording

@@ -241,7 +241,7 @@ def verdict_of(word):
 def column_for_failures(column):
     if not answered(column, str): return
     think = "That counts the failures. Which column shows their possible effect?" if column == "missing" else "Look at the list in section 3."
-    reply(column, column == "if_bad", think)
+    reply(column, column in ("worst_low", "worst_high"), think)
 
 
 # ---- how sure is it
@@ -272,6 +272,32 @@ def without_tail(written):
     reply(written, math.isnan(written([2.0])), "What does it give if all rates are above 0.5?")
 
 
+# ---- how long must a reference be
+
+def pairs_of_length(pairs, made):
+    if not answered(pairs, int): return
+    row = made.table[made.table.level == 1.0].iloc[0]
+    think = "Those are the samples. What is done with the three stretches before anything is compared?" if pairs == 144 else \
+        "Voices, texts and seeds make a pair; the stretches of a recording are averaged."
+    reply(pairs, pairs == row.pairs, think)
+
+
+def good_enough(shortest, made, margin):
+    if not answered(shortest, (int, float, str)): return
+    rows = made.table.iloc[1:].sort_values("level")
+    bad = rows.level[rows.low <= -margin]
+    wanted = next((level for level in rows.level if bad.empty or level > bad.max()), "whole")
+    think = "Look at `low` of this length and of all longer ones: is each above minus the margin?"
+    if isinstance(shortest, str) and shortest != "whole": think = "Give a number of seconds, such as 1.5, or \"whole\"."
+    reply(shortest, shortest == wanted, think)
+
+
+def to_halve(more_of):
+    if not answered(more_of, str): return
+    thoughts = {"stretches": "They are averaged, because they have the speaker in common.", "seeds": "They have speaker and text in common."}
+    reply(more_of, more_of == "voices", thoughts.get(more_of, 'Choose one of "voices", "stretches" and "seeds".'))
+
+
 # ---- what is copied
 
 def slope_needed(slope):
@@ -292,3 +318,44 @@ def lost_by_the_model(lost):
                 "rate": "Compare the two intervals of the rate.", "noise": "Do the two intervals of the noise lie apart?"}
     wrong = sorted(map(str, given ^ wanted))
     reply(lost, not wrong, thoughts.get(wrong[0] if wrong else "", "The names are rate, tilt, noise and level."))
+
+
+# ---- likelihood gain
+
+def bits_in_all(bits):
+    if not answered(bits, (int, float)): return
+    think = "That is for one codebook; a frame has eight codes." if abs(bits - 10) < 1e-6 else "Multiply bits a code, codes a frame, and frames."
+    reply(bits, abs(bits - 80) < 1e-6, think)
+
+
+def arm_without_speech(arm):
+    if not answered(arm, str): return
+    think = "That one has words in their order, in another voice." if arm == "wrong voice" else "That one is the zero of the scale." if arm == "none" else "Which arms are there?"
+    reply(arm, arm == "reversed", think)
+
+
+def codebook_of_gain(codebook, by_book):
+    if not answered(codebook, int): return
+    reply(codebook, codebook == int(by_book.loc["right"].idxmax()), "Look at the row of the right reference; codebooks count from 0.")
+
+
+# ---- where it listens
+
+def layer_that_needs_it(layer, means):
+    if not answered(layer, int): return
+    think = "That layer gives it most attention. Which one loses most without it?" if str(layer) == means.share.idxmax() else "Look at the column lost; layers count from 0."
+    reply(layer, str(layer) == means.lost.idxmax(), think)
+
+
+def why_from_the_text(reason):
+    if answered(reason, str): reply(reason, reason == "relay", "Positions stay where they are, hidden or not. What has the text seen, and who sees the text?")
+
+
+def most_idle(written, heads):
+    if written(heads) is None:
+        answered(None)
+        return
+    wanted = heads[heads.lost < 0.005].share.idxmax()
+    made = written(heads.copy())
+    think = "That one loses more than 0.005 bits." if made in heads.index and heads.lost[made] >= 0.005 else "Choose the rows first, then take the index of the largest share."
+    reply(made, made == wanted, think)

@@ -3,7 +3,11 @@ function pivot(data, view, choose) {
   const box = make("div", { class: "wide" }), settle = rove(box, "td button"), { axes, measures, points } = data
   const name = (axis, n) => axis < 0 ? "all" : n < 0 ? "–" : String(axes[axis].levels[n])
   const at = (i, axis) => axis < 0 ? 0 : points[i].at[axis]
-  const values = found => found.map(i => points[i].values[view.measure]).filter(x => x != null)
+  const values = found => {                             // of one model; those of several have no mean
+    const known = found.filter(i => points[i].values[view.measure] != null)
+    const models = new Set(known.map(i => points[i].by[view.measure]))
+    return models.size > 1 ? [] : known.map(i => points[i].values[view.measure])
+  }
   function button(i) {
     const point = points[i], heard = point.sound != null, ended = point.stop === "eos"
     const said = heard ? short(point.values[view.measure]) + (ended ? "" : " " + point.stop) : point.stop
@@ -18,8 +22,10 @@ function pivot(data, view, choose) {
     return rest.length ? [one] : []
   }
   function place(found, shade) {
-    const ended = found.filter(i => points[i].stop === "eos").length, average = mean(values(found))
-    const told = make("div", { class: "sum" }, `mean ${short(average)}, ${ended} of ${found.length} ended`)
+    const made = found.filter(i => points[i].status === "ok"), ended = made.filter(i => points[i].stop === "eos").length
+    const average = mean(values(found)), lost = found.length - made.length
+    const told = make("div", { class: "sum" },
+      `mean ${short(average)}, ${ended} of ${made.length} ended${lost ? `, ${lost} failed or missing` : ""}`)
     const cell = make("td", {}, make("div", {}, ...found.slice(0, FIRST).map(button), ...more(found)))
     if (found.length > 1) cell.prepend(told)
     cell.style.backgroundColor = shade(average)

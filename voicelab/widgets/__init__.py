@@ -9,9 +9,10 @@ from voicelab.widgets.listening import ListeningTest
 from voicelab.widgets.microphone import Microphone
 from voicelab.widgets.pivot import Pivot
 from voicelab.widgets.prompt import PromptAnatomy
+from voicelab.widgets.study import Study
 from voicelab.widgets.tuner import Tuner
 
 __all__ = ["Ablation", "AttentionMap", "CodecExplorer", "Conversation", "DelayPattern", "ListeningTest", "Microphone",
-           "Pivot", "PromptAnatomy", "Tuner"]
+           "Pivot", "PromptAnatomy", "Study", "Tuner"]
 
 __getattr__ = moved("widgets")

@@ -40,7 +40,7 @@ from .attention import higgs_view
 from .checkpoint import MODEL_TYPES, HiggsParts, later_version, load_folder
 from .engine import HiggsEngine, PrefixStore
 from .graph import GraphEngine, Graphs
-from .likelihood import higgs_bits
+from .likelihood import higgs_bits, higgs_codes_view
 from .messages import read_messages
 from .prompt import PROMPT_FORMS, SCENE_TEXT, Scene, clone_messages
 from .prompt import render as render_chat
@@ -389,4 +389,5 @@ def higgs_from(name, folder: Path, codec, dtype: torch.dtype, device: str, # as 
 
 HIGGS = register(replace=True, family=Family(
     "higgs-audio-v2", MODEL_TYPES, higgs_from, HIGGS_MODELS, {RELEASED_CODEC: "the codec"},
-    read_chunk=higgs_view, code_bits=higgs_bits, recognise=later_version, options=("text_head", "graph")))
+    read_chunk=higgs_view, code_bits=higgs_bits, read_codes=higgs_codes_view, recognise=later_version,
+    options=("text_head", "graph")))
