@@ -9,7 +9,6 @@ __all__ = ['SCOPE', 'Seen', 'language_code', 'chosen_cells', 'check_models', 'ax
 
 # %% ../nbs/11_compare.ipynb #8a5dd27c
 import re
-from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cache
 from html import escape
@@ -89,7 +88,7 @@ def check_models(seen: list[Seen], metric: Metric) -> str: # the model of all va
         raise ArgumentError(f"{metric.name}: has values of {len(models)} models that can't be compared, {models[0]!r} "
                             f"and {models[1]!r}; choose cells with where=, such as where=dict(language=\"en\")")
     if models: return models[0]
-    reason, count = Counter(each.lacks for each in seen).most_common(1)[0]
+    reason, count = counted([each.lacks for each in seen])[0]
     if reason == "not measured": reason = f"not measured; sweep.measure({metric.name!r}) does it"
     raise ArgumentError(f"{metric.name}: no cell has a value; {count} of {len(seen)}: {reason}")
 
