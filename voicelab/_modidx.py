@@ -3006,6 +3006,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'voicelab.study.Study.telling': ('study.html#study.telling', 'voicelab/study.py'),
                                 'voicelab.study.Study.unmeasured': ('study.html#study.unmeasured', 'voicelab/study.py'),
                                 'voicelab.study.StudyError': ('study.html#studyerror', 'voicelab/study.py'),
+                                'voicelab.study.StudyTable': ('study.html#studytable', 'voicelab/study.py'),
+                                'voicelab.study.StudyTable.add': ('study.html#studytable.add', 'voicelab/study.py'),
                                 'voicelab.study.averaged': ('study.html#averaged', 'voicelab/study.py'),
                                 'voicelab.study.picture': ('study.html#picture', 'voicelab/study.py'),
                                 'voicelab.study.png': ('study.html#png', 'voicelab/study.py')},
