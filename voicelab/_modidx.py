@@ -60,6 +60,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'voicelab.ask.read_value': ('ask.html#read_value', 'voicelab/ask.py'),
                               'voicelab.ask.save_answer': ('ask.html#save_answer', 'voicelab/ask.py'),
                               'voicelab.ask.study_named': ('ask.html#study_named', 'voicelab/ask.py'),
+                              'voicelab.ask.table_of': ('ask.html#table_of', 'voicelab/ask.py'),
                               'voicelab.ask.typeable': ('ask.html#typeable', 'voicelab/ask.py'),
                               'voicelab.ask.usual_options': ('ask.html#usual_options', 'voicelab/ask.py')},
             'voicelab.asr': { 'voicelab.asr.Errors': ('asr.html#errors', 'voicelab/asr.py'),
