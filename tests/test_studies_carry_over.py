@@ -10,9 +10,10 @@ from test_sweep import folder_of_whistler, whistler  # noqa: F401
 from voicelab.audio import Audio
 from voicelab.backends import BACKENDS
 from voicelab.colour import noise_floor, spectral_tilt
+from voicelab.corrupt import louder
 from voicelab.prosody import f0_median
 from voicelab.reference import Reference
-from voicelab.retouch import PROPERTIES, faster, higher, louder, noisy, paused, retouched, shelved
+from voicelab.retouch import PROPERTIES, faster, higher, noisy, paused, retouched, shelved
 from voicelab.studies.carry_over import CarryOver, across_slope, carry_over, copied, slope_words, within_slope
 from voicelab.study import TEXTS, StudyError
 

@@ -8,6 +8,7 @@ from test_sweep import folder_of_whistler, whistler  # noqa: F401
 from voicelab.compare import Seen
 from voicelab.control import Sampling
 from voicelab.crossed import clustered_share
+from voicelab.errors import VoicelabError
 from voicelab.studies.caps import Caps, Needed
 from voicelab.studies.sampling import SamplingStudy, settings_of
 from voicelab.studies.variance import Variance, deviation_range
@@ -133,6 +134,7 @@ def test_endings_that_differ_are_compared(ask, monkeypatch):
 
 @pytest.mark.parametrize("given,said", [
     (dict(temperatures=[]), "temperatures: need numbers"), (dict(temperatures=[0, 1]), "temperatures: need numbers"),
-    (dict(sampling="greedy"), "sampling: is set by this study"), (dict(temperatures=[1], base=Sampling(ras_window=0)), "nothing to compare")])
+    (dict(sampling="greedy"), "sampling: is set by this study"), (dict(temperatures=[1], base="greedy"), "nothing to compare"),
+    (dict(base="wild"), "sampling: must be one of"), (dict(base=3), "base: must be Sampling or a preset")])
 def test_sampling_refuses(ask, given, said):
-    with pytest.raises(StudyError, match=said): ask(SamplingStudy, **given)
+    with pytest.raises(VoicelabError, match=said): ask(SamplingStudy, **given)

@@ -2473,7 +2473,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'voicelab.retouch': { 'voicelab.retouch.Property': ('retouch.html#property', 'voicelab/retouch.py'),
                                   'voicelab.retouch.faster': ('retouch.html#faster', 'voicelab/retouch.py'),
                                   'voicelab.retouch.higher': ('retouch.html#higher', 'voicelab/retouch.py'),
-                                  'voicelab.retouch.louder': ('retouch.html#louder', 'voicelab/retouch.py'),
                                   'voicelab.retouch.noisy': ('retouch.html#noisy', 'voicelab/retouch.py'),
                                   'voicelab.retouch.of_sound': ('retouch.html#of_sound', 'voicelab/retouch.py'),
                                   'voicelab.retouch.paused': ('retouch.html#paused', 'voicelab/retouch.py'),

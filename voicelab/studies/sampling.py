@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from ..compare import compare_seen
 from ..control import Sampling
 from ..crossed import Share, clustered_share, crossed_interval
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_type
 from ..metrics import METRICS
 from ..study import STUDIES, Study, StudyError
 
@@ -36,8 +36,10 @@ class SamplingStudy(Study):
     by, baseline = "temperature", None
     measures = ("ended", "similarity", "wer", "cepstral_distance")
 
-    def __init__(self, *given, temperatures=(0.3, 0.7, 1.0, 1.3), base: Sampling = Sampling(), **more):
+    def __init__(self, *given, temperatures=(0.3, 0.7, 1.0, 1.3), base="upstream", **more):
         if "sampling" in more: raise StudyError("sampling: is set by this study; give temperatures= and base=")
+        if isinstance(base, str): base = Sampling.preset(base)
+        check_type("base", base, Sampling, "Sampling or a preset")
         self.base, self.temperatures = base, [*temperatures]
         self.settings = settings_of(self.temperatures, base)
         if len(self.settings) < 2: raise StudyError("temperatures: one temperature without RAS is nothing to compare")
@@ -127,7 +129,7 @@ def sampling(
     model="tiny", references=None, texts=None, seeds=(0, 1, 2), folder=None,    # as for `Study`
     *,
     temperatures=(0.3, 0.7, 1.0, 1.3),
-    base: Sampling = Sampling(),    # the other settings, and the RAS that is compared with none
+    base: str | Sampling = "upstream",      # a preset or `Sampling`: the other settings, and the RAS that is tried
     backend: str = "inline", workers: int = 1,      # as for `Sweep.run`
     recogniser=None,                # for the words; None: as the settings say
     **options,                      # of `clone`, the same for all cells; not sampling
