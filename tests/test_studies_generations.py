@@ -1,12 +1,15 @@
 "A clone of a clone: chains, resuming, chains that end, drift and break of known truth."
+import re
 from dataclasses import replace
 from inspect import signature
 
 import numpy as np
+import pandas as pd
 import pytest
 from test_sweep import folder_of_whistler, whistler  # noqa: F401
 from whistling import Letters, Whistle, Whistler
 
+from voicelab.ask import save_answer
 from voicelab.audio import Audio
 from voicelab.backends import BACKENDS
 from voicelab.compare import Seen
@@ -67,6 +70,15 @@ def test_chains_that_a_model_cannot_tell_apart_go_on_as_one(ask, monkeypatch):
     monkeypatch.setattr(Letters, "__init__", lambda self, session: self.__dict__.update(chunk=session.chunk, pitch=0, chance=session.generator))
     made = ask(generations=3, seeds=[0]).run()
     assert [len(sweep) for sweep in made.sweeps] == [6, 3, 3] and f"3 of 6 chains ended in generation 1: {SAME}" in made.answer
+
+
+def test_the_files_of_an_answer_have_all_generations(ask):
+    made = ask(generations=2).run()
+    paths = save_answer(made)
+    table = pd.read_csv(paths["table"])
+    assert len(table) == 24 and table.part.value_counts().to_dict() == {1: 12, 2: 12}
+    linked = re.findall(r"\]\(([^)]*\.wav)\)", paths["answer"].read_text())
+    assert linked and all((made.sweep.folder / name).is_file() for name in linked)
 
 
 def test_more_generations_continue_a_study(ask):

@@ -73,7 +73,7 @@ class Study:
 
     def __repr__(self): return f"{type(self).__name__}({self.state}): {self.answer}"
 
-
+# %% ../nbs/12_study.ipynb #57d40018
 class StudyTable(Registry):
     "Studies by name."
     def add(self, study: type[Study], replace: bool = False) -> type[Study]:
