@@ -229,7 +229,8 @@ def test_a_function_that_measures_something_else_is_a_bug(reference):
 def test_what_ships():
     assert SHIPPED[0] == ["words_per_minute", "reference_rate", "fixed"] and SHIPPED[2] == ["silence", "repetition"]
     in_report = ["duration_ratio", "silence_ratio", "length", "level", "clipping", "ended", "end_level", "similarity", "wer", "cer"]
-    on_request = {"cepstral_distance", "speaking_rate", "pauses", "pause_share", "f0_median", "f0_span", "mos", "likelihood_gain"}
+    on_request = {"cepstral_distance", "speaking_rate", "pauses", "pause_share", "f0_median", "f0_span", "mos", "likelihood_gain",
+                  "spectral_tilt", "noise_floor"}
     assert SHIPPED[1][:10] == in_report and set(SHIPPED[1][10:]) == on_request
     assert [metric.name for metric in chosen_metrics(None)] == in_report
     keys = vars(AudioGenerationConfig())
