@@ -374,7 +374,7 @@ def test_a_foreign_line_is_a_row_that_says_so_and_all_others_are_usable(run, lin
     error = again.rows[1]["error"]
     assert error.startswith("line 3 of manifest.jsonl ") and said in error and len(error.splitlines()) == 1
     assert run.save(sample()).row["id"] == 1 and len(run) == 3
-    with pytest.raises(RunError, match="id: None is not among the 3 samples"): run[None]
+    with pytest.raises(RunError, match="id: must be a whole number, got None"): run[None]
 
 
 WRONG = [dict(id=[0]), dict(id=True), dict(id=-1), dict(id=10**240), dict(id=0.5), dict(status=7), dict(text=["a"]), dict(seconds="1"), dict(seconds=None),
