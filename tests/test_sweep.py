@@ -797,7 +797,8 @@ def test_a_listening_test_pairs_cells_that_differ_in_one_axis_only(make):
     assert len(trials) == 6 and {len({str(labels[id]["temperature"]) for id in trial.ids}) for trial in trials} == {2}
     assert all(len({repr({**labels[id], "temperature": 0}) for id in trial.ids}) == 1 for trial in trials)
     assert {trial.conditions for trial in ListeningTest(made, "similarity", by="seed").trials} == {("0",), ("1",)}
-    with pytest.raises(ListeningError, match="^by: must be an axis, one of model, reference, temperature, text, seed, got 'prompt_form'$"):
+    axes = "model, reference, temperature, text, seed"
+    with pytest.raises(ListeningError, match=f"^by: must be the axis of the sweep to ask about, one of {axes}; got 'prompt_form'$"):
         ListeningTest(made)
     fewer = make(sampling=[LOUD, replace(LOUD, temperature=1.0)], texts=TEXTS[:1], seeds=[0])
     assert len(ListeningTest(fewer, by="temperature", listener="second").trials) == 1
