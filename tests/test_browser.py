@@ -267,6 +267,29 @@ def test_where_it_listens(opened):
     expect(widget.get_by_role("combobox", name="head")).to_contain_text("of its weight on the text")
 
 
+WORDS = """
+import numpy as np
+from voicelab.audio import Audio
+from voicelab.widgets.words import WordPlayer
+from voicelab.words import Timeline, TimedWord
+heard = [("come", "come", "same", .1, .4), ("hum", "home", "exchanged", .4, .8), ("", "قريبا", "missing", .8, .8)]
+tone = Audio(np.sin(np.arange(24_000) / 20).astype(np.float32), 24_000)
+player = WordPlayer()
+player.show(Timeline(tone, "come home soon", tuple(TimedWord(*each, .5) for each in heard), "nobody", "en"))
+player"""
+
+
+def test_words_under_their_waveform_are_played(opened):
+    page = opened(WORDS)
+    words = cell(page, 1).get_by_role("group", name="words")
+    words.get_by_role("button", name="hum ≠ home, exchanged, 0.40 to 0.80 s").click()
+    expect(status(cell(page, 1), "played: hum ≠ home")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(status(cell(page, 1), "played: − قريبا")).to_be_visible()
+    assert words.locator("[data-begin]").evaluate_all("all => all.filter(each => each.tabIndex === 0).length") == 1
+
+
 def test_ablation(opened):
     page = opened("bench = vl.widgets.Ablation(model)\n"
                   "for arm in ('wrong_transcript', 'reversed', 'half_length'): bench.ticks[arm].value = False\nbench",

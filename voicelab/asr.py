@@ -257,14 +257,18 @@ def hear(self: Recogniser, audio: Audio, code: str) -> str: # code: of the langu
 
 @patch
 def _listen(self: Recogniser, audio: Audio, code: str) -> str:
+    return " ".join("".join(segment.text for segment in self._transcribe(audio, code)).split())
+
+
+@patch
+def _transcribe(self: Recogniser, audio: Audio, code: str, **more) -> list: # more: options of faster-whisper
     model = whisper_model(self.folder, self.device, self.compute_type)
     if code not in model.supported_languages:
         raise RecogniserError(f"recogniser: {self.folder.name!r} does not know the language {code!r}")
     wave = np.ascontiguousarray(audio.resample(HEARING_RATE).samples, np.float32)
     try:
-        segments, _ = model.transcribe(wave, language=code, beam_size=BEAMS, temperature=0.0,
-                                       condition_on_previous_text=False)
-        return " ".join("".join(segment.text for segment in segments).split())
+        return [*model.transcribe(wave, language=code, beam_size=BEAMS, temperature=0.0,
+                                  condition_on_previous_text=False, **more)[0]]
     except RuntimeError as error:       # of CTranslate2: a GPU without a library that it needs, say
         said = str(error).splitlines()[0][:200]
         raise RecogniserError(f"recogniser: {self.folder.name!r} failed on {self.device}: {said}") from None

@@ -25,7 +25,7 @@ function rove(box, chooser) {
     if (!step) return
     event.preventDefault()
     const next = items[(here + step + items.length) % items.length]
-    turn(next, [event.target]); next.focus()
+    turn(next, items.filter(one => one.tabIndex === 0)); next.focus()
   })
   return () => { const items = all(); turn(items[0], items) }
 }

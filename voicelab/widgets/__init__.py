@@ -11,8 +11,9 @@ from voicelab.widgets.pivot import Pivot
 from voicelab.widgets.prompt import PromptAnatomy
 from voicelab.widgets.study import Study
 from voicelab.widgets.tuner import Tuner
+from voicelab.widgets.words import WordTimeline
 
 __all__ = ["Ablation", "AttentionMap", "CodecExplorer", "Conversation", "DelayPattern", "ListeningTest", "Microphone",
-           "Pivot", "PromptAnatomy", "Study", "Tuner"]
+           "Pivot", "PromptAnatomy", "Study", "Tuner", "WordTimeline"]
 
 __getattr__ = moved("widgets")
