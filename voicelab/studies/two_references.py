@@ -143,6 +143,10 @@ def alter(self: TwoReferences, voice: Reference) -> list[Reference]:
 def add_way(self: TwoReferences, way: str, **axes):
     "Add the sweep of a way in a subfolder, or note why there can be none."
     (known,), loaded = self.sweep.grid.models, [*self.sweep.speakers.values()]
+    for name in axes:
+        if name not in ("references", *known.facts.options):
+            self.lacking[way] = f"{known.facts.name!r} has no option {name}"
+            return
     dtype, device = (None if each == "none" else each for each in (known.facts.dtype, known.facts.device))
     model = loaded[0] if loaded else ModelSource(known.source.name, known.source.codec, dtype, device)
     try: made = Sweep(self.folder / way, model, texts=self.texts, seeds=self.seeds, **axes, **self.options)
@@ -172,9 +176,9 @@ def measure(self: TwoReferences, **more) -> TwoReferences: # more: as for `Study
     "Measure what is missing, and compare with both voices; Ctrl-C keeps what is done."
     for sweep in self.sweeps: sweep.measure(*self.measures, **more)
     metric, known = METRICS["similarity"], self.sweep.measured.values()
-    todo = [each for each in self.sides if (each[2], metric.name, metric.maker()) not in known]
+    todo = {key: (pair, voice) for pair, voice, key in self.sides if (key, metric.name, metric.maker()) not in known}
     try:
-        for pair, voice, key in Progress(todo, desc=metric.name, unit="voice", leave=False):
+        for key, (pair, voice) in Progress(todo.items(), desc=metric.name, unit="voice", leave=False):
             try: made = measure_saved(pair, pair.row["text"], voice, [metric.name])[metric.name]
             except VoicelabError as error: made = metric.unavailable(str(error))
             self.sweep.measured.add(key, [(metric, made)])
@@ -187,7 +191,8 @@ def measure(self: TwoReferences, **more) -> TwoReferences: # more: as for `Study
 def unmeasured(self: TwoReferences) -> int:
     "How many samples were not compared with both voices yet."
     known, metric = self.sweep.measured.values(), METRICS["similarity"]
-    return len({key.rsplit("-")[-1] for *_, key in self.sides if (key, metric.name, metric.maker()) not in known})
+    return len({pair.path("generated") for pair, _, key in self.sides
+                if (key, metric.name, metric.maker()) not in known})
 
 # %% ../../nbs/12_studies_two_references.ipynb #20f00010
 OWN = ("model", "pair", "way", "weight", "blend", "reference", "text", "seed")       # labels that this study knows
