@@ -119,7 +119,7 @@ def test_a_blended_sample_streams_and_stops_like_any_other(model, pair):
 @pytest.mark.parametrize("blend, count, words", [
     (-0.01, 2, "blend: must be a number from 0 to 1, got -0.01"), (1.5, 2, "blend: must be a number from 0 to 1, got 1.5"),
     (float("nan"), 2, "got nan"), (float("inf"), 2, "got inf"), (True, 2, "got True"), ("0.5", 2, "got '0.5'"), ([0.5], 2, "got [0.5]"),
-    (0.5, 0, "blend: mixes two references, got 0; give reference=[a, b]"), (0.5, 1, "got 1"), (0.5, 3, "got 3")])
+    (0.5, 0, "blend: mixes two references, got 0"), (0.5, 1, "got 1"), (0.5, 3, "got 3")])
 def test_a_wrong_use_is_one_line(model, voices, blend, count, words):
     given = [voices[name] for name in ("ada", "ben", "cleo")][:count]
     with pytest.raises(vl.VoicelabError) as caught: model.clone(TEXT, reference=given or None, blend=blend)
@@ -186,6 +186,6 @@ def test_the_command_line_blends_two_references(root, tmp_path, capsys):
     both = [*voice("ada", "The old library opens at nine in the morning."), *voice("ben", "My brother walks along the river.")]
     code, result = told(*both, "--blend", "0.5")
     assert code == 0 and "--blend 0.5" in result["repeat"] and vl.Run(tmp_path / "out").rows[-1]["settings"]["blend"] == 0.5
-    for words, weight, said in ((both[:4], "0.5", "blend: mixes two references, got 1"), (both, "nan", "blend: must be a number from 0 to 1, got nan")):
+    for words, weight, said in ((both[:4], "0.5", "--blend: mixes two references, got 1"), (both, "nan", "--blend: must be a number from 0 to 1, got nan")):
         code, error = told(*words, "--blend", weight)
         assert code == 2 and error.startswith("voicelab clone: ") and said in error and error.count("\n") == 1

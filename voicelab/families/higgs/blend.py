@@ -51,7 +51,7 @@ def leader_first(references: list[Reference], blend: float) -> list[Reference]:
     "Two references, the one with the larger weight first; a FormError for anything else."
     if isinstance(blend, bool) or not isinstance(blend, Real) or not 0 <= blend <= 1:
         raise FormError(f"blend: must be a number from 0 to 1, got {shown(blend)}")
-    if len(references) != 2: raise FormError(f"blend: mixes two references, got {len(references)}; give reference=[a, b]")
+    if len(references) != 2: raise FormError(f"blend: mixes two references, got {len(references)}")
     return references if blend <= 0.5 else references[::-1]
 
 
