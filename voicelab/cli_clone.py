@@ -95,8 +95,8 @@ def repeat_words(args, seed: int) -> str: # seed: the one used
     "The options that repeat a sample, apart from its text and reference."
     options = {"model": args.model, "seed": seed, "prompt-form": args.prompt_form, "budget": args.budget,
                "sampling": args.sampling, "dtype": args.dtype, "device": args.device, "scene": args.scene,
-               "voice": args.voice, "blend": args.blend, "turns": args.turns, "chunk-method": args.chunking, "chunk-words": args.chunk_words,
-               "chunk-turns": args.chunk_turns, "max-tokens": args.max_tokens,
+               "voice": args.voice, "blend": args.blend, "turns": args.turns, "chunk-method": args.chunking,
+               "chunk-words": args.chunk_words, "chunk-turns": args.chunk_turns, "max-tokens": args.max_tokens,
                **{name.replace("_", "-"): getattr(args, name) for name in KNOBS}}
     return " ".join(f"--{name} {shlex.quote(str(value))}" for name, given in options.items() if given is not None
                     for value in (given if isinstance(given, list) else [given])) + " --no-vowels" * args.no_vowels

@@ -361,7 +361,7 @@ def draw_way(points: pd.DataFrame, way: str, ax):
             ax.plot(means.index, means, color=colour, linewidth=0.7, alpha=0.5)
         means = kept.groupby("weight")[column].mean()
         ax.plot(means.index, means, "o-", color=colour, markersize=4, label=words)
-    ax.set(title=way, xlabel="weight of the second reference")
+    ax.set(title=way, xlabel="weight of the second reference", xticks=sorted(kept.weight.unique()))
     ax.grid(axis="y", alpha=0.3)
 
 
@@ -375,7 +375,7 @@ def draw_toward(points: pd.DataFrame, ways: list[str], ax):
                             high=each.high) for each in steps)])
         places = np.array(weights) + 0.015 * (n - 1)
         draw_steps(ax, places, rows, float(track[0.0].mean()), color=WAYS[way], label=way)
-    ax.set(xlabel="weight of the second reference",
+    ax.set(xlabel="weight of the second reference", xticks=sorted(points.weight.unique()),
            ylabel="similarity to the second voice\nless that to the first (cosine)")
 
 

@@ -80,7 +80,8 @@ class BlendEngine(HiggsEngine):
     def prompt_beside(self, session: Session) -> tuple[Prompt, int]: # and the length of its shared prefix
         "The other prompt of the chunk that is being said."
         chunk, earlier = self.beside[session.number], self.beside[:session.number]
-        for theirs, ours in zip(earlier, session.chunks): theirs.codes, theirs.stop_reason = ours.codes, ours.stop_reason
+        for theirs, ours in zip(earlier, session.chunks):
+            theirs.codes, theirs.stop_reason = ours.codes, ours.stop_reason
         turns = [turn for each in earlier[len(earlier) - chunk.turns:] for turn in each.shown()]
         prompt = session.render([*chunk.chat[:-1], *turns, chunk.chat[-1]]) if turns else chunk.prompt
         return prompt, chunk.prefix_length
