@@ -189,13 +189,13 @@ def decode(network, # HiggsAudioV2ForConditionalGeneration
            *,
            prefixes: PrefixStore | None = None, # of this network; None: nothing is kept
            prefix_lengths: list[int] | None = None, # length of the prefix that each prompt shares with other prompts
-           reader: Callable = CachedNetwork, # reads the batch; or another with the same arguments and methods
+           reader: Callable | None = None, # makes what reads the batch, instead of a `CachedNetwork`
           ) -> Iterator[Step]:
     "Make columns until every row is done."
     n_codebooks, prefix_lengths = network.config.num_codebooks, prefix_lengths or [0] * len(prompts)
     rows, active = [Row(n_codebooks) for _ in prompts], list(range(len(prompts)))
     most_columns = columns_for_frames(max(most_frames), n_codebooks)
-    cached = reader(network, prompts, most_columns, prefixes or PrefixStore(), prefix_lengths)
+    cached = (reader or CachedNetwork)(network, prompts, most_columns, prefixes or PrefixStore(), prefix_lengths)
     writer = ColumnWriter(prompts, most_frames, sampling, generators, network.device)
     logits = cached.prefill()
     while True:
