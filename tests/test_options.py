@@ -297,3 +297,7 @@ def test_ctrl_c_in_one_half_of_a_broken_batch_is_for_both(model, reference, monk
     monkeypatch.setattr(HiggsEngine, "push", push)
     made = model.clone_batch(["Hi.", "Ho.", "Oh, hi.", "Ha."], references=reference, seeds=1, on_error="row")
     assert [each.stop_reason for each in made] == ["interrupted"] * 4 and [len(each.trace) > 0 for each in made] == [True, False, False, False]
+
+
+def test_vita_refuses_a_blend_in_words(vita, reference):
+    with pytest.raises(ArgumentError, match="^blend: no such option; VitaModel.[a-z]+ takes "): vita.clone("Hi.", reference=[reference, reference], blend=0.5)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHARED', 'FLAGS', 'KINDS', 'study_named', 'typeable', 'own_options', 'in_a_word', 'usual_options', 'as_kind',
-           'guessed', 'read_value', 'read_options', 'answer_text', 'table_of', 'save_answer']
+           'guessed', 'read_value', 'read_options', 'answer_text', 'save_answer']
 
 # %% ../nbs/12_ask.ipynb #a5c10003
 import os
@@ -13,11 +13,8 @@ from inspect import Parameter, signature
 from math import isfinite
 from pathlib import Path
 
-import pandas as pd
-
 from . import studies
 from .errors import VoicelabError, one_of, shown
-from .export import shared_table
 from .study import STUDIES, Study, StudyError, png
 
 # %% ../nbs/12_ask.ipynb #a5c10006
@@ -122,12 +119,6 @@ def answer_text(study: Study, has_picture: bool) -> str:
     return "\n\n".join(filter(None, lines)) + "\n"
 
 
-def table_of(study: Study) -> pd.DataFrame:
-    "All samples and measures; of a study of several sweeps, which one each is of."
-    tables = [shared_table(sweep) for sweep in getattr(study, "sweeps", [study.sweep])]
-    return tables[0] if len(tables) == 1 else pd.concat([each.assign(part=n) for n, each in enumerate(tables, 1)])
-
-
 def save_answer(study: Study) -> dict[str, Path | None]: # picture: None if nothing has been measured
     "Write answer.md, picture.png and table.csv into the folder of a study."
     try: drawn = png(study.plot)
@@ -137,4 +128,4 @@ def save_answer(study: Study) -> dict[str, Path | None]: # picture: None if noth
     elif os.path.lexists(picture): picture.unlink()             # of an earlier run, of another grid
     return dict(answer=write("answer.md", answer_text(study, drawn is not None).encode(errors="backslashreplace")),
                 picture=None if drawn is None else picture,
-                table=write("table.csv", table_of(study).to_csv(index=False).encode(errors="backslashreplace")))
+                table=write("table.csv", study.all_samples.to_csv(index=False).encode(errors="backslashreplace")))

@@ -95,8 +95,8 @@ def repeat_words(args, seed: int) -> str: # seed: the one used
     "The options that repeat a sample, apart from its text and reference."
     options = {"model": args.model, "seed": seed, "prompt-form": args.prompt_form, "budget": args.budget,
                "sampling": args.sampling, "dtype": args.dtype, "device": args.device, "scene": args.scene,
-               "voice": args.voice, "turns": args.turns, "chunk-method": args.chunking, "chunk-words": args.chunk_words,
-               "chunk-turns": args.chunk_turns, "max-tokens": args.max_tokens,
+               "voice": args.voice, "blend": args.blend, "turns": args.turns, "chunk-method": args.chunking,
+               "chunk-words": args.chunk_words, "chunk-turns": args.chunk_turns, "max-tokens": args.max_tokens,
                **{name.replace("_", "-"): getattr(args, name) for name in KNOBS}}
     return " ".join(f"--{name} {shlex.quote(str(value))}" for name, given in options.items() if given is not None
                     for value in (given if isinstance(given, list) else [given])) + " --no-vowels" * args.no_vowels
@@ -144,7 +144,7 @@ def made_and_saved(args, session, references: list, heard: dict, # heard: of `he
 def clone(args) -> dict:
     "Speak a text in the voice of a recording, and save the sample with its measures."
     import voicelab as vl
-    chat = dict(prompt_form=args.prompt_form, scene=args.scene, voice=args.voice) | chunks_of(args)
+    chat = dict(prompt_form=args.prompt_form, scene=args.scene, voice=args.voice, blend=args.blend) | chunks_of(args)
     references = references_of(args)
     heard = heard_by(args)
     model = vl.load(args.model, dtype=args.dtype, device=args.device)
@@ -225,6 +225,9 @@ def add_chat_options(say: argparse.ArgumentParser):
                           "repeat it for SPEAKER1, SPEAKER2, ...")
     say.add_argument("--scene", metavar="WORDS", type=words,
                      help="description of the surroundings, or a name of vl.SCENES; '' for none")
+    say.add_argument("--blend", type=float, metavar="W",
+                     help="mix what the model predicts after each of two references: weight of the second, 0 to 1 "
+                          "(default: both are in one prompt)")
     say.add_argument("--no-vowels", action="store_true", help="leave bare Arabic words without vowel marks")
     say.add_argument("--turns", type=int, metavar="N",
                      help="a long text is spoken in chunks: how many of the earlier chunks the prompt of the next one "

@@ -78,7 +78,7 @@ def for_terminal(words: str, most: int | None = None) -> str: # most: characters
 
 
 TYPED = {name: f"--{name.replace('_', '-')}" for name in (
-    "backend", "baseline", "by", "chunk_turns", "chunk_words", "device", "dtype", "measure", "measures",
+    "backend", "baseline", "blend", "by", "chunk_turns", "chunk_words", "device", "dtype", "measure", "measures",
     "mode", "model", "persona", "prompt_form", "ras_repeats", "ras_window", "recogniser", "same_words", "sampling",
     "scene", "seed", "seeds", "speaker", "temperature", "top_k", "top_p", "turns", "voice", "where", "workers")}
 TYPED |= {"chunking": "--chunk-method", "kind": "--as", "most_megabytes": "--most", "references": "--reference",

@@ -6,7 +6,7 @@
 __all__ = ['MOST_TIMED', 'Cost', 'in_bytes', 'expected_seconds']
 
 # %% ../nbs/11_cost.ipynb #5238e599
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from .budget import choose_rule, rule_seconds, speaking_rate
 from .grid import Grid
@@ -29,6 +29,10 @@ class Cost:
 
     @property
     def missing(self) -> int: return self.cells - self.made - self.failed
+
+    def __add__(self, other: "Cost") -> "Cost":
+        each = zip(astuple(self), astuple(other))
+        return Cost(*(None if None in both else sum(both) for both in each))
 
     def __str__(self):
         counts = f"{self.cells} cells, {self.made} made" + (f", {self.failed} failed" if self.failed else "")

@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 from fastcore.basics import patch
 
 import voicelab.measures  # noqa: F401
 
 from .compare import Comparison, Seen, compare_seen
+from .cost import Cost
 from .errors import ArgumentError, VoicelabError
+from .export import shared_table
 from .grid import as_levels, as_voices
 from .metrics import METRICS
 from .pairs import Pair
@@ -66,6 +69,7 @@ class Study:
         self.model, self.options, self.folder = model, options, Path(folder or f"study-{self.name}")
         self.sweep = Sweep(self.folder, model, references=[each for voice in self.voices for each in self.alter(voice)],
                            texts=self.texts, seeds=self.seeds, **options)
+        self.sweeps = [self.sweep]                      # and those in subfolders, if a study adds some
 
     def alter(self, voice: Reference) -> list[Reference]:
         "The references that take the place of `voice`."
@@ -102,9 +106,10 @@ def run(self: Study,
         **more, # arguments of measures, by name, such as recogniser=
        ) -> Study:
     "Make and measure what is missing; Ctrl-C keeps what is done."
-    self.sweep.run(backend, workers, say=say)
-    if not self.sweep.stopped: self.measure(**more)
-    return self
+    for sweep in self.sweeps:
+        sweep.run(backend, workers, say=say)
+        if sweep.stopped: return self
+    return self.measure(**more)
 
 
 @patch
@@ -113,8 +118,22 @@ def measure(self: Study, **more) -> Study: # more: as for `run`
     if "cepstral_distance" in self.measures:
         if (spoken := self.same_words()) is None: return self
         more = {"same_words": spoken} | more
-    self.sweep.measure(*self.measures, **more)
+    for sweep in self.sweeps: sweep.measure(*self.measures, **more)
     return self
+
+# %% ../nbs/12_study.ipynb #59af95da
+@patch(as_prop=True)
+def cost(self: Study) -> Cost:
+    "The cost of what is missing."
+    first, *more = (sweep.cost for sweep in self.sweeps)
+    return sum(more, first)
+
+
+@patch(as_prop=True)
+def all_samples(self: Study) -> pd.DataFrame:
+    "All samples and measures; of a study of several sweeps, which one each is of."
+    tables = [shared_table(sweep) for sweep in self.sweeps]
+    return tables[0] if len(tables) == 1 else pd.concat([each.assign(part=n) for n, each in enumerate(tables, 1)])
 
 # %% ../nbs/12_study.ipynb #57d4000d
 def averaged(seen: list[Seen], over: tuple[str, ...]) -> list[Seen]:
@@ -152,18 +171,20 @@ def comparisons(self: Study) -> dict[str, Comparison | str]: # by measure; a tex
 def unmeasured(self: Study) -> int:
     "How many samples lack a measure that was not tried yet; 0 for a study that measures in its own way."
     if type(self).measure is not Study.measure: return 0
-    seen = [self.sweep._view(METRICS[name]) for name in self.measures if name in METRICS]
+    seen = [[each for sweep in self.sweeps for each in sweep._view(METRICS[name])] for name in self.measures
+            if name in METRICS]
     return sum(any(each.lacks == "not measured" for each in cell) for cell in zip(*seen))
 
 
 @patch(as_prop=True)
 def state(self: Study) -> str:
     "complete, or how much of it is there."
-    counts, unmeasured = Counter(self.sweep.statuses().values()), self.unmeasured
+    counts = Counter(status for sweep in self.sweeps for status in sweep.statuses().values())
+    cells, unmeasured = counts.total(), self.unmeasured
     failed = f", {counts['failed']} failed" if counts["failed"] else ""
-    if counts["missing"]: return f"unfinished, {counts['ok']} of {len(self.sweep)} samples{failed}"
-    if unmeasured: return f"unfinished, {len(self.sweep)} samples{failed}, {unmeasured} of them not measured yet"
-    return f"complete, {len(self.sweep)} samples{failed}"
+    if counts["missing"]: return f"unfinished, {counts['ok']} of {cells} samples{failed}"
+    if unmeasured: return f"unfinished, {cells} samples{failed}, {unmeasured} of them not measured yet"
+    return f"complete, {cells} samples{failed}"
 
 
 @patch

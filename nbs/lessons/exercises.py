@@ -339,6 +339,28 @@ def codebook_of_gain(codebook, by_book):
     reply(codebook, codebook == int(by_book.loc["right"].idxmax()), "Look at the row of the right reference; codebooks count from 0.")
 
 
+# ---- two voices
+
+def is_monotone(word):
+    if answered(word, str): reply(word, word == "yes", "What is the mean of many such samples at weight 0.25, and at 0.75?")
+
+
+def pooled(share):
+    if not answered(share, (int, float)): return
+    logs = 0.5 * np.log([0.5, 0.4, 0.1]) + 0.5 * np.log([0.1, 0.4, 0.5])
+    exact = (np.exp(logs) / np.exp(logs).sum())[1]
+    think = "That is the mean of the two probabilities; the mixture is made of logarithms." if abs(share - 0.4) < 1e-6 else "Multiply the two probabilities of each code, take square roots, and make them add up to 1."
+    reply(share, abs(share - exact) <= 0.0051, think)
+
+
+def least_locked(way, shares):
+    if not answered(way, str): return
+    wanted = min(shares, key=lambda each: shares[each][0].mean)
+    clear = all(shares[wanted][0].high < found.low for each, (found, _) in shares.items() if each != wanted)
+    reply(way, way == wanted, "Look at the means of the locked shares.")
+    if way == wanted and not clear: print("But its interval overlaps with another one: for other texts, the order may be different.")
+
+
 # ---- where it listens
 
 def layer_that_needs_it(layer, means):

@@ -8,8 +8,9 @@ from voicelab.studies.generations import generations
 from voicelab.studies.length import length
 from voicelab.studies.sampling import sampling
 from voicelab.studies.transcript import transcript
+from voicelab.studies.two_references import two_references
 from voicelab.studies.variance import variance
 from voicelab.studies.window import window
 
 __all__ = ["attention", "caps", "carry_over", "corruption", "gain", "generations", "length", "sampling",
-           "transcript", "variance", "window"]
+           "transcript", "two_references", "variance", "window"]

@@ -111,16 +111,6 @@ def run(self: Generations, backend: str = "inline", workers: int = 1, say=None, 
 
 
 @patch
-def measure(self: Generations, **more) -> Generations: # more: as for `Study.run`
-    "Measure what is missing, against the first references."
-    if "cepstral_distance" in self.measures:
-        if (spoken := self.same_words()) is None: return self
-        more = {"same_words": spoken} | more
-    for sweep in self.sweeps: sweep.measure(*self.measures, **more)
-    return self
-
-
-@patch
 def ended(self: Generations) -> dict[int, Counter]: # by generation
     "Why chains ended in a generation, with their number; those of the last one have no next."
     last = len(self.sweeps) if len(self.sweeps) < self.generations else len(self.sweeps) - 1

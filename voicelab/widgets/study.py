@@ -155,7 +155,7 @@ def _work(self: Study):
 
 @patch
 def _count(self: Study):
-    cost = self.asked().sweep.cost
+    cost = self.asked().cost
     self._draw()
     self.status.say(f"{cost}.")
 

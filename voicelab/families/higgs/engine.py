@@ -8,7 +8,7 @@ __all__ = ['NEVER', 'ColumnWriter', 'ramped', 'Row', 'Step', 'column_facts', 'ta
 
 # %% ../../../nbs/08_higgs_engine.ipynb #6fda0263
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -189,12 +189,13 @@ def decode(network, # HiggsAudioV2ForConditionalGeneration
            *,
            prefixes: PrefixStore | None = None, # of this network; None: nothing is kept
            prefix_lengths: list[int] | None = None, # length of the prefix that each prompt shares with other prompts
+           reader: Callable | None = None, # makes what reads the batch, instead of a `CachedNetwork`
           ) -> Iterator[Step]:
     "Make columns until every row is done."
     n_codebooks, prefix_lengths = network.config.num_codebooks, prefix_lengths or [0] * len(prompts)
     rows, active = [Row(n_codebooks) for _ in prompts], list(range(len(prompts)))
     most_columns = columns_for_frames(max(most_frames), n_codebooks)
-    cached = CachedNetwork(network, prompts, most_columns, prefixes or PrefixStore(), prefix_lengths)
+    cached = (reader or CachedNetwork)(network, prompts, most_columns, prefixes or PrefixStore(), prefix_lengths)
     writer = ColumnWriter(prompts, most_frames, sampling, generators, network.device)
     logits = cached.prefill()
     while True:
@@ -233,7 +234,9 @@ class HiggsEngine(Engine):
         self.facts |= dict.fromkeys(entropies, Fact("entropy by codebook / bits", ".1f"))
 
     def check(self, sessions: list[Session]):
-        "Raise an EngineError that names the largest batch that fits into memory, if this one does not."
+        "Raise an EngineError if the sessions are of several kinds; if they don't fit into memory, it says how many do."
+        if len({type(session.engine) for session in sessions}) > 1:
+            raise EngineError("sessions: must be of one kind in a batch: all with blend= or all without, all in sound")
         chunks = [chunk for session in sessions for chunk in session.chunks]
         positions, columns = max(c.positions for c in chunks), max(c.budget.columns for c in chunks)
         check_memory(self.network, len(sessions), positions, columns)

@@ -37,6 +37,7 @@ from ...text_form import TextForm, form_from
 from ...threads import threads_for, using_threads
 from ...vowels import vocalise
 from .attention import higgs_view
+from .blend import blended, leader_first
 from .checkpoint import MODEL_TYPES, HiggsParts, later_version, load_folder
 from .engine import HiggsEngine, PrefixStore
 from .graph import GraphEngine, Graphs
@@ -254,6 +255,7 @@ def session(self: HiggsModel,
     chunk_words: int = 200, # most words of a chunk, for the chunking "words"
     chunk_turns: int = 1, # turns of a chunk, for the chunking "speaker"
     turns: int | None = None, # most earlier chunks that a prompt shows again; None: as the checkpoint says
+    blend: float | None = None, # mix the predictions after two references: weight of the second; None: one prompt
     settings: Settings | None = None, # None: `read_settings()`
 ) -> Session:
     "Prepare everything up to the first step. Iterate for `Audio` pieces; `.generation` holds the result afterwards."
@@ -265,18 +267,20 @@ def session(self: HiggsModel,
     check_chunking(chunking, chunk_words, chunk_turns)
     references = speakers_of(reference)
     reference = together(references)
+    prompts = [references] if blend is None else [[each] for each in leader_first(references, blend)]
     if reference is not None: reference.check_consent(settings)
     control = control_or_default(control, settings)
     turns = self._turns(turns)
     sampling = choose_sampling(self.usual_sampling(settings) if sampling is None else sampling, settings, seed)
     warn_of_held_sounds(said, sampling.ras_window)
     if isinstance(budget, Budget): pieces = [(Piece(escape_control_tokens(said)), budget)]
-    else: pieces = self.budgets(said, reference, budget, settings, form, chunking=chunking, chunk_words=chunk_words,
-                                chunk_turns=chunk_turns)
-    chunks = self._chunks(said, pieces, references, prompt_form, text_form=form, scene=scene, voice=voice,
-                          system=system, spelling=spelling, vowels=vowels)
-    return Session(self.engine, chunks, text=text, reference=reference, sampling=sampling, control=control, turns=turns,
-                   render=self.render)
+    else: pieces = self.budgets(said, together(prompts[0]), budget, settings, form, chunking=chunking,
+                                chunk_words=chunk_words, chunk_turns=chunk_turns)
+    chunks, *beside = [self._chunks(said, pieces, each, prompt_form, text_form=form, scene=scene, voice=voice,
+                                    system=system, spelling=spelling, vowels=vowels) for each in prompts]
+    made = Session(self.engine, chunks, text=text, reference=reference, sampling=sampling, control=control,
+                   turns=turns, render=self.render)
+    return blended(made, *beside, turns, blend) if beside else made
 
 # %% ../../../nbs/08_higgs_model.ipynb #f1d41334
 HiggsModel.stream = HiggsModel.session          # the name that all families use
