@@ -8,6 +8,7 @@ __all__ = ['TEXTS', 'VOICES', 'STUDIES', 'StudyError', 'Study', 'StudyTable', 'a
 # %% ../nbs/12_study.ipynb #57d40003
 import base64
 import io
+import os
 from collections import Counter
 from collections.abc import Callable
 from html import escape
@@ -19,8 +20,10 @@ from fastcore.basics import patch
 
 import voicelab.measures  # noqa: F401
 
+from .backends import Maker, WorkerSetup
 from .compare import Comparison, Seen, compare_seen
 from .errors import ArgumentError, VoicelabError
+from .family import Speaker
 from .grid import as_levels, as_voices
 from .metrics import METRICS
 from .pairs import Pair
@@ -28,6 +31,7 @@ from .reference import Reference, shipped_voices
 from .registry import Registry
 from .spoken import SpokenTexts
 from .sweep import Sweep
+from .sweepfile import FILE
 
 # %% ../nbs/12_study.ipynb #57d40006
 class StudyError(VoicelabError): "A study that can't be made."
@@ -86,10 +90,35 @@ STUDIES: dict[str, type[Study]] = StudyTable()
 
 # %% ../nbs/12_study.ipynb #57d4000a
 @patch
-def same_words(self: Study) -> SpokenTexts | None: # None: Ctrl-C came first
+def loaded(self: Study) -> Speaker:
+    "The model of a study of one model; loaded at the first call only."
+    model, = self.sweep.grid.models
+    known = self.sweep.speakers
+    if model.label not in known: known[model.label] = Maker(WorkerSetup.of(self.sweep.grid)).speaker(model.label)
+    return known[model.label]
+
+
+@patch
+def further(self: Study, folder: Path, **grid) -> Sweep: # grid: references or pairs, texts, seeds
+    "Another sweep of this study, with the same model and options."
+    alone = len(self.sweep.grid.models) == 1
+    model = self.loaded() if alone and not os.path.lexists(folder / FILE) else self.model
+    made = Sweep(folder, model, **grid, **self.options)
+    if alone: made.speakers = self.sweep.speakers
+    return made
+
+
+@patch
+def readings(self: Study) -> Sweep:
     "A reading of each text in each voice, from the right reference, with a seed that no cell has."
-    made = Sweep(self.folder / "same_words", self.model, references=self.voices, texts=self.texts,
-                 seeds=[max(self.seeds) + 1], **self.options).run()
+    return self.further(self.folder / "same_words", references=self.voices, texts=self.texts,
+                        seeds=[max(self.seeds) + 1])
+
+
+@patch
+def same_words(self: Study) -> SpokenTexts | None: # None: Ctrl-C came first
+    "The sounds of `readings`, which are made if they are missing."
+    made = self.readings().run()
     if made.stopped: return None
     voices = {cell.name: cell.voices[0].sha256 for cell in made.grid.cells}
     found = {(voices[pair.row["cell"]], pair.row["text"]): pair.generated for pair in made if pair.row["generated"]}
@@ -113,7 +142,7 @@ def measure(self: Study, **more) -> Study: # more: as for `run`
     if "cepstral_distance" in self.measures:
         if (spoken := self.same_words()) is None: return self
         more = {"same_words": spoken} | more
-    self.sweep.measure(*self.measures, **more)
+    self.sweep.complete(*self.measures, **more)       # the answer says what has no value
     return self
 
 # %% ../nbs/12_study.ipynb #57d4000d
@@ -148,12 +177,17 @@ def comparisons(self: Study) -> dict[str, Comparison | str]: # by measure; a tex
     return found
 
 # %% ../nbs/12_study.ipynb #57d40011
-@patch(as_prop=True)
-def unmeasured(self: Study) -> int:
-    "How many samples lack a measure that was not tried yet; 0 for a study that measures in its own way."
-    if type(self).measure is not Study.measure: return 0
+@patch
+def not_tried(self: Study) -> int:
+    "How many samples lack a measure that was not tried yet."
     seen = [self.sweep._view(METRICS[name]) for name in self.measures if name in METRICS]
     return sum(any(each.lacks == "not measured" for each in cell) for cell in zip(*seen))
+
+
+@patch(as_prop=True)
+def unmeasured(self: Study) -> int:
+    "How many samples are not measured yet; 0 for a study that measures in its own way."
+    return self.not_tried() if type(self).measure is Study.measure else 0
 
 
 @patch(as_prop=True)
@@ -192,10 +226,10 @@ def plot(self: Study, ax=None):
 
 @patch
 def telling(self: Study) -> dict[str, Pair]: # by what it shows
-    "For each step, the sample whose value of the first measure is the median."
-    column, found = self.measures[0], {}
-    table = self.sweep.table
-    if column not in table: return {}
+    "For each step, the sample whose value of the first measure that has values is the median."
+    table, found = self.sweep.table, {}
+    column = next((name for name in self.measures if name in table and table[name].notna().any()), None)
+    if column is None: return {}
     for level, part in table[table[column].notna()].groupby(self.by, sort=False):
         row = part.iloc[(part[column] - part[column].median()).abs().argmin()]
         words = f"{self.by.replace('_', ' ')} {level}: {row.reference}, {column} {row[column]:.3g}"

@@ -141,7 +141,7 @@ def codec_key(reference: Reference, codec: str) -> str: return f"codec-{codec}-{
 @patch
 def measure(self: CarryOver, **more) -> CarryOver:
     "Measure what is missing, of the clones and of the references through the codec."
-    self.sweep.measure(*self.measures)
+    self.sweep.complete(*self.measures)
     model, = self.sweep.grid.models
     known, metrics = self.sweep.measured.values(), [METRICS[name] for name in self.measures]
     for reference in self.references:

@@ -20,7 +20,6 @@ from ..metrics import METRICS, Metric
 from ..pairs import Pair
 from ..reference import Reference
 from ..study import STUDIES, Study, StudyError
-from ..sweep import Sweep
 from ..sweepfile import FILE
 
 # %% ../../nbs/12_studies_generations.ipynb #9e4e0006
@@ -96,13 +95,14 @@ def grow(self: Generations) -> bool:
     pairs = [(made, after(cell.text)) for cell, made in self.heirs(len(self.sweeps)) if isinstance(made, Reference)]
     if not pairs: return False
     folder = self.place(len(self.sweeps) + 1).parent
-    self.sweeps.append(Sweep(folder, self.model, pairs=pairs, seeds=self.seeds[:1], **self.options))
+    self.sweeps.append(self.further(folder, pairs=pairs, seeds=self.seeds[:1]))
     return True
 
 # %% ../../nbs/12_studies_generations.ipynb #9e4e0009
 @patch
 def run(self: Generations, backend: str = "inline", workers: int = 1, say=None, **more) -> Generations:
     "Make and measure what is missing, as `Study.run`; Ctrl-C keeps what is done."
+    if backend == "inline" and self.state.startswith("unfinished"): self.loaded()    # once for all generations
     while True:
         self.sweeps[-1].run(backend, workers, say=say)
         if self.sweeps[-1].stopped: return self
@@ -116,7 +116,7 @@ def measure(self: Generations, **more) -> Generations: # more: as for `Study.run
     if "cepstral_distance" in self.measures:
         if (spoken := self.same_words()) is None: return self
         more = {"same_words": spoken} | more
-    for sweep in self.sweeps: sweep.measure(*self.measures, **more)
+    for sweep in self.sweeps: sweep.complete(*self.measures, **more)
     return self
 
 
