@@ -25,6 +25,7 @@ from .compare import Comparison, Seen, compare_seen
 from .errors import ArgumentError, VoicelabError
 from .family import Speaker
 from .grid import as_levels, as_voices
+from .identity import Loaded
 from .metrics import METRICS
 from .pairs import Pair
 from .reference import Reference, shipped_voices
@@ -99,13 +100,18 @@ def loaded(self: Study) -> Speaker:
 
 
 @patch
+def model_for(self: Study, folder: Path): # folder: of another sweep of this study
+    "What `Sweep` takes; a new sweep gets the loaded model, and one that is there may need none."
+    if len(self.sweep.grid.models) > 1: return self.model
+    source = self.sweep.grid.models[0].source
+    if os.path.lexists(folder / FILE) and not self.sweep.speakers: return source
+    return Loaded(source, self.loaded())
+
+
+@patch
 def further(self: Study, folder: Path, **grid) -> Sweep: # grid: references or pairs, texts, seeds
     "Another sweep of this study, with the same model and options."
-    alone = len(self.sweep.grid.models) == 1
-    model = self.loaded() if alone and not os.path.lexists(folder / FILE) else self.model
-    made = Sweep(folder, model, **grid, **self.options)
-    if alone: made.speakers = self.sweep.speakers
-    return made
+    return Sweep(folder, self.model_for(folder), **grid, **self.options)
 
 
 @patch

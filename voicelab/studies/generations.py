@@ -179,8 +179,10 @@ def drift_words(made: Comparison) -> str:
     from_here = rows[rows.level > (same.max() if len(same) else 0)]
     last = rows.iloc[-1]
     could = "" if isnan(last.detectable) else f"; {last.detectable:.2g} or more would show"
-    between = f"{last.low:+.3g} to {last.high:+.3g}; {last.pairs} pairs, {last.missing} missing{could}"
+    spread = "no interval" if isnan(last.low) else f"{last.low:+.3g} to {last.high:+.3g}"
+    between = f"{spread}; {last.pairs} pairs, {last.missing} missing{could}"
     end = f"generation {last.level:g} against the first: {last.difference:+.3g} ({between})"
+    if isnan(last.low): return f"can't tell; {end}"
     if from_here.empty: return f"no lasting drift is seen; {end}"
     return f"{from_here.verdict.iloc[0]} from generation {from_here.level.iloc[0]:g} on; {end}"
 

@@ -121,9 +121,8 @@ def asked(self: Length) -> Saved: # a StudyError if there is nothing to ask, or 
     "The questions about the readings of `same_words`."
     folder = self.folder / "same_words"
     if not os.path.lexists(folder / FILE): raise StudyError(NOT_YET)
-    made = Saved(self.stretches, self.model, self.voices, self.texts, [max(self.seeds) + 1], folder, **self.options)
-    made.sweep.speakers = self.sweep.speakers
-    return made
+    model, seed = self.model_for(folder), max(self.seeds) + 1
+    return Saved(self.stretches, model, self.voices, self.texts, [seed], folder, **self.options)
 
 
 @patch
