@@ -361,7 +361,8 @@ def variance(self: Sweep,
     table = Crossed([each.value for each in values], labels["reference"], labels["text"], setting)
     parts = dict(zip(("reference", "text", "rest", "seed"), table.parts))
     if isnan(parts["seed"]) and min(table.counts[1:]) == 1:     # one thing varied, and no seeds tell it from chance
-        parts = dict(reference=nan, text=nan, rest=float(np.var([each.value for each in values], ddof=1)), seed=nan)
+        found = np.array([each.value for each in values])
+        parts = dict(reference=nan, text=nan, rest=float(found.var(ddof=1)) if len(found) > 1 else nan, seed=nan)
     ranges = table.part_ranges() if len({*setting}) == 1 else {}
     held = {"reference": ranges.get("speaker"), "text": ranges.get("text")}
     lows, highs = zip(*(np.sqrt(held.get(name) or (nan, nan)) for name in parts))

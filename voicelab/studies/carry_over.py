@@ -111,8 +111,13 @@ class CarryOver(Study):
             raise StudyError(f"model: 'carry_over' takes one at a time, got {len(self.sweep.grid.models)}")
 
     def alter(self, voice):
-        return [voice.altered({"property": AS_IT_IS, "step": 0.0}, name=voice.name),
-                *(retouched(voice, name, step) for name, each in self.properties.items() for step in each.steps)]
+        found = [voice.altered({"property": AS_IT_IS, "step": 0.0}, name=voice.name)]
+        for name, each in self.properties.items():
+            for step in each.steps:
+                try: found.append(retouched(voice, name, step))
+                except VoicelabError as error:
+                    raise StudyError(f"references: {voice.name!r} can't have its {name} changed: {error}") from None
+        return found
 
     def compare(self, measure):
         "Each change against the recording as it is, by pairs of clones."
