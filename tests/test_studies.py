@@ -3,6 +3,7 @@ import warnings
 from dataclasses import replace
 
 import pytest
+import torch
 from test_ask import stop_after
 from test_sweep import folder_of_whistler, whistler  # noqa: F401
 
@@ -12,6 +13,7 @@ from voicelab.audio import Audio
 from voicelab.errors import VoicelabError
 from voicelab.families.vita.checkpoint import tiny_vita
 from voicelab.families.vita.model import VitaModel
+from voicelab.family import FAMILIES
 from voicelab.identity import ModelSource
 from voicelab.models.glm4voice import tiny_glm4voice
 from voicelab.settings import Settings
@@ -110,3 +112,23 @@ def test_without_an_interval_nothing_is_said_to_be_alike(whistler, voices, tmp_p
     two = [voices["ada"], voices["ben"]]
     assert "can't tell from which length on nothing is gained: no interval for 1 s" in ask("length", whistler, two, tmp_path / "a").answer
     assert "can't tell; generation 2 against the first: " in ask("generations", whistler, two, tmp_path / "b").answer
+
+
+def test_the_length_study_asks_what_each_stretch_saves(whistler, voices, tmp_path):                # noqa: F811
+    three, asked = [voices[name] for name in ("ada", "ben", "dan")], []
+    def bits(speaker, text, codes, reference, **shaped):
+        if len(asked) == 7: asked.append(None); raise KeyboardInterrupt
+        asked.append(reference)
+        return torch.full((1, codes.shape[1]), 5.0 - (reference.audio.seconds if reference else 0))
+    FAMILIES["whistling"] = replace(FAMILIES["whistling"], code_bits=bits)
+    texts, folder = ["The boat was blue.", "Eleven bells rang.", "Come home soon."], tmp_path / "a"
+    with pytest.warns(UserWarning, match="stopped: unfinished, 9 samples, 7 of 27 questions asked"):
+        half = studies.length(whistler, three, texts, [0], folder, seconds=[1.0], windows=1)
+    assert half.state == "unfinished, 18 samples, 14 of them not measured yet" and half.answer.startswith("Unfinished, ")
+    made = ask("length", whistler, three, folder, texts)
+    assert made.state == "complete, 18 samples" and len(asked) == 28           # the last call before the stop is asked again
+    found = made.compare("likelihood_gain").table.set_index("level")
+    whole = sum(voice.audio.seconds for voice in three) / 3
+    assert found["mean"]["whole"] == pytest.approx(whole, abs=1e-3) and found.difference[1.0] == pytest.approx(1 - whole, abs=1e-3)
+    assert found.pairs[1.0] == 9 and "likelihood_gain is of readings that the model made from the whole recording" in made.answer
+    assert "likelihood_gain" in made._repr_html_() and ask("length", whistler, three, folder, texts).answers() == made.answers() and len(asked) == 28

@@ -138,15 +138,16 @@ def plot(self: Caps, ax=None):
     found = self.table
     if not found.samples.iloc[0]: raise StudyError(f"study: {self.name!r} has no samples yet; `run` makes them")
     ax = ax or plt.subplots(figsize=(6.4, 3.6))[1]
-    for (rule, part), colour in zip(found.groupby("rule", sort=False), ("#2f86c1", "#e08a1e", "#777")):
+    looks = ("#2f86c1", (5, 5)), ("#e08a1e", (5, -12)), ("#777", (5, 5))        # colour, place of the margins
+    for (rule, part), (colour, beside) in zip(found.groupby("rule", sort=False), looks):
         spread = [part.cut - part.low, part.high - part.cut]
         ax.errorbar(part.waste, part.cut, yerr=np.clip(spread, 0, None), fmt="o-", capsize=3, color=colour, label=rule,
                     linewidth=1, markersize=5)
         for row in part.itertuples():
             if not isnan(row.margin):
-                ax.annotate(f"{row.margin:g}", (row.waste, row.cut), xytext=(5, 5), fontsize=8,
-                            textcoords="offset points")
-    ax.set(xlim=(0, 1), ylim=(-0.03, 1.03), xlabel="waste: share of the allowed length that is left over",
+                ax.annotate(f"{row.margin:g}", (row.waste, row.cut), xytext=beside, fontsize=8,
+                            color=colour, textcoords="offset points")
+    ax.set(xlim=(0, 1), ylim=(-0.1, 1.05), xlabel="waste: share of the allowed length that is left over",
            ylabel="share that would be cut off")
     ax.legend(title="rule; numbers are margins", fontsize=8, title_fontsize=8, frameon=False)
     return ax

@@ -203,7 +203,7 @@ def plot(self: Length, ax=None): # ax: for the first measure alone; None: a figu
     "Draw measures over the length of the reference."
     whole = between([voice.audio.seconds for voice in self.voices], "s")
     found = valued(self, 1 if ax else len(self.comparisons))
-    columns = min(3, len(found))
+    columns = 2 if len(found) == 4 else min(3, len(found))
     axes = [ax] if ax else [*panels(columns, -(-len(found) // columns)).flat]
     for made, each in zip(found, axes): draw_length(made, each, whole)
     for spare in axes[len(found):]: spare.remove()
