@@ -132,3 +132,9 @@ def test_the_length_study_asks_what_each_stretch_saves(whistler, voices, tmp_pat
     assert found["mean"]["whole"] == pytest.approx(whole, abs=1e-3) and found.difference[1.0] == pytest.approx(1 - whole, abs=1e-3)
     assert found.pairs[1.0] == 9 and "likelihood_gain is of readings that the model made from the whole recording" in made.answer
     assert "likelihood_gain" in made._repr_html_() and ask("length", whistler, three, folder, texts).answers() == made.answers() and len(asked) == 28
+
+
+def test_a_study_may_get_more_seeds_or_fewer(whistler, voices, tmp_path):                # noqa: F811
+    made = [studies.length(whistler, voices["ada"], ["The boat was blue."], seeds, tmp_path / "a", seconds=[1.0], windows=1).state
+            for seeds in ([0], [0, 1], [0])]
+    assert made == ["complete, 2 samples", "complete, 4 samples", "complete, 2 samples"]

@@ -3030,6 +3030,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'voicelab.study.Study.model_for': ('study.html#study.model_for', 'voicelab/study.py'),
                                 'voicelab.study.Study.not_tried': ('study.html#study.not_tried', 'voicelab/study.py'),
                                 'voicelab.study.Study.plot': ('study.html#study.plot', 'voicelab/study.py'),
+                                'voicelab.study.Study.reading': ('study.html#study.reading', 'voicelab/study.py'),
                                 'voicelab.study.Study.readings': ('study.html#study.readings', 'voicelab/study.py'),
                                 'voicelab.study.Study.run': ('study.html#study.run', 'voicelab/study.py'),
                                 'voicelab.study.Study.same_words': ('study.html#study.same_words', 'voicelab/study.py'),

@@ -114,11 +114,18 @@ def further(self: Study, folder: Path, **grid) -> Sweep: # grid: references or p
     return Sweep(folder, self.model_for(folder), **grid, **self.options)
 
 
+@patch(as_prop=True)
+def reading(self: Study) -> tuple[int, Path]: # another seed, another folder: the study may get more seeds
+    "The seed of the readings, which no cell has, and their folder."
+    seed = max(self.seeds) + 1
+    return seed, self.folder / f"same_words_{seed}"
+
+
 @patch
 def readings(self: Study) -> Sweep:
-    "A reading of each text in each voice, from the right reference, with a seed that no cell has."
-    return self.further(self.folder / "same_words", references=self.voices, texts=self.texts,
-                        seeds=[max(self.seeds) + 1])
+    "A reading of each text in each voice, from the right reference."
+    seed, folder = self.reading
+    return self.further(folder, references=self.voices, texts=self.texts, seeds=[seed])
 
 
 @patch

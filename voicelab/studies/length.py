@@ -18,7 +18,7 @@ from ..alter import AlterError, cut_out
 from ..compare import Comparison, Seen, compare_seen
 from ..curves import draw_steps, named, panels, valued
 from ..errors import VoicelabError
-from ..forced import ForcedStudy
+from ..forced import ForcedStudy, counted
 from ..grid import voices_written
 from ..metrics import METRICS
 from ..reference import MIN_REFERENCE_SECONDS, Reference
@@ -75,7 +75,7 @@ class Length(Study):
             row = made.table[made.table.level == level].iloc[0]
             if level != WHOLE and isnan(row.low):
                 words = (f"can't tell from which length on nothing is gained: no interval for {level:g} s "
-                         f"({row.difference:+.3g}, {row.speakers} voices, {row.texts} texts)")
+                         f"({row.difference:+.3g}; {counted(row.speakers, 'voice')}, {counted(row.texts, 'text')})")
             elif level == WHOLE: words = "every shorter length differs from the whole recording"
             else:
                 could = "" if isnan(row.detectable) else f"; a difference of {row.detectable:.2g} or more would show"
@@ -119,10 +119,9 @@ class Saved(ForcedStudy):
 @patch
 def asked(self: Length) -> Saved: # a StudyError if there is nothing to ask, or it can't be asked
     "The questions about the readings of `same_words`."
-    folder = self.folder / "same_words"
+    seed, folder = self.reading
     if not os.path.lexists(folder / FILE): raise StudyError(NOT_YET)
-    model, seed = self.model_for(folder), max(self.seeds) + 1
-    return Saved(self.stretches, model, self.voices, self.texts, [seed], folder, **self.options)
+    return Saved(self.stretches, self.model_for(folder), self.voices, self.texts, [seed], folder, **self.options)
 
 
 @patch
