@@ -75,7 +75,7 @@ class Length(Study):
             row = made.table[made.table.level == level].iloc[0]
             if level != WHOLE and isnan(row.low):
                 words = (f"can't tell from which length on nothing is gained: no interval for {level:g} s "
-                         f"({row.difference:+.3g}; {counted(row.speakers, 'voice')}, {counted(row.texts, 'text')})")
+                         f"({row.difference:+.3g}; {counted(int(row.speakers), 'voice')}, {counted(int(row.texts), 'text')})")
             elif level == WHOLE: words = "every shorter length differs from the whole recording"
             else:
                 could = "" if isnan(row.detectable) else f"; a difference of {row.detectable:.2g} or more would show"
