@@ -74,8 +74,9 @@ class Length(Study):
             level = self.enough(made)
             row = made.table[made.table.level == level].iloc[0]
             if level != WHOLE and isnan(row.low):
+                few = f"{counted(int(row.speakers), 'voice')}, {counted(int(row.texts), 'text')}"
                 words = (f"can't tell from which length on nothing is gained: no interval for {level:g} s "
-                         f"({row.difference:+.3g}; {counted(int(row.speakers), 'voice')}, {counted(int(row.texts), 'text')})")
+                         f"({row.difference:+.3g}; {few})")
             elif level == WHOLE: words = "every shorter length differs from the whole recording"
             else:
                 could = "" if isnan(row.detectable) else f"; a difference of {row.detectable:.2g} or more would show"
@@ -141,9 +142,10 @@ def saved(self: Length) -> pd.DataFrame: # reference, reference_seconds, window,
     asked, rows = self.asked(), []
     lacks_of = lambda row: NOT_YET if row is None else row["lacks"]
     answers = {(utterance.name, utterance.text, place): row for utterance, place, row in asked.results}
+    unread = {"lacks": "there is no reading"}
     for voice, text in product(self.voices, self.texts):
         for each, place in zip(self.stretches[voice.name], asked.stretches[voice.name]):
-            found = [answers.get((voice.name, text, name), {"lacks": "there is no reading"}) for name in ("none", place)]
+            found = [answers.get((voice.name, text, name), unread) for name in ("none", place)]
             lacks = next(filter(None, map(lacks_of, found)), "")
             gain = np.nan if lacks else found[0]["bits"] - found[1]["bits"]
             rows.append(dict(reference=voice.name, **each.change, text=text, gain=gain, lacks=lacks))
