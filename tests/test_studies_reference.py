@@ -169,6 +169,13 @@ def test_where_a_damage_breaks_and_whether_cleaning_helps(ask, monkeypatch):
     assert any(each.startswith("with nothing to clean, similarity: ") for each in found)
 
 
+def test_missing_pairs_are_said_with_what_they_could_change(ask, monkeypatch):
+    study = pretend(ask(Corruption, damages=["noise"], clean=[]), lambda labels, chance:
+                    None if labels["text"] == TEXTS[0] and labels["corruption"] == "noise 0 dB SNR" else 0.8 + chance, monkeypatch)
+    said = next(each for each in study.answers() if "the last is noise 0 dB SNR" in each)
+    assert "6 pairs, " in said and "; 3 pairs are missing; with the lowest or the highest value here for each, " in said
+
+
 def test_a_better_step_is_no_break(ask, monkeypatch):
     study = pretend(ask(Corruption, damages=["level"], clean=[]), lambda labels, chance: 0.8 + 0.1 * (labels["corruption"] != "none") + chance, monkeypatch)
     assert first_break(study.ladder("similarity", "level")) is None and "none, cleaned" not in study.sweep.table.corruption.tolist()

@@ -137,7 +137,8 @@ def counted(row) -> str:
     unclear = row.verdict == "can't tell" and not isnan(row.detectable)
     could = f"; this design can detect {row.detectable:.2g}" if unclear else ""
     lost = f"; {row.missing} pairs are missing" if row.missing else ""
-    if row.missing and not isnan(row.if_bad): lost += f", if they were bad it would be {row.if_bad:+.3g}"
+    if row.missing and not isnan(row.worst_low):
+        lost += f"; with the lowest or the highest value here for each, {row.worst_low:+.3g} to {row.worst_high:+.3g}"
     return (f"{row.difference:+.3g} ({row.low:+.3g} to {row.high:+.3g}; {row.pairs} pairs, {row.speakers} speakers, "
             f"{row.texts} texts{SCOPE[row.over]}{could}{lost})")
 
