@@ -67,7 +67,7 @@ def test_an_answer_in_files_and_again_without_making_anything(study, folder, tmp
     assert done.code == 0 and done.err.count("No consent") == 0, done.err
     result, made = done.last, tmp_path / "made"
     assert (result["state"], result["folder"], result["stop_reason"]) == ("complete, 4 samples", str(made), "done")
-    assert result["answer"] == ". ".join(result["answers"]) + "." and "similarity: from 1 s on" in result["answer"]
+    assert result["answer"] == ". ".join(result["answers"]) + "." and "similarity: can't tell from which length on nothing is gained" in result["answer"]
     assert {result[f"{name}_file"] for name in ("answer", "picture", "table")} == {str(made / name) for name in ("answer.md", "picture.png", "table.csv")}
     text = (made / "answer.md").read_text()
     assert text.startswith("# How long must a reference be?\n") and all(f"- {' '.join(each.split())}" in text for each in result["answers"])

@@ -391,6 +391,36 @@ def test_pivot(opened):
     assert page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length") == 6         # no key was a command
 
 
+STUDY = """import tempfile
+asked = vl.widgets.Study(model, "length", references=[ada, ben], texts=["Good evening."], folder=tempfile.mkdtemp() + "/length")
+asked.seeds.value = 1
+asked"""
+
+
+def test_study(opened):
+    page = opened(VOICES, STUDY, "asked.result and (asked.result.state, len(asked.result.sweep))")
+    widget = cell(page, 2)
+    for name in ("cleo", "dan"): expect(widget.get_by_label(name, exact=True)).not_to_be_checked()
+    press(widget, "Open in the pivot")
+    expect(widget.get_by_role("alert").filter(has_text="there is no sweep to open yet")).to_be_visible()
+    widget.get_by_label("options").fill("seconds=1\nwindows=1")
+    press(widget, "Run")
+    expect(status(widget, "complete, 4 samples.")).to_be_visible(timeout=SECONDS)
+    answer = widget.get_by_role("listitem")
+    expect(answer.filter(has_text="similarity: can't tell from which length on nothing is gained: no interval for 1 s")).to_be_visible()
+    expect(answer.filter(has_text="wer is not judged: ")).to_be_visible()
+    expect(widget.get_by_role("img").first).to_be_visible()
+    widget.get_by_label("hear").select_option(index=1)
+    assert heard(widget, "sample") > 0.3 and heard(widget, "its reference") >= 1
+    assert browser.run_cell(page, 3) == "('complete, 4 samples', 4)"
+    press(widget, "Open in the pivot")
+    samples = widget.locator("td button[data-point]")
+    expect(samples).to_have_count(4)
+    samples.nth(2).click()
+    expect(widget.get_by_role("status").filter(has_text=re.compile("playing A|heard A"))).to_be_visible()
+    assert page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length") == 4         # no key was a command
+
+
 GAINS = """window.gains = []; const make = AudioContext.prototype.createGain
 AudioContext.prototype.createGain = function () { const node = make.call(this); window.gains.push(node); return node }"""
 

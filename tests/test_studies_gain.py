@@ -75,7 +75,7 @@ def test_the_answer_is_the_known_truth(whistler, voices, asked, tmp_path):
 def test_a_second_call_asks_nothing_and_needs_no_model(whistler, voices, asked, tmp_path, monkeypatch):
     first = gain(whistler, four(voices)[:2], TEXTS[:2], [0], tmp_path / "g")
     monkeypatch.setattr(Gain, "asker", None)
-    monkeypatch.setattr("voicelab.forced.Maker", None)
+    monkeypatch.setattr(Gain, "loaded", None)
     again = gain(whistler, four(voices)[:2], TEXTS[:2], [0], tmp_path / "g")
     assert again.answers() == first.answers() and len(asked) == 4 * 5
 

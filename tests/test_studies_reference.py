@@ -53,7 +53,7 @@ def pretend(study, value, monkeypatch, name="similarity"):
     (Window, dict(clips=1), "clips: must be"), (Window, dict(references=[None]), "references: 'window' needs at least one voice"),
     (Transcript, dict(kinds=["spelt"]), "kinds: must be among wrong, empty"), (Transcript, dict(kinds=[]), "kinds: need at least one"),
     (Transcript, {}, "prompt_form: of this model does not read the transcript of a reference"),
-    (Corruption, dict(damages=["rain"]), "damages: must be among noise, reverb"), (Corruption, dict(damages=[]), "damages: need at least one"),
+    (Corruption, dict(damages=["rain"]), "damages: must be all, or among noise, reverb"), (Corruption, dict(damages=[]), "damages: need at least one"),
     (Corruption, dict(damages={"noise": []}), "damages: 'noise' needs at least one step"),
     (Corruption, dict(damages={"MP3": [500]}), "damages: MP3 500 kbit/s: kilobits: must be 9 to 160, got 500"),
     (Corruption, dict(damages=["noise"], clean=["rain"]), "clean: must be among"),
@@ -169,12 +169,19 @@ def test_where_a_damage_breaks_and_whether_cleaning_helps(ask, monkeypatch):
     assert any(each.startswith("with nothing to clean, similarity: ") for each in found)
 
 
+def test_missing_pairs_are_said_with_what_they_could_change(ask, monkeypatch):
+    study = pretend(ask(Corruption, damages=["noise"], clean=[]), lambda labels, chance:
+                    None if labels["text"] == TEXTS[0] and labels["corruption"] == "noise 0 dB SNR" else 0.8 + chance, monkeypatch)
+    said = next(each for each in study.answers() if "the last is noise 0 dB SNR" in each)
+    assert "6 pairs, " in said and "; 3 pairs are missing; with the lowest or the highest value here for each, " in said
+
+
 def test_a_better_step_is_no_break(ask, monkeypatch):
     study = pretend(ask(Corruption, damages=["level"], clean=[]), lambda labels, chance: 0.8 + 0.1 * (labels["corruption"] != "none") + chance, monkeypatch)
     assert first_break(study.ladder("similarity", "level")) is None and "none, cleaned" not in study.sweep.table.corruption.tolist()
 
 
-def test_the_length_picture_has_a_line_and_three_panels_at_most(ask, monkeypatch):
+def test_the_length_picture_has_a_line_and_a_panel_for_each_measure(ask, monkeypatch):
     study = pretend(ask(Length, seconds=[0.5, 1.0], windows=1), lambda labels, chance: 0.8 + chance, monkeypatch)
     axis = study.plot()
     assert axis.get_xlabel() == "length of the reference (s)" and axis.get_ylabel() == "similarity (cosine)" and len(axis.figure.axes) == 1

@@ -9,7 +9,7 @@ from voicelab.compare import Seen
 from voicelab.control import Sampling
 from voicelab.crossed import clustered_share
 from voicelab.errors import VoicelabError
-from voicelab.studies.caps import Caps, Needed
+from voicelab.studies.caps import Caps, Needed, budgets_of
 from voicelab.studies.sampling import SamplingStudy, settings_of
 from voicelab.studies.variance import Variance, deviation_range
 from voicelab.study import TEXTS, StudyError
@@ -71,7 +71,7 @@ def test_a_study_of_whistles_splits_what_it_has(ask):
 def test_caps_cut_what_needs_more(ask, monkeypatch, voices):
     made = ask(Caps, margins=[0.5, 1.0, 2.0])
     text = "We walked along the river until the sun went down, and then we went home."
-    expected = made.budgets()["reference_rate", 1.0](Needed(voices["ada"], text, 1.0, 25.0, "eos")).cap_seconds
+    expected = budgets_of(made.margins, made.sweep.grid.settings)["reference_rate", 1.0](Needed(voices["ada"], text, 1.0, 25.0, "eos")).cap_seconds
     how = ((0.4, "eos"), (0.9, "eos"), (1.5, "eos"), (3.0, "budget"), (9.0, "repetition"))
     took = [Needed(voices["ada"], text, expected * share, 25.0, outcome) for share, outcome in how]
     monkeypatch.setattr(Caps, "needed", lambda self: took)

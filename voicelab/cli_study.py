@@ -112,7 +112,7 @@ def add_study_options(sub: argparse.ArgumentParser):
         help="who agreed to the use of the voice; one for all, or one for each reference (default: not stated)")
     add("--text", metavar="WORDS", dest="texts", action="append", default=[], type=words,
         help="a text to say; may be repeated (default: four short sentences)")
-    add("--seeds", type=int, nargs="+", metavar="N", help="seeds (default: 0 1 2)")
+    add("--seeds", type=int, nargs="+", metavar="N", help="seeds (default: those of the study, mostly 0 1 2)")
     add("--set", action="append", default=[], type=words, metavar="OPTION=VALUE",
         help="an option of this study, such as windows=2 or seconds=0.5,1; --list shows them; may be repeated")
     add("--backend", default="inline", metavar="NAME",

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCOPE', 'Seen', 'language_code', 'chosen_cells', 'counted', 'check_models', 'axis_columns', 'level_of', 'levels_of',
            'pair_up', 'interval_of', 'extremes', 'if_extreme', 'verdict', 'compared', 'units_of', 'error_rates',
-           'summarised', 'Comparison', 'table_of', 'compare_seen']
+           'summarised', 'Comparison', 'table_of', 'compare_seen', 'variance_of']
 
 # %% ../nbs/11_compare.ipynb #8a5dd27c
 import re
@@ -345,15 +345,9 @@ def plot(self: Comparison, ax=None):
     return ax
 
 # %% ../nbs/11_compare.ipynb #a9878213
-@patch
-def variance(self: Sweep,
-             measure: str, # of the registry; must have been measured
-             where: dict | None = None, # as for `compare`
-            ) -> pd.DataFrame: # index: reference, text, rest, seed; variance, share, deviation, low, high, levels
-    "The variance of a measure within a setting, by its sources; low and high are of the deviation."
-    metric, = chosen_metrics([measure], "measure")
-    seen = chosen_cells(self._view(metric), where)
-    check_models(seen, metric)
+def variance_of(seen: list[Seen], # of one measure
+               ) -> pd.DataFrame: # index: reference, text, rest, seed; variance, share, deviation, low, high, levels
+    "The variance of values within a setting, by its sources; low and high are of the deviation."
     values = [each for each in seen if each.value is not None]
     varied = ("reference", "text", "seed")
     setting = [repr([(name, value) for name, value in each.labels.items() if name not in varied]) for each in values]
@@ -361,7 +355,8 @@ def variance(self: Sweep,
     table = Crossed([each.value for each in values], labels["reference"], labels["text"], setting)
     parts = dict(zip(("reference", "text", "rest", "seed"), table.parts))
     if isnan(parts["seed"]) and min(table.counts[1:]) == 1:     # one thing varied, and no seeds tell it from chance
-        parts = dict(reference=nan, text=nan, rest=float(np.var([each.value for each in values], ddof=1)), seed=nan)
+        found = np.array([each.value for each in values])
+        parts = dict(reference=nan, text=nan, rest=float(found.var(ddof=1)) if len(found) > 1 else nan, seed=nan)
     ranges = table.part_ranges() if len({*setting}) == 1 else {}
     held = {"reference": ranges.get("speaker"), "text": ranges.get("text")}
     lows, highs = zip(*(np.sqrt(held.get(name) or (nan, nan)) for name in parts))
@@ -370,3 +365,15 @@ def variance(self: Sweep,
     levels = pd.array([len({*labels.get(name, ())}) or None for name in parts], dtype="Int64")
     return pd.DataFrame(dict(variance=part, share=above / above.sum(), deviation=above**0.5, low=lows, high=highs,
                              levels=levels))
+
+
+@patch
+def variance(self: Sweep,
+             measure: str, # of the registry; must have been measured
+             where: dict | None = None, # as for `compare`
+            ) -> pd.DataFrame: # as of `variance_of`
+    "The variance of a measure within a setting, by its sources."
+    metric, = chosen_metrics([measure], "measure")
+    seen = chosen_cells(self._view(metric), where)
+    check_models(seen, metric)
+    return variance_of(seen)

@@ -21,7 +21,6 @@ import torch
 from fastcore.basics import patch
 
 from .audio import Audio
-from .backends import Maker, WorkerSetup
 from .compare import SCOPE
 from .crossed import CrossedMean, crossed_interval
 from .errors import VoicelabError, level_outside, shown
@@ -238,7 +237,7 @@ def measure(self: ForcedStudy, **more) -> ForcedStudy: # nothing else is needed
         key = utterance.sound, utterance.text, utterance.name
         if row is None: todo.setdefault(key, (utterance, []))[1].append(place)
     if not todo: return self
-    speaker = Maker(WorkerSetup.of(self.sweep.grid), self.sweep.speakers).speaker(self.sweep.grid.models[0].label)
+    speaker = self.loaded()
     try:
         for utterance, places in Progress(todo.values(), desc=self.name, unit="utterance", leave=False):
             self.ask_all(speaker, utterance, places)

@@ -8,6 +8,7 @@ __all__ = ['TEXTS', 'VOICES', 'STUDIES', 'StudyError', 'Study', 'StudyTable', 'a
 # %% ../nbs/12_study.ipynb #57d40003
 import base64
 import io
+import os
 from collections import Counter
 from collections.abc import Callable
 from html import escape
@@ -20,17 +21,21 @@ from fastcore.basics import patch
 
 import voicelab.measures  # noqa: F401
 
+from .backends import Maker, WorkerSetup
 from .compare import Comparison, Seen, compare_seen
 from .cost import Cost
 from .errors import ArgumentError, VoicelabError
 from .export import shared_table
+from .family import Speaker
 from .grid import as_levels, as_voices
+from .identity import Loaded
 from .metrics import METRICS
 from .pairs import Pair
 from .reference import Reference, shipped_voices
 from .registry import Registry
 from .spoken import SpokenTexts
 from .sweep import Sweep
+from .sweepfile import FILE
 
 # %% ../nbs/12_study.ipynb #57d40006
 class StudyError(VoicelabError): "A study that can't be made."
@@ -90,10 +95,47 @@ STUDIES: dict[str, type[Study]] = StudyTable()
 
 # %% ../nbs/12_study.ipynb #57d4000a
 @patch
+def loaded(self: Study) -> Speaker:
+    "The model of a study of one model; loaded at the first call only."
+    model, = self.sweep.grid.models
+    known = self.sweep.speakers
+    if model.label not in known: known[model.label] = Maker(WorkerSetup.of(self.sweep.grid)).speaker(model.label)
+    return known[model.label]
+
+
+@patch
+def model_for(self: Study, folder: Path): # folder: of another sweep of this study
+    "What `Sweep` takes; a new sweep gets the loaded model, and one that is there may need none."
+    if len(self.sweep.grid.models) > 1: return self.model
+    source = self.sweep.grid.models[0].source
+    if os.path.lexists(folder / FILE) and not self.sweep.speakers: return source
+    return Loaded(source, self.loaded())
+
+
+@patch
+def further(self: Study, folder: Path, **grid) -> Sweep: # grid: references or pairs, texts, seeds
+    "Another sweep of this study, with the same model and options."
+    return Sweep(folder, self.model_for(folder), **grid, **self.options)
+
+
+@patch(as_prop=True)
+def reading(self: Study) -> tuple[int, Path]: # another seed, another folder: the study may get more seeds
+    "The seed of the readings, which no cell has, and their folder."
+    seed = max(self.seeds) + 1
+    return seed, self.folder / f"same_words_{seed}"
+
+
+@patch
+def readings(self: Study) -> Sweep:
+    "A reading of each text in each voice, from the right reference."
+    seed, folder = self.reading
+    return self.further(folder, references=self.voices, texts=self.texts, seeds=[seed])
+
+
+@patch
 def same_words(self: Study) -> SpokenTexts | None: # None: Ctrl-C came first
-    "A reading of each text in each voice, from the right reference, with a seed that no cell has."
-    made = Sweep(self.folder / "same_words", self.model, references=self.voices, texts=self.texts,
-                 seeds=[max(self.seeds) + 1], **self.options).run()
+    "The sounds of `readings`, which are made if they are missing."
+    made = self.readings().run()
     if made.stopped: return None
     voices = {cell.name: cell.voices[0].sha256 for cell in made.grid.cells}
     found = {(voices[pair.row["cell"]], pair.row["text"]): pair.generated for pair in made if pair.row["generated"]}
@@ -118,7 +160,7 @@ def measure(self: Study, **more) -> Study: # more: as for `run`
     if "cepstral_distance" in self.measures:
         if (spoken := self.same_words()) is None: return self
         more = {"same_words": spoken} | more
-    for sweep in self.sweeps: sweep.measure(*self.measures, **more)
+    for sweep in self.sweeps: sweep.complete(*self.measures, **more)       # the answer says what has no value
     return self
 
 # %% ../nbs/12_study.ipynb #59af95da
@@ -167,13 +209,18 @@ def comparisons(self: Study) -> dict[str, Comparison | str]: # by measure; a tex
     return found
 
 # %% ../nbs/12_study.ipynb #57d40011
-@patch(as_prop=True)
-def unmeasured(self: Study) -> int:
-    "How many samples lack a measure that was not tried yet; 0 for a study that measures in its own way."
-    if type(self).measure is not Study.measure: return 0
+@patch
+def not_tried(self: Study) -> int:
+    "How many samples lack a measure that was not tried yet."
     seen = [[each for sweep in self.sweeps for each in sweep._view(METRICS[name])] for name in self.measures
             if name in METRICS]
     return sum(any(each.lacks == "not measured" for each in cell) for cell in zip(*seen))
+
+
+@patch(as_prop=True)
+def unmeasured(self: Study) -> int:
+    "How many samples are not measured yet; 0 for a study that measures in its own way."
+    return self.not_tried() if type(self).measure is Study.measure else 0
 
 
 @patch(as_prop=True)
@@ -213,10 +260,10 @@ def plot(self: Study, ax=None):
 
 @patch
 def telling(self: Study) -> dict[str, Pair]: # by what it shows
-    "For each step, the sample whose value of the first measure is the median."
-    column, found = self.measures[0], {}
-    table = self.sweep.table
-    if column not in table: return {}
+    "For each step, the sample whose value of the first measure that has values is the median."
+    table, found = self.sweep.table, {}
+    column = next((name for name in self.measures if name in table and table[name].notna().any()), None)
+    if column is None: return {}
     for level, part in table[table[column].notna()].groupby(self.by, sort=False):
         row = part.iloc[(part[column] - part[column].median()).abs().argmin()]
         words = f"{self.by.replace('_', ' ')} {level}: {row.reference}, {column} {row[column]:.3g}"

@@ -391,10 +391,10 @@ def _repr_html_(self: Sweep) -> str:
 
 # %% ../nbs/11_sweep.ipynb #cf8ec349
 @patch
-def measure(self: Sweep,
-            *names: str, # of metrics; none: those of every report
-            **more, # other arguments of these metrics, by name: recogniser=, speaker=, same_words= (of `spoken_texts`)
-           ) -> Sweep:
+def complete(self: Sweep,
+             *names: str, # of metrics; none: those of every report
+             **more, # other arguments of these metrics, by name: recogniser=, speaker=, same_words= (of `spoken_texts`)
+            ) -> list[str]: # the measures that no sample has, with the reason
     "Measure the samples that lack these measures, with a progress bar; Ctrl-C keeps the finished ones."
     chosen, cells = chosen_metrics(names or None, "measures"), {cell.name: cell for cell in self.grid.cells}
     made = [row for row in self._rows_now().values() if row["status"] == "ok" and row["generated"]]
@@ -403,13 +403,20 @@ def measure(self: Sweep,
     whole = self.measured.complete(samples, chosen, self.grid.settings, **more)
     if not whole: warnings.warn("stopped: measure again to continue", stacklevel=level_outside())
     given, notes = dict(recogniser=self.grid.settings.measures.recogniser or None) | more, self.measured.values()
+    lacking = []
     for metric in chosen:
         maker = metric.maker(given)
         found = [note for each in samples if (note := notes.get((each.sound, metric.name, maker)))]
         if any(note.value is not None for note in found):
             if self.makers[metric.name] != maker: self.measured.choose(metric.name, maker)
-        elif found: warnings.warn(f"{metric.name}: none of {len(found)} samples has a value: {found[-1].detail}",
-                                  stacklevel=level_outside())
+        elif found: lacking.append(f"{metric.name}: none of {len(found)} samples has a value: {found[-1].detail}")
+    return lacking
+
+
+@patch
+def measure(self: Sweep, *names: str, **more) -> Sweep: # as for `complete`
+    "Measure the samples that lack these measures, and warn of measures that no sample has."
+    for words in self.complete(*names, **more): warnings.warn(words, stacklevel=level_outside())
     return self
 
 # %% ../nbs/11_sweep.ipynb #4b4f8f0b

@@ -111,8 +111,13 @@ class CarryOver(Study):
             raise StudyError(f"model: 'carry_over' takes one at a time, got {len(self.sweep.grid.models)}")
 
     def alter(self, voice):
-        return [voice.altered({"property": AS_IT_IS, "step": 0.0}, name=voice.name),
-                *(retouched(voice, name, step) for name, each in self.properties.items() for step in each.steps)]
+        found = [voice.altered({"property": AS_IT_IS, "step": 0.0}, name=voice.name)]
+        for name, each in self.properties.items():
+            for step in each.steps:
+                try: found.append(retouched(voice, name, step))
+                except VoicelabError as error:
+                    raise StudyError(f"references: {voice.name!r} can't have its {name} changed: {error}") from None
+        return found
 
     def compare(self, measure):
         "Each change against the recording as it is, by pairs of clones."
@@ -141,7 +146,7 @@ def codec_key(reference: Reference, codec: str) -> str: return f"codec-{codec}-{
 @patch
 def measure(self: CarryOver, **more) -> CarryOver:
     "Measure what is missing, of the clones and of the references through the codec."
-    self.sweep.measure(*self.measures)
+    self.sweep.complete(*self.measures)
     model, = self.sweep.grid.models
     known, metrics = self.sweep.measured.values(), [METRICS[name] for name in self.measures]
     for reference in self.references:

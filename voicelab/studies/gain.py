@@ -38,7 +38,7 @@ def arms_of(voice: Reference, voices: list[Reference]) -> dict[str, Reference | 
 class Gain(ForcedStudy):
     "What does the reference tell the model?"
     name, question = "gain", "What does the reference tell the model about an utterance?"
-    by, baseline, measures, size = "arm", NONE, ("likelihood_gain",), (11, 4.2)
+    by, baseline, measures, size = "arm", NONE, ("likelihood_gain",), (11.5, 4.2)
     file, rule, needs = "gain.jsonl", "voicelab-gain-1", ("code_bits", "likelihoods")
 
     def __init__(self, *given, smooth_seconds: float = 0.4, early_seconds: float = 0.5, **more):
@@ -241,7 +241,7 @@ def plot(self: Gain, ax=None, number: int | None = None): # number: of the utter
     utterance, gains, _ = self.saved[number]
     ax = pyplot.subplots(figsize=self.size)[1] if ax is None else ax
     sides = make_axes_locatable(ax)
-    above, right = sides.append_axes("top", "28%", 0.1, sharex=ax), sides.append_axes("right", "70%", 1.0)
+    above, right = sides.append_axes("top", "28%", 0.1, sharex=ax), sides.append_axes("right", "70%", 1.25)
     utterance.audio.draw_waveform(above)
     above.set(yticks=[], ylabel="", title=f"{utterance.kind} in the voice of {utterance.name}: {utterance.text[:40]}")
     above.tick_params(labelbottom=False)
@@ -267,6 +267,9 @@ def draw_books(self: Gain, ax, kind: str):
                     capsize=2, color=COLOURS[arm], label=arm)
     ax.axhline(0, color=COLOURS[NONE], linewidth=1, label="none")
     ax.set_yscale("symlog", linthresh=LINEAR)
+    low, high = ax.get_ylim()
+    ticks = [each for each in (-100, -10, -1, 0, 1, 10, 100) if low <= each <= high]
+    ax.set_yticks(ticks, [f"{each:g}" for each in ticks])
     ax.set(xlabel=f"codebook (mean of {counted(int(found.utterances.max()), kind)})", xticks=found.codebook.unique(),
            ylabel=f"saved ({GAIN_UNIT},\nlogarithmic beyond ±{LINEAR:g})")
     ax.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)

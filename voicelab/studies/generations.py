@@ -20,7 +20,6 @@ from ..metrics import METRICS, Metric
 from ..pairs import Pair
 from ..reference import Reference
 from ..study import STUDIES, Study, StudyError
-from ..sweep import Sweep
 from ..sweepfile import FILE
 
 # %% ../../nbs/12_studies_generations.ipynb #9e4e0006
@@ -96,13 +95,14 @@ def grow(self: Generations) -> bool:
     pairs = [(made, after(cell.text)) for cell, made in self.heirs(len(self.sweeps)) if isinstance(made, Reference)]
     if not pairs: return False
     folder = self.place(len(self.sweeps) + 1).parent
-    self.sweeps.append(Sweep(folder, self.model, pairs=pairs, seeds=self.seeds[:1], **self.options))
+    self.sweeps.append(self.further(folder, pairs=pairs, seeds=self.seeds[:1]))
     return True
 
 # %% ../../nbs/12_studies_generations.ipynb #9e4e0009
 @patch
 def run(self: Generations, backend: str = "inline", workers: int = 1, say=None, **more) -> Generations:
     "Make and measure what is missing, as `Study.run`; Ctrl-C keeps what is done."
+    if backend == "inline" and self.state.startswith("unfinished"): self.loaded()    # once for all generations
     while True:
         self.sweeps[-1].run(backend, workers, say=say)
         if self.sweeps[-1].stopped: return self
@@ -169,8 +169,10 @@ def drift_words(made: Comparison) -> str:
     from_here = rows[rows.level > (same.max() if len(same) else 0)]
     last = rows.iloc[-1]
     could = "" if isnan(last.detectable) else f"; {last.detectable:.2g} or more would show"
-    between = f"{last.low:+.3g} to {last.high:+.3g}; {last.pairs} pairs, {last.missing} missing{could}"
+    spread = "no interval" if isnan(last.low) else f"{last.low:+.3g} to {last.high:+.3g}"
+    between = f"{spread}; {last.pairs} pairs, {last.missing} missing{could}"
     end = f"generation {last.level:g} against the first: {last.difference:+.3g} ({between})"
+    if isnan(last.low): return f"can't tell; {end}"
     if from_here.empty: return f"no lasting drift is seen; {end}"
     return f"{from_here.verdict.iloc[0]} from generation {from_here.level.iloc[0]:g} on; {end}"
 

@@ -45,6 +45,7 @@ class SamplingStudy(Study):
         if len(self.settings) < 2: raise StudyError("temperatures: one temperature without RAS is nothing to compare")
         super().__init__(*given, sampling=self.settings, **more)
         self.options = self.options | {"sampling": base}        # of the other readings that `same_words` makes
+        self.by = self.columns()[0]
 
     def alter(self, voice): return [voice]
 

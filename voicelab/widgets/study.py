@@ -8,6 +8,7 @@ __all__ = ['answer_html', 'study_code', 'check_given', 'Study']
 # %% ../../nbs/13_widgets_study.ipynb #57d71003
 import html
 from contextlib import suppress
+from inspect import signature
 from pathlib import Path
 
 import ipywidgets as W
@@ -119,6 +120,7 @@ def _ask(self: Study):
     name, folders = self.study.value, {"", *(f"study-{name}" for name in STUDIES)}
     self.question.value = card(html.escape(STUDIES[name].question))
     self.options.value, usual = "", usual_options(study_named(name))
+    self.seeds.value = len(signature(study_named(name)).parameters["seeds"].default)
     self.options.placeholder = "\n".join(f"{each}={value}" for each, value in usual.items())
     self.options.layout.display = "" if usual else "none"
     if self.folder.value in folders: self.folder.value = f"study-{name}"
