@@ -26,7 +26,7 @@ FIRST_PAGE = "index.ipynb"
 
 def lesson_files() -> dict[str, Path]:
     "The files of the lessons, by their place in a folder of their reader."
-    files = [PACKAGE / FIRST_PAGE, *sorted((PACKAGE / "lessons").rglob("*"))]
+    files = [PACKAGE / FIRST_PAGE, PACKAGE / "images/tuner.png", *sorted((PACKAGE / "lessons").rglob("*"))]
     hidden = lambda part: part.startswith((".", "__"))          # what running them leaves there
     places = {file.relative_to(PACKAGE).as_posix(): file for file in files if file.is_file()}
     return {place: file for place, file in places.items() if not any(map(hidden, place.split("/")))}
