@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -344,6 +345,7 @@ def test_lab_becomes_jupyterlab_in_a_copy_of_the_lessons(voicelab, became, monke
 
 def test_lab_asks_once_for_a_folder_and_keeps_what_is_changed_in_it(voicelab, became, monkeypatch):
     asked = []
+    shutil.rmtree(voicelab.folder / "voicelab-lessons", ignore_errors=True)
     monkeypatch.setattr("sys.stdin", io.StringIO())
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda words: asked.append(words) or "mine")
