@@ -58,8 +58,9 @@ def become_kernel(file: str, # the connection file
         os.setsid()
         os.umask(0o077)
         os.environ.clear()
-        os.environ.update(environment, JPY_PARENT_PID=str(os.getppid()))      # a kernel ends if its parent does
+        os.environ.update(environment)
         with open(os.devnull) as nothing: os.dup2(nothing.fileno(), 0)
+        os.dup2(2, 1)                                   # standard output is the nursery's
         random.seed()
         import numpy
         import torch
@@ -67,7 +68,8 @@ def become_kernel(file: str, # the connection file
         torch.seed()
         if ready: torch.set_num_threads(ready["threads"])
         from ipykernel.kernelapp import IPKernelApp
-        IPKernelApp.launch_instance(["-f", file, "--IPKernelApp.ignore_cwd=True"])
+        IPKernelApp.launch_instance(["-f", file, "--IPKernelApp.ignore_cwd=True",
+                                     f"--IPKernelApp.parent_handle={os.getppid()}"])      # it ends if its parent does
         code = 0
     except SystemExit as end: code = end.code if isinstance(end.code, int) else 0
     finally: os._exit(code)

@@ -226,6 +226,7 @@ class Listen(Unit):
         "List the samples that are saved now."
         found = sorted(each.parent for each in self.page.folder.rglob("manifest.jsonl"))
         self.run.options = [(str(each.relative_to(self.page.folder)), each) for each in found]
+        self.run.index = 0 if found else None
         self.status.say("" if found else "There is nothing to judge yet: make samples in the tuner, and save them.")
 
     def _begin(self):
