@@ -48,6 +48,11 @@ STYLE = f"""<style>
 .voicelab .bar {{ position: relative; height: 14px; background: #8883; border-radius: 3px; max-width: 640px; }}
 .voicelab .bar > i {{ position: absolute; top: 0; bottom: 0; left: 0; background: rgba({ROLE_COLOURS['assistant']},.8);
                       border-radius: 3px; }}
+@media (max-width: 600px) {{            /* what starts the work stays in reach on a telephone */
+  .voicelab-panel, .voicelab-panel > .widget-vbox {{ overflow: visible; }}
+  .voicelab-panel > .widget-hbox:has(> .mod-primary) {{ position: sticky; bottom: 0; z-index: 5; padding: 4px 0;
+    background: var(--jp-layout-color1, Canvas); border-top: 1px solid #8884; overflow: visible; }}
+}}
 .voicelab .bar > b {{ position: absolute; top: -3px; bottom: -3px; width: 2px; background: {BAD}; }}
 </style>"""
 
