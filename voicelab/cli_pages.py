@@ -95,8 +95,9 @@ def lessons_folder(args) -> Path:
     "The folder that was named, or is asked for where somebody can answer."
     if args.folder is not None: return Path(args.folder)
     if Path(USUAL_FOLDER, NOTES).exists() or sys.stdin is None or not sys.stdin.isatty(): return Path(USUAL_FOLDER)
-    with suppress(EOFError): return Path(input(f"Folder for your copy of the lessons [{USUAL_FOLDER}]: ") or USUAL_FOLDER)
-    return Path(USUAL_FOLDER)
+    answer = ""
+    with suppress(EOFError): answer = input(f"Folder for your copy of the lessons [{USUAL_FOLDER}]: ")
+    return Path(answer or USUAL_FOLDER)
 
 
 def lab(args):

@@ -18,8 +18,10 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
+from fastcore.basics import patch
+
 # %% ../nbs/14_nursery.ipynb #ac10f006
-BEFORE = ("ipykernel.kernelapp", "ipykernel.zmqshell", "matplotlib.figure", "resemblyzer", "voicelab.widgets")     # if they are there
+BEFORE = "ipykernel.kernelapp", "ipykernel.zmqshell", "matplotlib.figure", "resemblyzer", "voicelab.studio_page"
 ready = {}                          # the model of this process and of its forks, if it was loaded here
 
 
@@ -94,52 +96,64 @@ class Nursery:
                 elif not os.read(sys.stdin.fileno(), 4096): return self.end()
             self._collect()
 
-    def _greet(self):
-        line, _ = self.door.accept()
-        self.waiting[line] = b""
-        self.looks.register(line, selectors.EVENT_READ)
+# %% ../nbs/14_nursery.ipynb #98766cc6
+@patch
+def _greet(self: Nursery):
+    line, _ = self.door.accept()
+    self.waiting[line] = b""
+    self.looks.register(line, selectors.EVENT_READ)
 
-    def _hear(self, line):
-        said = b""
-        with suppress(ConnectionError): said = line.recv(65_536)
-        if not said: return self._leave(line)
-        self.waiting[line] += said
-        if self.waiting[line].endswith(b"\n"): self._fork(line, json.loads(self.waiting.pop(line)))
 
-    def _fork(self, line, wish: dict):
-        gc.freeze()                                     # what is there before the fork stays shared
-        child = os.fork()
-        if child == 0: become_kernel(wish["file"], wish["environment"], [self.looks, self.door, *self.waiting, line,
-                                                                         *self.kernels.values()])
-        self.kernels[child] = line
+@patch
+def _hear(self: Nursery, line):
+    said = b""
+    with suppress(ConnectionError): said = line.recv(65_536)
+    if not said: return self._leave(line)
+    self.waiting[line] += said
+    if self.waiting[line].endswith(b"\n"): self._fork(line, json.loads(self.waiting.pop(line)))
 
-    def _leave(self, line):
-        self.looks.unregister(line)
-        self.waiting.pop(line, None)
-        for child, its in self.kernels.items():
-            if its is line:
-                with suppress(ProcessLookupError): os.killpg(child, signal.SIGKILL)
+
+@patch
+def _fork(self: Nursery, line, wish: dict):
+    gc.freeze()                                     # what is there before the fork stays shared
+    child = os.fork()
+    if child == 0: become_kernel(wish["file"], wish["environment"], [self.looks, self.door, *self.waiting, line,
+                                                                     *self.kernels.values()])
+    self.kernels[child] = line
+
+
+@patch
+def _leave(self: Nursery, line):
+    self.looks.unregister(line)
+    self.waiting.pop(line, None)
+    for child, its in self.kernels.items():
+        if its is line:
+            with suppress(ProcessLookupError): os.killpg(child, signal.SIGKILL)
+    line.close()
+
+# %% ../nbs/14_nursery.ipynb #4400e8b1
+@patch
+def _collect(self: Nursery):
+    "Tell those whose kernels have ended."
+    while self.kernels:
+        child, status = os.waitpid(-1, os.WNOHANG)
+        if not child: return
+        line = self.kernels.pop(child)
+        with suppress(OSError, KeyError, ValueError):
+            self.looks.unregister(line)
+            line.sendall(bytes([os.waitstatus_to_exitcode(status) & 255]))
         line.close()
 
-    def _collect(self):
-        "Tell those whose kernels have ended."
-        while self.kernels:
-            child, status = os.waitpid(-1, os.WNOHANG)
-            if not child: return
-            line = self.kernels.pop(child)
-            with suppress(OSError, KeyError, ValueError):
-                self.looks.unregister(line)
-                line.sendall(bytes([os.waitstatus_to_exitcode(status) & 255]))
-            line.close()
 
-    def end(self):
-        "Kill all kernels."
-        for child in self.kernels:
-            with suppress(ProcessLookupError): os.killpg(child, signal.SIGKILL)
+@patch
+def end(self: Nursery):
+    "Kill all kernels."
+    for child in self.kernels:
+        with suppress(ProcessLookupError): os.killpg(child, signal.SIGKILL)
 
 # %% ../nbs/14_nursery.ipynb #ac10f00b
 def main():
-    "`python -m voicelab.nursery SOCKET MODEL`: tell the state on standard output, make kernels until standard input ends."
+    "`python -m voicelab.nursery SOCKET MODEL`: tell the state, then make kernels until standard input ends."
     path, name = sys.argv[1:]
     try: prepare(name)
     except Exception as error:

@@ -54,8 +54,9 @@ class TokenOnly(IdentityProvider):
 STATES, READY, FAILED = "/studio/state", "READY", "FAILED"
 WAITING = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>voicelab studio</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:;base64,=">
-<style>:root { color-scheme: light dark } body { font: 16px/1.6 system-ui, sans-serif; margin: 15vh auto; max-width: 34rem;
-padding: 0 1rem }</style></head><body><main><h1>voicelab studio</h1><p role="status" id="state">Opening</p>
+<style>:root { color-scheme: light dark } body { font: 16px/1.6 system-ui, sans-serif; margin: 15vh auto;
+max-width: 34rem; padding: 0 1rem }</style></head>
+<body><main><h1>voicelab studio</h1><p role="status" id="state">Opening</p>
 <p>This page goes on by itself.</p><noscript>The studio needs JavaScript.</noscript></main><script>
 const said = document.getElementById("state"), dark = matchMedia("(prefers-color-scheme: dark)").matches
 async function look() {
@@ -80,7 +81,8 @@ class State(JupyterHandler):
 
 # %% ../nbs/14_studio.ipynb #d9945f9f
 IN_WORDS = {r'<link rel="stylesheet" href="https:[^>]*>': "",       # Voila's own, from a network
-            r"Running [^<>]*\.\.\.": "Opening the studio", r"Executing \$\{cell_index\} of \$\{cell_count\}": "Making the page"}
+            r"Running [^<>]*\.\.\.": "Opening the studio",
+            r"Executing \$\{cell_index\} of \$\{cell_count\}": "Making the page"}
 
 
 class Page(TornadoVoilaHandler):
@@ -121,7 +123,7 @@ line = socket.socket(socket.AF_UNIX)
 line.connect(sys.argv[1])
 line.sendall(json.dumps(dict(file=sys.argv[2], environment=dict(os.environ))).encode() + b"\\n")
 code = line.recv(1)
-sys.exit(code[0] if code else 1)"""     # stands for the kernel: it lives as long as its fork, and its end is the fork's end
+sys.exit(code[0] if code else 1)"""     # stands for the kernel: they end together
 
 
 class Kernel(ServerKernelManager):
@@ -234,8 +236,8 @@ def listen(self: Studio):
     home = Path(self.connection_dir)                        # of the owner alone
     self.kernel_manager.nursery = str(home / "nursery")
     os.environ["VOICELAB_QUEUE"] = str(home / "queue")
-    command = [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-m", "voicelab.nursery", str(home / "nursery"),
-               os.environ["VOICELAB_MODEL"]]
+    command = [sys.executable, "-P", "-W", "ignore::DeprecationWarning", "-m", "voicelab.nursery",
+               str(home / "nursery"), os.environ["VOICELAB_MODEL"]]
     quietly = os.environ | dict(PYTORCH_NVML_BASED_CUDA_CHECK="1")          # or looking for a GPU would forbid forks
     self.nursery = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=quietly)
     threading.Thread(target=self.follow, daemon=True).start()

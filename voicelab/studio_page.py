@@ -55,20 +55,24 @@ class Connection(anywidget.AnyWidget):
           else if (misses < 2) say("")
           else say("This page has lost its connection, and tries to get it back. If it does not, load the page again.")
         } catch (error) {
-          if (++misses > 1) say("The studio does not answer: the network is away, or the studio has ended. This page keeps trying.")
+          const words = "The studio does not answer: the network is away, or the studio has ended. Trying again."
+          if (++misses > 1) say(words)
         }
         timer = setTimeout(look, 3000)
       }
       const wake = () => document.hidden || look()
       document.addEventListener("visibilitychange", wake); window.addEventListener("online", wake)
       look()
-      return () => { clearTimeout(timer); document.removeEventListener("visibilitychange", wake); window.removeEventListener("online", wake) }
+      return () => {
+        clearTimeout(timer)
+        document.removeEventListener("visibilitychange", wake); window.removeEventListener("online", wake)
+      }
     }
     export default { render }
     """
     _css = """
-    .voicelab-connection { position: sticky; top: 0; z-index: 20; padding: 8px 12px; border-radius: 4px; background: #8a1c13;
-                           color: #fff; font-size: 14px }
+    .voicelab-connection { position: sticky; top: 0; z-index: 20; padding: 8px 12px; border-radius: 4px;
+                           background: #8a1c13; color: #fff; font-size: 14px }
     """
 
 # %% ../nbs/14_studio_page.ipynb #ad10f014
@@ -79,7 +83,8 @@ class TabBar(anywidget.AnyWidget):
     _esm = """
     function render({ model, el }) {
       const bar = document.createElement("div")
-      bar.className = "voicelab-tabs"; bar.setAttribute("role", "tablist"); bar.setAttribute("aria-label", "parts of the studio")
+      bar.className = "voicelab-tabs"
+      bar.setAttribute("role", "tablist"); bar.setAttribute("aria-label", "parts of the studio")
       const choose = at => { model.set("at", at); model.save_changes() }
       const tabs = model.get("titles").map((title, at) => {
         const tab = document.createElement("button")
@@ -94,7 +99,8 @@ class TabBar(anywidget.AnyWidget):
       })
       bar.addEventListener("keydown", event => {
         const at = model.get("at"), last = tabs.length - 1
-        const to = { ArrowRight: at === last ? 0 : at + 1, ArrowLeft: at ? at - 1 : last, Home: 0, End: last }[event.key]
+        const right = at === last ? 0 : at + 1, left = at ? at - 1 : last
+        const to = { ArrowRight: right, ArrowLeft: left, Home: 0, End: last }[event.key]
         if (to === undefined) return
         event.preventDefault(); choose(to); tabs[to].focus()
       })
@@ -105,8 +111,8 @@ class TabBar(anywidget.AnyWidget):
     """
     _css = """
     .voicelab-tabs { display: flex; flex-wrap: wrap; gap: 2px; border-bottom: 1px solid #8888; margin-bottom: 8px }
-    .voicelab-tabs button { font: inherit; color: inherit; background: none; border: none; border-bottom: 3px solid transparent;
-                            padding: 8px 12px; min-height: 40px; cursor: pointer }
+    .voicelab-tabs button { font: inherit; color: inherit; background: none; border: none; cursor: pointer;
+                            border-bottom: 3px solid transparent; padding: 8px 12px; min-height: 40px }
     .voicelab-tabs button[aria-selected=true] { border-bottom-color: currentColor; font-weight: 600 }
     """
 
@@ -133,10 +139,11 @@ class Kept(Unit):
         folder = self.page.folder
         files = [each for each in folder.rglob("*") if each.is_file()]
         size = sum(each.stat().st_size for each in files) / 1e6
-        there = (f"{len(files)} files ({size:.1f} MB) are in <code>{html.escape(str(folder))}</code>. Only the owner of "
-                 f"this studio can read them." if files else "Nothing of this page is on the disk.")
-        self.words.value = card(f"{there}<br><span class='quiet'>Recordings and samples are in the memory of this page, "
-                                f"and go when you close it. They are written only when you save, or run a study.</span>")
+        there = (f"{len(files)} files ({size:.1f} MB) are in <code>{html.escape(str(folder))}</code>. Only the owner "
+                 f"of this studio can read them." if files else "Nothing of this page is on the disk.")
+        memory = ("Recordings and samples are in the memory of this page, and go when you close it. They are written "
+                  "only when you save, or run a study.")
+        self.words.value = card(f"{there}<br><span class='quiet'>{memory}</span>")
 
     def _delete(self):
         if not self.sure.value: return self.status.say("Tick the box first.")
@@ -214,7 +221,8 @@ class Listen(Unit):
     def __init__(self, page):
         self.page, self.status, self.place = page, Status(), W.VBox()
         self.run = W.Dropdown(description="samples", style=LABEL)
-        self.kind = W.Dropdown(options=[(words, kind) for kind, words in KINDS.items()], value="similarity", description="question", style=LABEL)
+        self.kind = W.Dropdown(options=[(words, kind) for kind, words in KINDS.items()], value="similarity",
+                               description="question", style=LABEL)
         self.look = W.Button(description="Look again", icon="refresh")
         self.begin = W.Button(description="Begin", icon="play", button_style="primary")
         super().__init__([row(self.run, self.look), self.kind, self.begin, self.status, self.place])

@@ -27,12 +27,11 @@ VOICE, WORDS = ROOT / "data/voices/ada.wav", "The old library opens at nine in t
 TEXT = "The garden is open today."
 WIDTHS, SECONDS = (1280, 1920, 390), 300_000
 
-MODEL = """import tempfile
+START = """import tempfile
 import voicelab as vl
-from voicelab.ablation import RIGHT
 from voicelab.reference import shipped_voices
-model, (ada, ben, *_) = vl.load("tiny"), shipped_voices().values()
-"""
+ada, ben, *_ = shipped_voices().values()
+if "model" not in globals(): model = vl.load("tiny")     # the notebooks share a kernel"""
 RUN = """run = vl.Run(tempfile.mkdtemp())
 for voice in (ada, ben): run.save(model.clone("The garden is open today.", reference=voice, seed=0))
 """
@@ -94,10 +93,10 @@ def lab():
 def used(shared, name: str):
     "A page of JupyterLab with a widget that has done its work, and the widget."
     code, button, done = WIDGETS[name]
-    page = shared.open(name, f"if 'model' not in globals():\n    {MODEL.strip()}".replace("\n", "\n    ").replace("\n    \n", "\n"), f"{code}\nwidget")
+    page = shared.open(name, START, f"{code}\nwidget")
     widget = page.locator(".jp-Cell").nth(1).locator(".voicelab-panel").first
     if button:
-        widget.get_by_role("button", name=button, exact=True).click()
+        widget.get_by_role("button", name=button).first.click()
         expect(widget.get_by_text(re.compile(re.escape(done))).first).to_be_visible(timeout=SECONDS)
         page.wait_for_timeout(3000)                         # the sound is played to its end, and the measures come
     return page, widget

@@ -313,8 +313,8 @@ class Picture(W.HTML):
     def show(self, png: bytes, words: str): # png: of `picture`; words: for those who can't see it
         "Show `png` at its size, or as wide as the page."
         self.png, wide = png, int.from_bytes(png[16:20]) * 96 // DPI
-        self.value = (f"<img class='voicelab-picture' alt='{html.escape(words)}' style='width: {wide}px; max-width: 100%' "
-                      f"src='{data_url('image/png', png)}'>")
+        self.value = (f"<img class='voicelab-picture' alt='{html.escape(words)}' "
+                      f"style='width: {wide}px; max-width: 100%' src='{data_url('image/png', png)}'>")
 
     def clear(self):
         "Show nothing."
