@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FOREIGN_HOST', 'STATES', 'READY', 'FAILED', 'WAITING', 'IN_WORDS', 'POLICY', 'HEADERS', 'LEAVING_SECONDS',
-           'AWAY_SECONDS', 'CLIENT', 'Elsewhere', 'TokenOnly', 'State', 'Page', 'Kernel', 'Kernels', 'Studio']
+           'AWAY_SECONDS', 'CLIENT', 'Elsewhere', 'TokenOnly', 'Refusing', 'State', 'Page', 'Kernel', 'Kernels',
+           'Studio']
 
 # %% ../nbs/14_studio.ipynb #df115d89
 import asyncio
@@ -71,7 +72,14 @@ look()
 </script></body></html>""" % STATES
 
 
-class State(JupyterHandler):
+class Refusing:
+    "Says what to do, where a Jupyter server would show its login form."
+    def get_login_url(self):
+        "Refuse."
+        raise HTTPError(403, reason="Open the link that voicelab studio printed: it carries the token")
+
+
+class State(Refusing, JupyterHandler):
     "What the studio is doing, for a page that waits."
     @authenticated
     async def get(self):
@@ -85,12 +93,8 @@ IN_WORDS = {r'<link rel="stylesheet" href="https:[^>]*>': "",       # Voila's ow
             r"Executing \$\{cell_index\} of \$\{cell_count\}": "Making the page"}
 
 
-class Page(TornadoVoilaHandler):
+class Page(Refusing, TornadoVoilaHandler):
     "The studio's page. Each page that is served starts a kernel, so access is checked first."
-    def get_login_url(self):
-        "Refuse: there is no login form."
-        raise HTTPError(403, reason="Open the link that voicelab studio printed: it carries the token")
-
     @authenticated
     async def get(self, path=None):
         "Serve the page, or the one that waits for it, if it is opened in a window of its owner."
@@ -98,6 +102,7 @@ class Page(TornadoVoilaHandler):
         invited = said.get("Sec-Fetch-Site", "none") in ("none", "same-origin") or self.token_authenticated
         if not invited or said.get("Sec-Fetch-Dest", "document") != "document":
             raise HTTPError(403, reason="The studio opens in a window of its own, not by another page")
+        if path: raise HTTPError(404)
         self.xsrf_token
         if not self.get_argument("theme", "") or not self.settings["studio"].made: return self.finish(WAITING)
         async for part in self.get_generator(path=path):
