@@ -491,6 +491,7 @@ def test_studio(chromium, root, tmp_path):
         token = re.search(r"\?token=\w+", log.read_text())[0]
         page, other = (browser.watched_page(chromium) for _ in range(2))
         for each in (page, other): each.set_default_timeout(3 * SECONDS)
+        other.emulate_media(color_scheme="dark")
         page.goto(f"{url}/{token}")
         expect(page.get_by_text("This page goes on by itself.")).to_be_visible()
         for each in (page, other):
@@ -501,7 +502,8 @@ def test_studio(chromium, root, tmp_path):
         for each in (page, other): expect(status(each, "Done.")).to_be_visible(timeout=3 * SECONDS)
         assert heard(page, "result") > 0.5 < heard(other, "result") != heard(page, "result")
         expect(page.get_by_text("heard while it was made")).to_be_visible()
-        found = []
+        other.screenshot(path=root / "tests/out/studio_dark.png")
+        found = [f"dark: {each}" for each in browser.violations(other, "body")]
         for name, size in (("studio", dict(width=1280, height=1600)), ("studio_phone", PHONE)):
             page.set_viewport_size(size)
             for tab in page.get_by_role("tab").all():

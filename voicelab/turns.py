@@ -50,9 +50,9 @@ class Turns:
         return True
 
     def release(self):
-        "Give back the turn, or the place in the queue."
-        ticket, self.mine.ticket = self.mine.ticket, None
-        self._leave(ticket)
+        "Give back the turn, or the place in the queue; nothing happens without a ticket, as after a full disk."
+        ticket, self.mine.ticket = getattr(self.mine, "ticket", None), None
+        if ticket is not None: self._leave(ticket)
 
     def __enter__(self): return self.acquire()
 
