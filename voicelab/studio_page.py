@@ -206,7 +206,7 @@ class Voices(Unit):
         self.page, self.voice, self.status = page, VoiceChooser(None, Microphone()), Status()
         self.use = W.Button(description="Use in the tuner", icon="arrow-right", button_style="primary",
                             layout=W.Layout(width="auto"))
-        super().__init__([self.voice, self.use, self.status])
+        super().__init__([self.voice, row(self.use), self.status])
         self.use.on_click(lambda _: self._use())
 
     def _use(self):

@@ -52,12 +52,15 @@ STYLE = f"""<style>
 .voicelab .bar {{ position: relative; height: 14px; background: #8883; border-radius: 3px; max-width: 640px; }}
 .voicelab .bar > i {{ position: absolute; top: 0; bottom: 0; left: 0; background: rgba({ROLE_COLOURS['assistant']},.8);
                       border-radius: 3px; }}
-@media (max-width: 600px) {{            /* what starts the work stays in reach on a telephone */
-  .voicelab-panel, .voicelab-panel > .widget-vbox {{ overflow: visible; }}
-  .voicelab-panel > .widget-hbox:has(> .mod-primary) {{ position: sticky; bottom: 0; z-index: 5; padding: 4px 0;
-    background: var(--jp-layout-color1, Canvas); border-top: 1px solid #8884; overflow: visible; }}
+@media (max-width: 600px) {{        /* on a telephone, what starts the work stays in reach */
+  .voicelab-studio {{ padding-bottom: 120px; }}
+  .voicelab-studio .voicelab-panel > .widget-hbox:has(> .mod-primary) {{
+    position: fixed; left: 0; right: 0; bottom: 0; z-index: 5; padding: 4px 12px; margin: 0;
+    background: var(--jp-layout-color1, Canvas); border-top: 1px solid #8888; }}
 }}
 .voicelab .bar > b {{ position: absolute; top: -3px; bottom: -3px; width: 2px; background: {BAD}; }}
+{DARK} .voicelab .bar > b {{ background: #ff9a90; }}
+{DARK} .voicelab-panel audio, {DARK} .voicelab-studio audio {{ color-scheme: dark; }}
 </style>"""
 
 
