@@ -508,7 +508,8 @@ def test_studio(chromium, root, tmp_path):
             page.set_viewport_size(size)
             for tab in page.get_by_role("tab").all():
                 tab.click()
-                page.wait_for_timeout(500)
+                page.wait_for_timeout(1000)
+                page.wait_for_function("() => [...document.querySelectorAll('.noUi-handle')].every(handle => handle.ariaLabel)")
                 page.screenshot(path=root / f"tests/out/{name}_{tab.inner_text().split()[-1].lower()}.png")
                 found += [f"{tab.inner_text()}: {each}" for each in browser.violations(page, "body")]
         assert not found, "\n".join(found)

@@ -122,8 +122,8 @@ def parser() -> argparse.ArgumentParser:
     add_compare_options(command("compare", compare, show_compare))
     add_study_options(command("study", study, show_study))
     taught = command("lab", lab, None)
-    taught.add_argument("--folder", metavar="DIR", help="the folder for your copy of the lessons; files that you changed "
-                        f"in it are kept (default: asked for, or {USUAL_FOLDER})")
+    taught.add_argument("--folder", metavar="DIR", help="the folder for your copy of the lessons; files that you "
+                        f"changed in it are kept (default: asked for, or {USUAL_FOLDER})")
     taught.add_argument("more", nargs="*", metavar="-- OPTION", help="options of jupyter lab, such as --no-browser")
     alone = command("studio", studio, None)
     add_model(alone)
