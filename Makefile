@@ -1,10 +1,11 @@
 # make demo    set up, then clone a voice with the model that ships
 # make test    set up, then all checks and tests
-# make lab     set up, then JupyterLab at the lessons
+# make lab     set up, then JupyterLab with a copy of the lessons
 # make wheel   set up, then dist/*.whl
 # make export  set up, then write the modules from the notebooks, and clean and shrink the notebooks
 # make campaign                    set up, then some 16,000 hostile cases; goes on after Ctrl-C (tests/campaign.py)
 # make campaign ARGS="files:123"   one case alone
+# make screenshots   set up, then pictures of all widgets and of the studio in screenshots/ (or FOLDER=...), and the README's in nbs/images
 # make docs    set up, then README and notebooks as pages that open from disk: _docs/README.html
 # make wheel-check PYTHON=3.12 TORCH=2.6.0 TORCHAUDIO=2.6.0 TRANSFORMERS=5.4.0
 #              set up, then install the wheel beside these versions (each is optional) and clone a voice
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RECOGNISERS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/voicelab/recognisers
-SUM = cat $$(git ls-files -co --exclude-standard -- $(1) ':!voicelab/voices' ':!voicelab/testset' | sort) | sha256sum
+SUM = cat $$(git ls-files -co --exclude-standard -- $(1) ':!voicelab/voices' ':!voicelab/testset' ':!voicelab/lessons' ':!voicelab/images' | sort) | sha256sum
 
 # Install Chromium if that is allowed. Without it the browser tests are skipped, or fail if VOICELAB_BROWSER=required.
 BROWSER = if command -v chromium; then :; elif [ "$$(id -u)" != 0 ]; then echo "no Chromium, and only root may install it"; \
@@ -30,7 +31,7 @@ export HF_HUB_OFFLINE = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 unexport PYTHONDONTWRITEBYTECODE    # where it is set, each process would compile torch and transformers anew, for ten seconds
 
-.PHONY: setup demo test lab wheel wheel-check export docs campaign clean
+.PHONY: setup demo test lab wheel wheel-check screenshots export docs campaign clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -67,6 +68,10 @@ docs: $(READY)
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --builder html --conf-dir docs . _docs
 	rm -rf jupyter_execute
 	@echo "open _docs/README.html"
+
+screenshots: $(READY)
+	$(BIN)/python nbs/recipes/make_pictures.py nbs/images
+	$(BIN)/python nbs/recipes/make_pictures.py $(or $(FOLDER),screenshots) --all
 
 export: $(READY)
 	$(BIN)/nbdev-export

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import nbformat
 
+AXE = Path(__file__).parent / "axe/axe.min.js"             # axe-core 4.14.1 (MPL-2.0), unchanged, from npm; only tests use it
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
@@ -185,8 +186,19 @@ def forget_widgets(page):
                   "import ipywidgets; ipywidgets.Widget.close_all()")
 
 
-def pictures(page, folder: Path, name: str):
-    "Pictures of the page in both themes, as tall as its notebook."
+def violations(page, where: str = ".voicelab-panel") -> list[str]:
+    "What axe finds serious in the parts of a page that are called `where`: rule, part, and what is the matter."
+    if not page.locator(where).count(): return []
+    page.evaluate(AXE.read_text("utf-8"))
+    found = page.evaluate("""where => axe.run({ include: [[where]] }, { resultTypes: ["violations"], runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"] })
+        .then(({ violations }) => violations.filter(({ impact }) => ["serious", "critical"].includes(impact)).flatMap(({ id, nodes }) =>
+            nodes.map(node => `${id}: ${node.html.slice(0, 200)}: ${node.failureSummary.split("\\n").slice(1).join(" ").slice(0, 300)}`)))""", where)
+    return found
+
+
+def pictures(page, folder: Path, name: str) -> list[str]:
+    "Pictures of the page in both themes, as tall as its notebook; what axe finds serious in its widgets."
+    found = []
     folder.mkdir(parents=True, exist_ok=True)
     tall = page.evaluate("() => Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-outer')].map(part => part.scrollHeight))")
     page.set_viewport_size(dict(width=1280, height=min(4000, tall + 120)))
@@ -195,3 +207,5 @@ def pictures(page, folder: Path, name: str):
         page.wait_for_timeout(300)
         page.wait_for_function("() => !document.querySelector('#jupyterlab-splash')")        # or it veils the picture
         page.screenshot(path=folder / f"{name}_{theme.lower()}.png")
+        found += [f"{theme}: {each}" for each in violations(page)]
+    return found

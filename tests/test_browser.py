@@ -45,10 +45,10 @@ def opened(lab, root, request):
         return pages[0]
     yield open_notebook
     for page in pages:
-        browser.pictures(page, root / "tests/out", name)
+        found = browser.pictures(page, root / "tests/out", name)
         browser.forget_widgets(page)
         page.close()
-        assert not page.errors
+        assert not page.errors and not found, "\n".join(found)
 
 
 def cell(page, number): return page.locator(".jp-Cell").nth(number)
@@ -531,40 +531,79 @@ def test_conversation(opened):
     assert page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length") == 4
 
 
+TWO = "The old library opens at nine in the morning, and the garden behind it a little later.", "Hello there."
+PHONE = dict(width=390, height=844)
+
+
 def test_studio(chromium, root, tmp_path):
+    "Two people at once: what one is shown, saves and deletes; a page on a telephone; a page that loses its place."
     url = f"http://127.0.0.1:{(port := browser.free_port())}"
     (home := tmp_path / "home").mkdir()
-    with browser.serving(command("studio", "--pages", "1", "--", "--no-browser", f"--port={port}"), url, home, tmp_path) as log:
+    with browser.serving(command("studio", "--pages", "2", "--", "--no-browser", f"--port={port}"), url, home, tmp_path) as log:
+        assert browser.soon(lambda: "?token=" in log.read_text())
         token = re.search(r"\?token=\w+", log.read_text())[0]
-        page = browser.watched_page(chromium, height=1600)
-        page.set_default_timeout(3 * SECONDS)                                  # a page begins with a kernel and a model
+        page, other = (browser.watched_page(chromium) for _ in range(2))
+        for each in (page, other): each.set_default_timeout(3 * SECONDS)
+        other.emulate_media(color_scheme="dark")
         page.goto(f"{url}/{token}")
-        press(page, "Generate")
-        expect(status(page, "Done.")).to_be_visible()
-        assert heard(page, "result") > 0.5
+        expect(page.get_by_text("This page goes on by itself.")).to_be_visible()
+        for each in (page, other):
+            if each is other: other.goto(f"{url}/{token}")
+            each.get_by_label("text", exact=True).fill(TWO[each is other])
+        for each in (page, other): press(each, "Generate")
+        expect(status(other, "Waiting for the model: one is before you.")).to_be_visible()
+        for each in (page, other): expect(status(each, "Done.")).to_be_visible(timeout=3 * SECONDS)
+        assert heard(page, "result") > 0.5 < heard(other, "result") != heard(page, "result")
         expect(page.get_by_text("heard while it was made")).to_be_visible()
-        assert not page.get_by_text("vl.load").count()                         # the tuner alone
-        page.screenshot(path=root / "tests/out/studio.png")
-        page.get_by_label("folder").fill("../outside")
+        other.screenshot(path=root / "tests/out/studio_dark.png")
+        found = [f"dark: {each}" for each in browser.violations(other, "body")]
+        for name, size in (("studio", dict(width=1280, height=1600)), ("studio_phone", PHONE)):
+            page.set_viewport_size(size)
+            for tab in page.get_by_role("tab").all():
+                tab.click()
+                page.wait_for_timeout(1000)
+                page.wait_for_function("() => [...document.querySelectorAll('.noUi-handle')].every(handle => handle.ariaLabel)")
+                page.screenshot(path=root / f"tests/out/{name}_{tab.inner_text().split()[-1].lower()}.png")
+                found += [f"{tab.inner_text()}: {each}" for each in browser.violations(page, "body")]
+        assert not found, "\n".join(found)
+        page.get_by_role("tab", name="Tuner").click()
+        expect(page.get_by_role("button", name="Generate")).to_be_in_viewport()     # on a telephone, without scrolling
+        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+        page.get_by_label("folder").first.fill("../outside")
         press(page, "Save all")
         expect(page.get_by_text(re.compile("folder: must be in .* or below, got '../outside'"))).to_be_visible()
-        assert not (tmp_path.parent / "outside").exists()
-        with neighbour(home, f"<img src='{url}/'><iframe src='{url}/{token}'></iframe>") as elsewhere, page.expect_popup() as other:
+        page.get_by_label("folder").first.fill("mine")
+        press(page, "Save all")
+        assert browser.soon(lambda: [*tmp_path.glob("studio/*/mine/manifest.jsonl")])
+        (folder,) = tmp_path.glob("studio/*")
+        assert not any(path.stat().st_mode & 0o077 for path in [folder, *folder.rglob("*")])
+        for each, words in ((other, "Nothing of this page is on the disk."), (page, re.compile("files .* Only the owner of this studio"))):
+            each.get_by_role("tab", name="What is kept").click()
+            expect(each.get_by_text(words)).to_be_visible()
+        page.get_by_label("I mean it").check()
+        press(page, "Delete all of it")
+        expect(page.get_by_text("It is deleted.")).to_be_visible()
+        assert not folder.exists()
+        with neighbour(home, f"<img src='{url}/'><iframe src='{url}/{token}'></iframe>") as elsewhere, page.expect_popup() as popup:
             page.evaluate("url => { window.open(url) }", elsewhere)            # with the studio's cookie in the jar
-            other.value.wait_for_load_state()
-        assert all(f"403 GET /{asked} " in log.read_text() for asked in ("", token)) and log.read_text().count("Kernel started") == 1
+            popup.value.wait_for_load_state()
+        assert all(f"403 GET /{asked} " in log.read_text() for asked in ("", token)) and log.read_text().count("Kernel started") == 2
+        page.context.set_offline(True)                                         # a tunnel
+        expect(page.get_by_role("alert").filter(has_text="The studio does not answer")).to_be_visible()
+        page.context.set_offline(False)
+        expect(page.get_by_role("alert").filter(has_text="The studio does not answer")).to_be_hidden()
         page.reload()                                                          # it says farewell, or there were no place for another
         expect(page.get_by_role("button", name="Generate")).to_be_visible()
-        first, second = re.findall("Kernel started: (\\S+)", log.read_text())
+        first, _, third = re.findall("Kernel started: (\\S+)", log.read_text())
         assert f"Kernel shutdown: {first}" in log.read_text()
-        with urllib.request.urlopen(urllib.request.Request(f"{url}/api/kernels/{second}{token}", method="DELETE")): pass
-        expect(status(page, "This page has ended. Load it again to go on.")).to_be_visible()
-        assert not page.errors
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/api/kernels/{third}{token}", method="DELETE")): pass
+        expect(page.get_by_text("This page has ended, and what was not saved is lost.")).to_be_visible()
+        assert not page.errors and not other.errors
 
 
 def test_lab_opens_at_the_lessons(tmp_path):
     url = f"http://127.0.0.1:{(port := browser.free_port())}"
     words = ("--no-browser", f"--port={port}", "--allow-root", "--IdentityProvider.token=")
     with browser.serving(command("lab", "--", *words), f"{url}/api/status", tmp_path):
-        with urllib.request.urlopen(url) as answer: assert answer.url == f"{url}/lab/tree/lessons"
+        with urllib.request.urlopen(url) as answer: assert answer.url == f"{url}/lab/tree/index.ipynb"
         with urllib.request.urlopen(f"{url}/api/contents/lessons?content=0") as answer: assert answer.status == 200

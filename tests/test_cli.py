@@ -3,6 +3,8 @@ import contextlib
 import io
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -327,17 +329,40 @@ def became(monkeypatch):
     return words
 
 
-def test_lab_becomes_jupyterlab_on_this_machine(voicelab, became, root):
+def test_lab_becomes_jupyterlab_in_a_copy_of_the_lessons(voicelab, became, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
     voicelab("lab", "--", "--no-browser", "--port=9000")
+    folder = voicelab.folder / "voicelab-lessons"
     assert became[0] == sys.executable and became[became.index("-m") + 1] == "jupyterlab"
-    assert {f"--ServerApp.root_dir={root / 'nbs'}", "--ServerApp.ip=127.0.0.1", "--LabApp.default_url=/lab/tree/lessons"} <= {*became}
+    assert {f"--ServerApp.root_dir={folder}", "--ServerApp.ip=127.0.0.1", "--LabApp.default_url=/lab/tree/index.ipynb"} <= {*became}
     assert became[-2:] == ["--no-browser", "--port=9000"]
+    pages = {path.relative_to(folder).as_posix(): json.loads(path.read_text("utf-8")) for path in folder.rglob("*.ipynb")}
+    assert len(pages) > 15 and {"index.ipynb", "lessons/01_first_clone.ipynb"} <= {*pages}
+    links = [(place, link) for place, page in pages.items() for cell in page["cells"] if cell["cell_type"] == "markdown"
+             for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", "".join(cell["source"]))]
+    assert len(links) > 30 and not [link for place, link in links if not (folder / place).parent.joinpath(link).exists()]
 
 
-def test_lab_needs_a_checkout(voicelab, became, monkeypatch, tmp_path):
-    monkeypatch.setattr("voicelab.cli.__file__", str(tmp_path / "site-packages/voicelab/cli.py"))
-    done = voicelab("lab")
-    assert done.returncode == 2 and "checkout" in done.stderr and done.stderr.count("\n") == 1 and not became
+def test_lab_asks_once_for_a_folder_and_keeps_what_is_changed_in_it(voicelab, became, monkeypatch):
+    asked = []
+    shutil.rmtree(voicelab.folder / "voicelab-lessons", ignore_errors=True)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda words: asked.append(words) or "mine")
+    done = voicelab("lab", "--folder", "named")
+    assert not asked and f"The lessons are in {voicelab.folder / 'named'}" in done.stdout
+    voicelab("lab")
+    assert len(asked) == 1 and (lesson := voicelab.folder / "mine/lessons/04_budgets.ipynb").exists()
+    lesson.write_text("mine")
+    done = voicelab("lab", "--folder", "mine")
+    assert lesson.read_text() == "mine" and "Left as you changed them: lessons/04_budgets.ipynb" in done.stdout
+
+
+@pytest.mark.parametrize("name, says", [("file", "voicelab lab: --folder: 'file': "), ("nul\0", "voicelab lab: --folder: embedded null byte")])
+def test_a_folder_that_cannot_hold_the_lessons(voicelab, became, name, says):
+    (voicelab.folder / "file").write_text("")
+    done = voicelab("lab", "--folder", name)
+    assert done.returncode == 2 and done.stderr.startswith(says) and done.stderr.count("\n") == 1 and not became
 
 
 def test_studio_becomes_its_server_with_the_tuner_alone(voicelab, became, monkeypatch):

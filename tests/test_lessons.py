@@ -1,5 +1,6 @@
 """Every lesson runs from top to bottom in a kernel of its own, as a reader would run it, within a time limit."""
 import asyncio
+import re
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,20 @@ SECONDS = 600
 
 
 def test_there_are_lessons(): assert LESSONS
+
+
+def test_each_lesson_leads_to_the_next_and_the_first_page_to_all():
+    names = sorted(path.name for path in FOLDER.glob("*.ipynb"))
+    last = {name: nbformat.read(FOLDER / name, as_version=4).cells[-1].source for name in names}
+    assert not [(here, after) for here, after in zip(names, names[1:]) if not last[here].startswith("**Next lesson:**") or f"]({after})" not in last[here]]
+    first = nbformat.read(FOLDER.parent / "index.ipynb", as_version=4).cells[-1].source
+    assert not [name for name in names if f"](lessons/{name})" not in first]
+
+
+def test_no_exercise_gives_its_answer_away():
+    "A check takes the answer; what is right stays in exercises.py."
+    names = re.compile(r"\b(reply|answered)\(")
+    assert not [path.name for path in FOLDER.glob("*.ipynb") if any(names.search(cell.source) for cell in nbformat.read(path, as_version=4).cells)]
 
 
 def run(notebook, folder):

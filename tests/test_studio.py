@@ -4,6 +4,7 @@ One server with a single place answers most tests. Its folder is somebody else's
 """
 import asyncio
 import http.client
+import json
 import re
 import sys
 from pathlib import Path
@@ -46,9 +47,12 @@ class Neighbour:
         "How many were started so far."
         return self.log.read_text().count("Kernel started")
 
+    def state(self) -> dict: return json.loads(self.ask(f"/studio/state?token={self.token}").body)
+
     def open(self) -> SimpleNamespace:
         "A page of the owner's: its kernel, its cookies and its WebSocket."
-        answer = self.ask(f"/?token={self.token}")
+        assert browser.soon(lambda: self.state()["ready"], 120), self.state()
+        answer = self.ask(f"/?theme=light&token={self.token}")
         assert answer.status == 200, answer.reason
         kernel = re.search(r'"kernelId": "([\w-]+)"', answer.body)[1]
         given = answer.headers.get_all("Set-Cookie")
@@ -78,12 +82,19 @@ def page(studio): return studio.open()
 # ---- who is let in
 
 @pytest.mark.parametrize("method, path", [("GET", "/"), ("GET", "/?token=wrong"), ("GET", "/?token="), ("GET", "/login"), ("GET", "/voila.png"),
+                                          ("GET", "/studio/state"),
                                           ("GET", "/api/kernels/1-2-3-4-5"), ("DELETE", "/api/kernels/1-2-3-4-5"),
                                           ("POST", "/voila/api/shutdown/1-2-3-4-5"), ("GET", "/voila/files/sound.png")])
 def test_without_the_token_nobody_is_let_in(studio, method, path):
     answer = studio.ask(path, method)
     assert answer.status == 403 and not studio.kernels()
     if path == "/": assert "Open the link that voicelab studio printed" in answer.body
+
+
+def test_the_first_answer_says_what_is_happening_and_starts_nothing(studio):
+    answer = studio.ask(f"/?token={studio.token}")
+    assert answer.status == 200 and "This page goes on by itself." in answer.body and not studio.kernels()
+    assert "http:" not in answer.body and "https:" not in answer.body and studio.state()["words"]
 
 
 def test_without_the_token_there_is_no_websocket(studio): assert studio.socket("1-2-3-4-5").status == 403
@@ -109,6 +120,15 @@ def test_no_other_page_may_frame_it(studio, path):
     headers = studio.ask(path.format(token=studio.token), Sec_Fetch_Dest="iframe").headers
     policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
     assert policy["frame-ancestors"] == "'self'" and headers["X-Frame-Options"] == "SAMEORIGIN"
+
+
+def test_nobody_learns_of_other_pages(studio, page):
+    for path in ("/api/kernels", "/api/sessions", "/api/contents", "/voila/files/studio.ipynb"):
+        assert studio.ask(f"{path}?token={studio.token}").status in (403, 404)
+
+
+def test_the_page_loads_nothing_from_elsewhere(page):
+    assert not re.findall(r"""(?:src|href)=["']?(?:https?:)?//[^"'> ]+""", page.answer.body)
 
 
 def test_the_page_may_ask_nobody_else(page):
@@ -156,7 +176,8 @@ def test_what_server_and_kernel_say_is_encrypted(studio, page):
 
 def test_a_full_house_says_so(studio, page):
     before = studio.kernels()
-    answer = studio.ask(f"/?token={studio.token}")
+    assert studio.state() == dict(ready=False, words="All places are taken (pages: 1). The studio opens here as soon as one is free.")
+    answer = studio.ask(f"/?theme=light&token={studio.token}")
     assert (answer.status, studio.kernels()) == (503, before)
     assert "The studio is full (pages: 1): close one that is open" in answer.body
 
@@ -240,3 +261,16 @@ def test_two_that_come_at_once_do_not_share_a_place(monkeypatch):
         finally: await kernels.shutdown_all()
     (first, second), count = asyncio.run(run())
     assert isinstance(first, str) and isinstance(second, HTTPError) and second.status_code == 503 and count == 1
+
+
+def test_one_that_is_away_loses_its_place_to_somebody_who_comes(monkeypatch):
+    monkeypatch.setattr(module, "AWAY_SECONDS", 1)
+    async def test(kernels, kernel, client):
+        kernels.notify_connect(kernel)
+        assert kernels.full
+        kernels.notify_disconnect(kernel)
+        await asyncio.sleep(1.5)
+        assert not kernels.full and kernel in kernels
+        other = await kernels.start_kernel()
+        assert kernel not in kernels and other in kernels
+    living(test, pages=1)

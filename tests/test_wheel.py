@@ -10,11 +10,20 @@ from wheel_check import build_wheel, clone_with
 
 OFFERED = """
 import json
+from pathlib import Path
 import voicelab as vl
 from voicelab.reference import VOICE_FOLDER, shipped_voices
 from voicelab.widgets.voice import VoiceChooser
 voices = {name: voice.transcript for name, voice in shipped_voices().items()}
-print(json.dumps(dict(voices=voices, choices=list(VoiceChooser().voice.options), folder=str(VOICE_FOLDER), rows=len(vl.TestSet()))))
+from voicelab.cli_pages import copy_lessons
+copied, changed = copy_lessons(Path("mine"))
+bench = vl.widgets.Ablation(vl.load("tiny"), "Hi.")
+for arm, tick in bench.ticks.items(): tick.value = arm in ("right", "other_speaker")
+bench.seeds.value = 1
+bench.run()
+bench.worker.wait()
+tried = dict(copied=copied, changed=changed, samples=len(bench.result.attempts), failed=str(bench.worker.error))
+print(json.dumps(tried | dict(voices=voices, choices=list(VoiceChooser().voice.options), folder=str(VOICE_FOLDER), rows=len(vl.TestSet()))))
 """
 
 
@@ -27,6 +36,9 @@ def test_the_wheel_clones_a_voice(root, tmp_path):
     for folder in ("voices", "testset"):                # not the links of the checkout: the files that they lead to
         for file in (root / "data" / folder).iterdir():
             assert zipfile.ZipFile(wheel).read(f"voicelab/{folder}/{file.name}") == file.read_bytes()
+    lessons = {f"voicelab/lessons/{file.relative_to(root / 'nbs/lessons')}" for file in (root / "nbs/lessons").rglob("*")
+               if file.is_file() and not any(part.startswith((".", "__")) for part in file.parts)}
+    assert len(lessons) > 20 and lessons | {"voicelab/index.ipynb", "voicelab/images/tuner.png"} <= {*names}
     assert {f"voicelab/web/{file.name}" for file in (root / "voicelab/web").iterdir()} <= {*names}
     # A clean environment of its own: only the wheel, and the dependencies of this one without the editable checkout.
     home = tmp_path / "env"
@@ -46,3 +58,5 @@ def test_the_wheel_clones_a_voice(root, tmp_path):
     offered = json.loads(offered.stdout)
     assert offered["voices"] == said and offered["choices"] == [*said, "upload", "no reference"]
     assert offered["folder"].startswith(str(site)) and offered["rows"] == 120
+    assert (offered["copied"], offered["changed"]) == (len(lessons) + 2, [])
+    assert (offered["samples"], offered["failed"]) == (2, "None")

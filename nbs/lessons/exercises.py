@@ -201,6 +201,24 @@ def lost_in_english(lost, means):
     if right: print("One such experiment: compare true recordings of people who speak both languages. A loss of similarity there comes from the measure.")
 
 
+# ---- the reference in VITA-Audio
+
+def places_of_four_seconds(places):
+    if not answered(places, int): return
+    think = "That is Plus: features every 60 ms, and four more positions." if places == 71 else "12.5 codes a second."
+    reply(places, places == 50, think)
+
+
+def swapped_prompt(prompt):
+    if not answered(prompt): return
+    heard = [part.name for part in getattr(prompt, "heard", [])]
+    reply(prompt, heard == ["input audio", "reference"], "Two recordings are needed, and a mistake to reproduce: which name of MISTAKES?")
+
+
+def what_a_new_reference_changes(answer):
+    if answered(answer, str): reply(answer, answer == "nothing", "What are the vocoder's inputs?")
+
+
 # ---- the released checkpoints
 
 def original_name(name):

@@ -24,6 +24,7 @@ from ..sweep import file_of
 from . import base
 from .base import LABEL, WIDE, Clip, Panel, Picture, Status, WidgetError, Worker, card, go_and_stop, row
 from .pivot import Pivot
+from .tuner import path_within
 from .voice import NONE, VoiceChooser
 
 # %% ../../nbs/13_widgets_study.ipynb #57d71006
@@ -69,10 +70,12 @@ class Study(Panel):
         references: list[Reference] | None = None, # further voices, ticked; None: four that ship are ticked
         texts: list[str] | None = None, # None: four short sentences
         folder: str | Path | None = None, # of the sweep; None: study-NAME
+        within: str | Path | None = None, # the folder must be in this one or below; None: anywhere
     ):
         base.check_made_of(model)
         check_given(study, references, texts, folder)
-        self.model, self.result, self.own, self.pivot = model, None, {}, None
+        check_type("within", within, str | Path | None, "a folder or None", WidgetError)
+        self.model, self.result, self.own, self.pivot, self.within = model, None, {}, None, within
         self.study = W.Dropdown(options=[*STUDIES], value=study or [*STUDIES][0], description="study", style=LABEL)
         self.question, self.said, self.listing = W.HTML(), W.HTML(), W.HTML()
         self.voices = shipped_voices() | {each.name: each for each in references or ()}
@@ -136,6 +139,7 @@ def asked(self: Study) -> Asked:
     lines = [line for line in self.options.value.splitlines() if line.strip()]
     own = read_options(study_named(name), lines)
     seeds, folder = [*range(self.seeds.value)], self.folder.value.strip() or None
+    if self.within is not None: folder = path_within(folder or f"study-{name}", self.within)
     self.result, self.own = STUDIES[name](self.model, chosen, texts, seeds, folder, **own), own
     return self.result
 
