@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DPI', 'CODEBOOK_COLOURS', 'INK', 'GOOD', 'BAD', 'MARK', 'STYLE', 'WIDE', 'LABEL', 'card', 'title', 'WidgetError',
-           'Status', 'overheard', 'words_of', 'lock_of', 'Closed', 'Worker', 'Names', 'row', 'go_and_stop',
+           'Status', 'overheard', 'words_of', 'lock_of', 'Closed', 'Worker', 'outdated', 'Names', 'row', 'go_and_stop',
            'check_made_of', 'find_parts', 'Unit', 'Panel', 'picture', 'Picture', 'waveform', 'Sound', 'Clip',
            'StreamPlayer']
 
@@ -28,6 +28,7 @@ from ..chat import ROLE_COLOURS
 from ..errors import VoicelabError, bug_report, check_type, is_refusal
 from ..family import check_speaker
 from ..reference import Reference
+from .watch import Watch
 
 # %% ../../nbs/13_widgets_base.ipynb #b1e66983
 DPI = 144                   # of pictures; pages count 96 pixels an inch
@@ -47,6 +48,9 @@ STYLE = f"""<style>
 .voicelab .bar > i {{ position: absolute; top: 0; bottom: 0; left: 0; background: rgba({ROLE_COLOURS['assistant']},.8);
                       border-radius: 3px; }}
 .voicelab .bar > b {{ position: absolute; top: -3px; bottom: -3px; width: 2px; background: {BAD}; }}
+.voicelab-earlier > * {{ opacity: .5; }}
+.voicelab-earlier::before {{ content: "Earlier result: the new one is not there yet."; font-size: 13px;
+                             font-weight: 600; padding: 2px 0; color: var(--jp-ui-font-color1, inherit); }}
 </style>"""
 
 
@@ -70,7 +74,7 @@ class Status(W.HTML):
     def say(self, words: str):
         "Show plain words."
         self.failed, self.text = False, words
-        self.value = card(html.escape(words), "status")
+        self.value = card(f"<span class='voicelab-said'>{html.escape(words)}</span>", "status")
 
     def fail(self, error: BaseException):
         "Show the error in one line."
@@ -113,7 +117,7 @@ class Worker:
     ):
         self.model, self.status, self.buttons, self.stop = model, status, buttons, stop
         self.thread, self.error, self.session, self.closed = None, None, None, False
-        self.stopping = threading.Event()
+        self.stopping, self.after = threading.Event(), lambda: None         # after: called when work has ended
         if stop is not None:
             stop.disabled = True
             stop.on_click(lambda _: self._end())
@@ -149,7 +153,9 @@ def _run(self: Worker, work):
         self.error = error
         if not self.closed: self.status.fail(error)
     finally:
-        if not self.closed: self._set(False)
+        if not self.closed:
+            self._set(False)
+            self.after()
 
 
 @patch
@@ -180,6 +186,14 @@ def close(self: Worker):
 def _end(self: Worker):
     self.stopping.set()
     if self.session is not None: self.session.stop()
+
+# %% ../../nbs/13_widgets_base.ipynb #f8f61460
+@contextmanager
+def outdated(*parts): # widgets that show an earlier result; none, if there is no result yet
+    "Mark `parts` as an earlier result inside the block. After an error the mark stays."
+    for part in parts: part.add_class("voicelab-earlier")
+    yield
+    for part in parts: part.remove_class("voicelab-earlier")
 
 # %% ../../nbs/13_widgets_base.ipynb #5b1e02a2
 class Names(anywidget.AnyWidget):
@@ -263,8 +277,11 @@ class Unit(W.VBox):
 # %% ../../nbs/13_widgets_base.ipynb #f3f606d5
 class Panel(Unit):
     "A widget of the lab: parts below a heading."
+    still_name = ""                     # class of the HTML that stays without a kernel; "": not shown yet
+
     def __init__(self, heading: str, *parts):
-        super().__init__([title(heading), *parts, Names()])
+        self.watch = Watch()
+        super().__init__([title(heading), self.watch, *parts, Names()])
         self.add_class("voicelab-panel")
 
     def __repr__(self): return f"{type(self).__name__}()"        # the parts hold sound and pictures
@@ -317,7 +334,7 @@ class Sound(W.HTML):
 
     def show(self, audio: Audio, name: str): # name: for screen readers
         "Offer `audio`."
-        self.audio = audio
+        self.audio, self.name = audio, name
         self.value = (f"<audio controls aria-label='{html.escape(name)}' "
                       f"style='width: 100%; max-width: 420px; height: 36px' "
                       f"src='{data_url('audio/wav', audio.wav_bytes())}'></audio>")
