@@ -325,6 +325,14 @@ def headings(self: Ablation) -> list[str]:
     return ["arm", "similarity", "less the right arm's", "distance (dB)", *more, "ended by themselves"]
 
 
+@patch(as_prop=True)
+def about_intervals(self: Ablation) -> str:
+    "What is in brackets in a table for readers, or why nothing is."
+    most = int(self.table.samples.max())
+    if most < LEAST_SAMPLES: return f"No intervals: they need {LEAST_SAMPLES} samples of an arm, and there are {most}."
+    return "In brackets: 95 % bootstrap intervals over the samples of this voice and text."
+
+
 @patch
 def cells(self: Ablation) -> dict[str, list[str]]: # of each arm: the words under the headings but the first
     "The cells of a table for readers: the measures, the difference from the right arm, and how samples ended."
@@ -349,7 +357,8 @@ def _repr_html_(self: Ablation) -> str:
             for arm, cells in self.cells().items()]
     rows = ["".join(f"<td style='text-align:left'>{cell}</td>" for cell in row) for row in rows]
     head = "".join(f"<th style='text-align:left'>{name}</th>" for name in (*self.headings, "its first sample"))
-    return f"<p>{escape(repr(self))}</p><table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+    return (f"<p>{escape(repr(self))}</p><table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+            f"<p>{self.about_intervals}</p>")
 
 # %% ../nbs/12_ablation.ipynb #a3a626fb
 __getattr__ = moved("ablation")

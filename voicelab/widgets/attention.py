@@ -20,7 +20,9 @@ from ..errors import check_type
 from ..generation import Generation
 from ..old_names import moved
 from ..reference import Reference
-from .base import LABEL, Clip, Panel, Status, WidgetError, Worker, check_made_of, go_and_stop, row
+from voicelab.widgets.base import (
+    LABEL, Clip, Panel, Status, WidgetError, Worker, check_made_of, go_and_stop, outdated, row,
+)
 from .voice import VoiceChooser, text_box
 
 # %% ../../nbs/13_widgets_attention.ipynb #eabb3789
@@ -254,10 +256,12 @@ def run(self: AttentionMap):
 @patch
 def _work(self: AttentionMap):
     self.status.say("Speaking.")
-    session = self.model.stream(self.text.value, reference=self.voice.chosen(), seed=self.seed)
-    for _ in self.worker.pieces(session): pass
-    if session.generation.codes.shape[1]: self._read(session.generation)
-    else: self.status.say("No frame was made, so there is no attention to show.")
+    with outdated(*([] if self.attention is None else [self.map, self.note, self.clip])):
+        session = self.model.stream(self.text.value, reference=self.voice.chosen(), seed=self.seed)
+        for _ in self.worker.pieces(session): pass
+        if not session.generation.codes.shape[1]:
+            raise WidgetError("sample: it was stopped before its first frame, so there is no attention to show")
+        self._read(session.generation)
 
 
 @patch

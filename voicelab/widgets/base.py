@@ -48,6 +48,7 @@ STYLE = f"""<style>
 .voicelab .bar > i {{ position: absolute; top: 0; bottom: 0; left: 0; background: rgba({ROLE_COLOURS['assistant']},.8);
                       border-radius: 3px; }}
 .voicelab .bar > b {{ position: absolute; top: -3px; bottom: -3px; width: 2px; background: {BAD}; }}
+.voicelab .bar > em {{ position: absolute; top: -3px; right: 4px; font-size: 12px; font-style: normal; }}
 .voicelab-earlier > * {{ opacity: .5; }}
 .voicelab-earlier::before {{ content: "Earlier result: the new one is not there yet."; font-size: 13px;
                              font-weight: 600; padding: 2px 0; color: var(--jp-ui-font-color1, inherit); }}
