@@ -29,9 +29,7 @@ from . import manifest
 from .errors import VoicelabError, check_type, level_outside, shown
 from .files import utf8, write_whole
 from .generation import Failure, Generation
-from voicelab.manifest import (
-    failed_row, is_id, is_row, line_of, made_row, next_id, note_of, read_row, row_of, with_context,
-)
+from .manifest import failed_row, is_id, is_row, line_of, made_row, next_id, note_of, read_row, row_of
 from .old_names import moved
 from .pairs import HEAD, MOST_PAGE, NAMED, Pair, RunError, sound_names
 from .reference import Reference
@@ -295,7 +293,7 @@ def save(self: Run,
         return self.save_failure(generation.text, generation.error, reference=known, speaker=speaker, language=language,
                                  seed=generation.seed, **context)
     reference = generation.reference
-    row = with_context(made_row(generation, speaker, language), context)
+    row = manifest.with_context(made_row(generation, speaker, language), context)
     sounds = {"generated": generation.audio} | ({} if reference is None else {"reference": reference.audio})
     try: pair = self._add(row, {kind: audio for kind, audio in sounds.items() if len(audio.samples)})
     except RunError as error:

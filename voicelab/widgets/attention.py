@@ -20,9 +20,7 @@ from ..errors import check_type
 from ..generation import Generation
 from ..old_names import moved
 from ..reference import Reference
-from voicelab.widgets.base import (
-    LABEL, Clip, Panel, Status, WidgetError, Worker, check_made_of, go_and_stop, outdated, row,
-)
+from .base import LABEL, Clip, Panel, Status, WidgetError, Worker, check_made_of, go_and_stop, outdated, row
 from .voice import VoiceChooser, text_box
 
 # %% ../../nbs/13_widgets_attention.ipynb #eabb3789
