@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['DPI', 'CODEBOOK_COLOURS', 'INK', 'GOOD', 'BAD', 'MARK', 'STYLE', 'WIDE', 'LABEL', 'card', 'title', 'WidgetError',
            'Status', 'overheard', 'words_of', 'lock_of', 'Closed', 'Worker', 'outdated', 'Names', 'row', 'go_and_stop',
-           'check_made_of', 'find_parts', 'Unit', 'Panel', 'picture', 'Picture', 'waveform', 'Sound', 'Clip',
-           'StreamPlayer']
+           'check_made_of', 'find_parts', 'Unit', 'Panel', 'picture', 'Picture', 'waveform', 'sound_key', 'Sound',
+           'Clip', 'StreamPlayer']
 
 # %% ../../nbs/13_widgets_base.ipynb #189eae79
 import html
@@ -14,6 +14,7 @@ import io
 import threading
 import warnings
 import weakref
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -329,6 +330,11 @@ def waveform(audio: Audio) -> bytes:
     return picture(draw, width=6.0, height=1.2)
 
 
+def sound_key(audio: Audio) -> str:
+    "A short name of a sound, by which the page finds its players."
+    return f"{zlib.crc32(np.ascontiguousarray(audio.samples, np.float32).tobytes()):08x}"
+
+
 class Sound(W.HTML):
     "A player with a name, at the recording's own level."
     audio = None
@@ -336,7 +342,7 @@ class Sound(W.HTML):
     def show(self, audio: Audio, name: str): # name: for screen readers
         "Offer `audio`."
         self.audio, self.name = audio, name
-        self.value = (f"<audio controls aria-label='{html.escape(name)}' "
+        self.value = (f"<audio controls aria-label='{html.escape(name)}' data-sound='{sound_key(audio)}' "
                       f"style='width: 100%; max-width: 420px; height: 36px' "
                       f"src='{data_url('audio/wav', audio.wav_bytes())}'></audio>")
 
