@@ -56,15 +56,17 @@ def kept_report(row: dict) -> Report:
     return Report(tuple(found))
 
 # %% ../../nbs/13_widgets_earlier.ipynb #b8296caa
-def kept_reference(pair: Pair, known: dict) -> Reference | None: # known: references by what they are, to which it is added
+def kept_reference(pair: Pair,
+                   known: dict, # references by what they are, to which it is added
+                  ) -> Reference | None:
     "The reference of a sample, as it was saved."
     row = pair.row
     if row["reference"] is None: return None
     hashes = row.get("hashes", {})
     key = tuple(str(each) for each in (hashes.get("reference"), row["transcript"], row["consent"], row["speaker"]))
     if hashes.get("reference") is None or key not in known:
-        known[key] = Reference(pair.reference, transcript=row["transcript"] or None, consent=row["consent"] or NOT_STATED,
-                               name=row["speaker"] or None, noticed=True, remarks=())
+        known[key] = Reference(pair.reference, row["transcript"] or None, row["consent"] or NOT_STATED,
+                               row["speaker"] or None, noticed=True, remarks=())
     return known[key]
 
 
@@ -75,14 +77,15 @@ def kept_chunks(row: dict, budget: Budget, prompt: Prompt) -> list[Chunk]:
         told = told if isinstance(told, dict) else {}
         frames, reason = told.get("cap_frames", budget.frames), told.get("stop_reason")
         cap = replace(budget, frames=frames, columns=frames + extra) if type(frames) is int else budget
-        made.append(Chunk(str(told.get("text", "")), prompt, cap, stop_reason=reason if reason in STOP_REASONS else None))
+        reason = reason if reason in STOP_REASONS else None
+        made.append(Chunk(str(told.get("text", "")), prompt, cap, stop_reason=reason))
     return made or [Chunk(row["text"], prompt, budget)]
 
 
 def kept_sample(pair: Pair, known: dict) -> KeptSample: # known: as for `kept_reference`
     "A sample of a run as a generation; a VoicelabError if its row or its sounds can't be used."
     row = pair.row
-    if row["status"] != "ok" or row["generated"] is None or row["text"] is None: raise RunError("generated: there is no sound")
+    if row["status"] != "ok" or None in (row["generated"], row["text"]): raise RunError("generated: there is no sound")
     if row["stop_reason"] not in STOP_REASONS: raise RunError(f"stop_reason: {row['stop_reason']!r} is not known")
     budget, sampling = part_of(row, "budget", Budget), part_of(row, "sampling", Sampling)
     prompt = Prompt("", torch.zeros(0, dtype=torch.long), torch.zeros(0, 0, dtype=torch.long),
@@ -90,9 +93,10 @@ def kept_sample(pair: Pair, known: dict) -> KeptSample: # known: as for `kept_re
     rtf, model = row.get("rtf"), row.get("model", {})
     timings = dict(rtf=float(rtf) if isinstance(rtf, int | float) else math.inf, warm_up=row.get("warm_up") is True)
     info = ModelInfo(**{field.name: str(model.get(field.name, "")) for field in fields(ModelInfo)})
-    made = KeptSample(row["text"], pair.generated, torch.zeros(0, 0, dtype=torch.long), kept_reference(pair, known), prompt,
-                      budget, sampling, part_of(row, "control", Control), row["stop_reason"],
-                      pd.DataFrame(columns=list(TRACE)), timings, info, kept_chunks(row, budget, prompt))
+    codes, trace = torch.zeros(0, 0, dtype=torch.long), pd.DataFrame(columns=list(TRACE))
+    made = KeptSample(row["text"], pair.generated, codes, kept_reference(pair, known), prompt, budget, sampling,
+                      part_of(row, "control", Control), row["stop_reason"], trace, timings, info,
+                      kept_chunks(row, budget, prompt))
     made.__dict__["_report"] = kept_report(row)
     return made
 
@@ -123,11 +127,11 @@ def set_knobs(knobs: Knobs, state: dict) -> dict: # of all knobs, afterwards
 MOST_OPENED = 100           # samples
 
 
-def kept_samples(run: Run) -> tuple[list[tuple[Pair, KeptSample]], int]: # and the number of rows that were left out
+def kept_samples(run: Run) -> list[tuple[Pair, KeptSample]]:
     "The latest samples of a run that can be shown, in their order."
-    found, known, rows = [], {}, run.rows
-    for row in rows[-MOST_OPENED:]:
+    found, known = [], {}
+    for row in run.rows[-MOST_OPENED:]:
         pair = Pair(run.folder, row)
         try: found.append((pair, kept_sample(pair, known)))
         except (VoicelabError, OSError): continue           # it failed, or its row or its sound is damaged
-    return found, len(rows) - len(found)
+    return found

@@ -27,7 +27,8 @@ def sound_html(audio: Audio, name: str, left: int) -> str: # left: characters th
     "A player, or the reason why there is none."
     sound = data_url("audio/mpeg", mp3_of(audio))
     if len(sound) > left: return card(f"{html.escape(name)}: too long to be kept in a notebook.")
-    return f"<audio controls aria-label='{html.escape(name)}' style='width: 100%; max-width: 420px' src='{sound}'></audio>"
+    return (f"<audio controls aria-label='{html.escape(name)}' style='width: 100%; max-width: 420px' "
+            f"src='{sound}'></audio>")
 
 
 def still_html(part: W.Widget, left: int = MOST_STILL) -> str:

@@ -34,8 +34,8 @@ class Watch(anywidget.AnyWidget):
         says.dataset.how = how; says.hidden = !how
         panel.classList.toggle("voicelab-alone", Boolean(how))
         const page = !el.closest(".jp-Notebook, .jp-LinkedOutputView")
-        const notebook = "The kernel of this widget has ended or was restarted. What you see stays, but no button works. " +
-          "To go on, run this notebook's cells again, from the first one to this one."
+        const notebook = "The kernel of this widget has ended or was restarted. What you see stays, but no button " +
+          "works. To go on, run this notebook's cells again, from the first one to this one."
         says.textContent = how === "away" ? "The connection to the kernel is lost: no button works until it is back."
           : !how ? "" : page ? "This page has ended. Load it again to go on." : `${notebook} ${model.get("hint")}`
       }
