@@ -176,6 +176,15 @@ def test_intervals_of_little():
     assert share_interval(0, 4).low == 0 and share_interval(0, 4).high > 0.4 and np.isnan(share_interval(0, 0).mean)
 
 
+@pytest.mark.parametrize("seeds, words", [(1, "No intervals: they need 5 samples of an arm, and there are 1."), (4, "and there are 4."),
+                                          (5, "In brackets: 95 % bootstrap intervals")])
+def test_there_is_no_interval_of_fewer_than_five_samples(right, seeds, words):
+    found = ablate(Parrot(right), "One.", right, arms=["none", "right"], seeds=range(seeds))
+    known = found.table[["similarity_low", "similarity_high"]].notna().all(axis=None)
+    assert words in found._repr_html_() and known == (seeds == 5) and found.table.similarity.notna().all()
+    assert any(" to " in cell for cells in found.cells().values() for cell in cells) == (seeds == 5)
+
+
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():
     draws = np.random.default_rng(3).normal(size=(200, 30))
     held = np.mean([found.low < 0 < found.high for found in map(mean_interval, draws)])
