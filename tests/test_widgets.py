@@ -547,7 +547,7 @@ def test_tries_of_another_run_stay_in_it(model, copied, tmp_path):
 
 
 ROW_CHANGES = [dict(settings={}), dict(settings=dict(budget=[], sampling={}, control={})), dict(stop_reason="tired"), dict(generated="../x.wav"),
-               dict(generated="gone_generated_000_x.wav"), dict(text=None), dict(reference="gone.wav")]
+               dict(generated="gone_generated_000_x.wav"), dict(text=None), dict(reference="gone.wav", hashes={})]
 ROW_ODDITIES = [dict(measures=dict(similarity=dict(value="high", status="ok"), wer=5, length=dict(value=None, status="pass"))), dict(chunks=[5, {}]),
                 dict(chunks=[dict(cap_frames="x", stop_reason=[], text=7)]), dict(knobs=dict(rule="charm", seed="x", most=None, value=3, no=1)), dict(rtf="x"),
                 dict(knobs=5), dict(model={}), dict(prompt_form=7), dict(hashes={}), dict(knobs=dict(rule="words_per_minute", least=900, most=20))]
@@ -1216,7 +1216,7 @@ def of_one_codebook(model):
 
 USED = dict(Tuner=tried, DelayPattern=walked, Ablation=ablated, CodecExplorer=explored, AttentionMap=listened, ListeningTest=asked,
             Microphone=recorded, PromptAnatomy=read, Conversation=talked, Result=shown_result, Pivot=looked_at, Study=studied)
-FRESH = {"Tuner": lambda model, _: Tuner(model), "VoiceChooser": lambda *_: VoiceChooser(), "History": lambda *_: History(print),
+FRESH = {"Tuner": lambda model, _: Tuner(model), "VoiceChooser": lambda *_: VoiceChooser(), "History": lambda *_: History(print, None),
          "Knobs": lambda model, _: Knobs(model.prompt_forms, vl.read_settings()), "Clip": lambda *_: Clip("a clip"),
          "explorer of one codebook": lambda model, _: vl.widgets.CodecExplorer(of_one_codebook(model))}
 

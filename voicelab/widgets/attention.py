@@ -254,12 +254,12 @@ def run(self: AttentionMap):
 @patch
 def _work(self: AttentionMap):
     self.status.say("Speaking.")
-    with outdated(*([] if self.attention is None else [self.map, self.note, self.clip])):
+    with outdated(*([] if self.attention is None else [self.map, self.note, self.clip])) as earlier:
         session = self.model.stream(self.text.value, reference=self.voice.chosen(), seed=self.seed)
         for _ in self.worker.pieces(session): pass
-        if not session.generation.codes.shape[1]:
-            raise WidgetError("sample: it was stopped before its first frame, so there is no attention to show")
-        self._read(session.generation)
+        if session.generation.codes.shape[1]: return self._read(session.generation)
+        earlier.clear()                                     # they stay marked
+        self.status.say("No frame was made, so there is no attention to show.")
 
 
 @patch

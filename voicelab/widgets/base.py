@@ -192,10 +192,11 @@ def _end(self: Worker):
 # %% ../../nbs/13_widgets_base.ipynb #f8f61460
 @contextmanager
 def outdated(*parts): # widgets that show an earlier result; none, if there is no result yet
-    "Mark `parts` as an earlier result inside the block. After an error the mark stays."
+    "Mark `parts` as an earlier result inside the block. It gets a list of those that lose the mark behind it."
+    marked = [*parts]
     for part in parts: part.add_class("voicelab-earlier")
-    yield
-    for part in parts: part.remove_class("voicelab-earlier")
+    yield marked                                            # after an error the mark stays
+    for part in marked: part.remove_class("voicelab-earlier")
 
 # %% ../../nbs/13_widgets_base.ipynb #5b1e02a2
 class Names(anywidget.AnyWidget):

@@ -77,7 +77,7 @@ def kept_chunks(row: dict, budget: Budget, prompt: Prompt) -> list[Chunk]:
         told = told if isinstance(told, dict) else {}
         frames, reason = told.get("cap_frames", budget.frames), told.get("stop_reason")
         cap = replace(budget, frames=frames, columns=frames + extra) if type(frames) is int else budget
-        reason = reason if reason in STOP_REASONS else None
+        reason = reason if isinstance(reason, str) and reason in STOP_REASONS else None
         made.append(Chunk(str(told.get("text", "")), prompt, cap, stop_reason=reason))
     return made or [Chunk(row["text"], prompt, budget)]
 

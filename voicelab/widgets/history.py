@@ -241,13 +241,15 @@ def added_lines(before: bytes, # a table as CSV; empty if there is none
                 new: pd.DataFrame, # with an `id`
                ) -> bytes:
     "A table as CSV with the rows of `new` that it does not have; a RunError if `before` is no table."
-    try: kept = [*csv.DictReader(io.StringIO(before.decode("utf-8-sig", "replace"), newline=""))]
+    known = csv.DictReader(io.StringIO(before.decode("utf-8-sig", "replace"), newline=""))
+    try: kept = [*known]
     except csv.Error as error: raise RunError(f"history.csv: is no table ({error}); move it away first") from None
     if any(None in line for line in kept): raise RunError("history.csv: a line has more cells than the first one")
     ids, lines = {line.get("id") for line in kept}, csv.DictReader(io.StringIO(new.to_csv(index=False)))
     rows = kept + [line for line in lines if line["id"] not in ids]
     out = io.StringIO()
-    written = csv.DictWriter(out, dict.fromkeys(name for row in rows for name in row), restval="", lineterminator="\n")
+    names = dict.fromkeys([*(known.fieldnames or ()), *lines.fieldnames])
+    written = csv.DictWriter(out, names, restval="", lineterminator="\n")
     written.writeheader()
     written.writerows(rows)
     return out.getvalue().encode()

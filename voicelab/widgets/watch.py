@@ -16,9 +16,22 @@ class Watch(anywidget.AnyWidget):
     function render({ model, el }) {
       const says = document.createElement("div")
       says.setAttribute("role", "alert"); says.className = "voicelab-lost"; says.hidden = true
-      const style = document.createElement("style"), hide = () => {
-        style.textContent = model.get("hides") ? `.${model.get("hides")} { display: none }` : "" }
+      const style = document.createElement("style")
       el.append(says, style)
+      let home, hiding
+      const empty = () => {                                          // what is saved keeps it
+        for (const part of home.getElementsByClassName(model.get("hides"))) if (part.firstChild) part.replaceChildren()
+      }
+      const hide = () => {
+        if (!model.get("hides")) return
+        style.textContent = `.${model.get("hides")} { display: none }`
+        if (!el.isConnected) return void setTimeout(hide, 50)
+        if (!home) {
+          home = el.closest(".jp-Cell") ?? document.body
+          hiding = new MutationObserver(empty); hiding.observe(home, { childList: true, subtree: true })
+        }
+        empty()
+      }
       hide(); model.on("change:hides", hide)
       const kernel = () => model.widget_manager?.kernel, first = kernel()?.id
       const lost = () => {
@@ -43,7 +56,10 @@ class Watch(anywidget.AnyWidget):
       model.on("comm_live_update", soon)
       const watch = setInterval(look, 2000)
       soon()
-      return () => { clearInterval(watch); model.off("comm_live_update", soon); model.off("change:hides", hide) }
+      return () => {
+        clearInterval(watch); hiding?.disconnect()
+        model.off("comm_live_update", soon); model.off("change:hides", hide)
+      }
     }
     export default { render }
     """
