@@ -3533,6 +3533,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'voicelab.widgets.rows.in_words': ('widgets_rows.html#in_words', 'voicelab/widgets/rows.py')},
             'voicelab.widgets.still': { 'voicelab.widgets.still.Panel._ipython_display_': ( 'widgets_still.html#panel._ipython_display_',
                                                                                             'voicelab/widgets/still.py'),
+                                        'voicelab.widgets.still.Panel._renew': ( 'widgets_still.html#panel._renew',
+                                                                                 'voicelab/widgets/still.py'),
                                         'voicelab.widgets.still.Panel.lasting': ( 'widgets_still.html#panel.lasting',
                                                                                   'voicelab/widgets/still.py'),
                                         'voicelab.widgets.still.Panel.renew': ( 'widgets_still.html#panel.renew',

@@ -7,6 +7,7 @@ __all__ = ['MOST_STILL', 'STILL', 'sound_html', 'still_html']
 
 # %% ../../nbs/13_widgets_still.ipynb #ec3a9049
 import html
+import threading
 from uuid import uuid4
 
 import ipywidgets as W
@@ -78,5 +79,14 @@ def _ipython_display_(self: Panel, **_):
 
 @patch
 def renew(self: Panel):
-    "Renew what stays of it, wherever it has been shown."
-    if self.still_name and self.comm is not None: update_display(HTML(self.still()), display_id=self.still_name)
+    "Renew what stays of it, wherever it has been shown, in the background: encoding sounds takes its time."
+    if self.still_name: threading.Thread(target=self._renew, daemon=True).start()
+
+
+_one_by_one = threading.Lock()          # so that the last to write has seen the latest result
+
+
+@patch
+def _renew(self: Panel):
+    with _one_by_one:
+        if self.comm is not None: update_display(HTML(self.still()), display_id=self.still_name)
