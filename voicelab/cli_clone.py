@@ -119,7 +119,8 @@ def clone_result(made, pair, references: list) -> dict: # made: the generation; 
     path = lambda kind: pair.path(kind) and str(pair.path(kind))
     similarity, wer, budget = made.report()["similarity"], made.report()["wer"], made.budget
     return dict(generated=path("generated"), reference=path("reference"), stop_reason=made.stop_reason, why=made.why,
-                seconds=round(made.audio.seconds, 3), frames=made.codes.shape[1], rtf=made.timings["rtf"], warm_up=made.warm_up,
+                seconds=round(made.audio.seconds, 3), frames=made.codes.shape[1],
+                rtf=made.timings["rtf"], warm_up=made.warm_up,
                 model=made.model.name, seed=made.sampling.seed,
                 budget=plain(budget) | dict(cap_seconds=budget.cap_seconds, clips=budget.clips), allowed=made.allowed,
                 similarity=similarity.value, similarity_detail=similarity.detail, wer=wer.value, wer_detail=wer.detail,

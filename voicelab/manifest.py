@@ -80,7 +80,8 @@ def result_row(generation: Generation, measured: bool = True) -> dict: # measure
     return {"prompt_form": g.prompt.form, "speaks": g.budget.speaks, "written": getattr(g, "written", ""),
             "settings": plain(g.settings), "seed": g.sampling.seed,
             "stop_reason": g.stop_reason, "seconds": g.audio.seconds, "frames": g.codes.shape[1],
-            "rtf": plain(g.timings["rtf"]), "warm_up": g.warm_up, "chunks": chunks, "measures": measures(g) if measured else {},
+            "rtf": plain(g.timings["rtf"]), "warm_up": g.warm_up, "chunks": chunks,
+            "measures": measures(g) if measured else {},
             "hashes": {"generated": None, "reference": None, "voice": voice, "model": g.model.sha256},
             "model": plain(g.model), "torch_threads": torch.get_num_threads(), "synthetic": True}
 

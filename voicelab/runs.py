@@ -257,7 +257,7 @@ def _put_on_stage(self: Run, row: dict, sounds: dict) -> bytes: # the line
     write_whole(self._staged_line, line := line_of(row))
     return line
 
-
+# %% ../nbs/10_runs.ipynb #d6453f28
 @patch
 def rewrite(self: Run,
             name: str,
