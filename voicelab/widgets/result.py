@@ -19,7 +19,7 @@ from ..metrics import Report
 from .base import BAD, CODEBOOK_COLOURS, GOOD, INK, MARK, Clip, Picture, Unit, card, picture, row
 
 # %% ../../nbs/13_widgets_result.ipynb #e6be77f0
-WIDEST_BAR = 3              # times the expected seconds
+WIDEST_BAR = 5              # times the expected seconds
 
 
 def bar_seconds(expected: float, # seconds of speech

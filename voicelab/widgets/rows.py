@@ -36,7 +36,7 @@ def heading(words: str, unit: str = "") -> str:
 # %% ../../nbs/13_widgets_rows.ipynb #28ebd599
 ROWS_STYLE = """
 .voicelab-rows { overflow-x: auto; max-height: 420px; overflow-y: auto; }
-.voicelab-rows td, .voicelab-rows th { white-space: nowrap; }
+.voicelab-rows td { white-space: nowrap; }
 .voicelab-rows th { position: sticky; top: 0; background: var(--jp-layout-color0, Canvas); }
 .voicelab-rows tr[data-key] { cursor: pointer; }
 .voicelab-rows tr[data-key]:hover { background: #8882; }
