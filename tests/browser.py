@@ -155,8 +155,8 @@ def do(page, command: str, **options):
 
 
 def output(page, cell: int) -> str:
-    "The text below a cell."
-    return page.locator(".jp-Cell").nth(cell).locator(".jp-OutputArea-output").inner_text()
+    "The text below a cell: of a widget, without what stays of it."
+    return page.locator(".jp-Cell").nth(cell).locator(".jp-OutputArea-output").first.inner_text()
 
 
 def run_cell(page, cell: int) -> str:

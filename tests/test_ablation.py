@@ -105,9 +105,9 @@ def test_options_go_to_every_arm_and_the_other_speaker_is_left_out_unless_given(
 
 
 def test_the_right_voice_is_nearer_and_the_difference_is_sure(right, other):
-    made = ablate(Parrot(right), ["Yes.", "Maybe so."], right, other=other, seeds=[1, 2])
+    made = ablate(Parrot(right), ["Yes.", "Maybe so."], right, other=other, seeds=[1, 2, 3])
     assert (made.differences.loc[["none", "other_speaker", "noise"], "similarity_high"] < 0).all()
-    assert (made.table.ended == 4).all() and made.table.loc["right", "cepstral_distance"] == 0      # the parrot has no chance in it
+    assert (made.table.ended == 6).all() and made.table.loc["right", "cepstral_distance"] == 0      # the parrot has no chance in it
     assert "right" not in made.differences.index
     shown = made._repr_html_()
     assert shown.count("<audio") == 7 and "nan" not in shown.replace("data:", "").lower().split("base64")[0]
@@ -174,6 +174,15 @@ def test_intervals_of_little():
     assert mean_interval([2.0])[:1] == (2.0,) and np.isnan(mean_interval([2.0]).low)
     assert mean_interval([1, 1, 1])[:3] == (1, 1, 1)
     assert share_interval(0, 4).low == 0 and share_interval(0, 4).high > 0.4 and np.isnan(share_interval(0, 0).mean)
+
+
+@pytest.mark.parametrize("seeds, words", [(1, "No intervals: they need 5 samples of an arm, and there are 1."), (4, "and there are 4."),
+                                          (5, "In brackets: 95 % bootstrap intervals")])
+def test_there_is_no_interval_of_fewer_than_five_samples(right, seeds, words):
+    found = ablate(Parrot(right), "One.", right, arms=["none", "right"], seeds=range(seeds))
+    known = found.table[["similarity_low", "similarity_high"]].notna().all(axis=None)
+    assert words in found._repr_html_() and known == (seeds == 5) and found.table.similarity.notna().all()
+    assert any(" to " in cell for cells in found.cells().values() for cell in cells) == (seeds == 5)
 
 
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():

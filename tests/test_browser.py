@@ -106,9 +106,68 @@ def test_tuner_errors_and_stop(opened):
     press(widget, "Generate")
     expect(widget.get_by_text("heard while it was made")).to_be_visible()
     press(widget, "Stop")
-    expect(status(widget, "Done.")).to_be_visible()
+    expect(status(widget, "Stopped: what had been made is kept.")).to_be_visible()
     expect(widget.get_by_text("Stopped: interrupted")).to_be_visible()
     assert heard(widget, "result") > 0.3
+
+
+KERNEL = "window.jupyterapp.shell.currentWidget.context.sessionContext"
+LOST = re.compile("^The kernel of this widget has ended or was restarted.* run this notebook's cells again")
+
+
+def test_yesterdays_work_and_a_kernel_that_ends(opened, lab, tmp_path):
+    "A run is opened, a row clicked and replayed; then the kernel is restarted, and ended; then the notebook is opened without one."
+    folder, ends = tmp_path / "run", f"() => {KERNEL}.session.kernel"
+    page = opened(f"tuner = vl.widgets.Tuner(model, 'Good evening.', run={str(folder)!r})\ntuner", "tuner",
+                  "[tried.number for tried in tuner.history.tries]")
+    widget, second = cell(page, 1), cell(page, 2)
+    for seed in ("4", "5"):
+        widget.get_by_label("seed").fill(seed)
+        page.keyboard.press("Tab")
+        press(widget, "Generate")
+        expect(status(widget, "Done.")).to_be_visible()
+        expect(widget.get_by_role("button", name=f"show try {int(seed) - 4} again")).to_be_visible()
+    press(widget, "Save all")
+    expect(status(widget, "2 samples are in ")).to_be_visible()
+    widget.get_by_role("row", name=re.compile("^show try 0 again.* 4 ")).click()
+    expect(status(widget, "Try 0, with its settings.")).to_be_visible()
+    assert widget.get_by_label("seed").input_value() == "4" and heard(widget, "result") == heard(second, "result")       # both views
+    page.evaluate("() => { window.played = []; HTMLMediaElement.prototype.play = function () { window.played.push(this.ariaLabel) } }")
+    widget.get_by_label("try", exact=True).select_option("1: Good evening.")
+    press(widget, "Replay")
+    page.wait_for_function("() => window.played.length")
+    assert page.evaluate("() => window.played")[0] == "result" and widget.get_by_label("seed").input_value() == "5"
+    assert not page.locator("[class^=voicelab-still] *").count()               # while the widget is there, it is not there twice
+    browser.run_cell(page, 1)                                                   # the next day
+    expect(status(widget, "Try 1, with its settings. Its tokens are not kept")).to_be_visible()
+    assert browser.run_cell(page, 3) == "[0, 1]" and heard(widget, "result") > 0.5
+    browser.do(page, "docmanager:save")
+    page.evaluate(f"{ends}.restart()")
+    for part in (widget, second): expect(part.get_by_role("alert").filter(has_text=LOST)).to_be_visible()
+    expect(widget.get_by_role("alert").filter(has_text="Open, under History")).to_be_visible()
+    assert not status(widget, "Try 1, with").is_visible() and heard(widget, "result") > 0.5
+    browser.pictures(page, Path(__file__).parent / "out", "without_a_kernel")
+    path = lab.root / "yesterdays_work_and_a_kernel_that_ends.ipynb"
+    for name in (path.name, "sent.ipynb"):                                      # in its place, and as a colleague gets it: not trusted
+        if name != path.name: (lab.root / name).write_text(path.read_text().replace("tuner = ", "tuner =  "))
+        page.goto(f"{lab.url}/lab/tree/{name}?reset")
+        kept = page.locator("[class^=voicelab-still]").first
+        expect(kept.get_by_text("Without its kernel, this widget shows its last result.")).to_be_visible()
+        expect(kept.get_by_text("Stopped: eos")).to_be_visible()
+        assert 0 < browser.hear(kept.locator("audio").first) and kept.locator("audio").count() == 2
+
+
+@pytest.mark.parametrize("how", ["requestExecute({ code: 'import os; os._exit(1)' })", "shutdown()"])
+def test_a_kernel_that_dies_or_is_shut_down_is_told(lab, how):
+    kept, lab.kernel = lab.kernel, lab.ask("kernels", dict(name="python3"))["id"]
+    try: page = lab.open(f"ended {how[:8]}", "import voicelab as vl\nvl.widgets.Microphone()")
+    finally: lab.kernel = kept
+    alert = cell(page, 0).get_by_role("alert").filter(has_text=LOST)
+    expect(cell(page, 0).get_by_role("button", name="Record")).to_be_visible()
+    assert not alert.count()
+    page.evaluate(f"() => {{ {KERNEL}.session.kernel.{how} }}")
+    expect(alert).to_be_visible()
+    page.close()
 
 
 def test_no_key_on_a_widget_is_a_command_of_the_notebook(opened):

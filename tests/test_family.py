@@ -39,6 +39,9 @@ def test_it_is_loaded_cloned_streamed_and_put_in_a_batch(whistler, reference):
     assert isinstance(model, Whistler) and isinstance(model, Speaker)
     made = model.clone(TEXT, reference=reference, seed=1)
     assert made.stop_reason == "eos" and made.codes.shape == (1, len(TEXT)) and list(made.trace.columns[:len(TRACE)]) == list(TRACE)
+    again = model.clone(TEXT, reference=reference, seed=1)
+    assert (made.warm_up, again.warm_up) == (True, False) and "with the warm-up of a model's first sample" in made._repr_html_()
+    assert "warm-up" not in again._repr_html_()
     assert "".join(made.trace.letter) == TEXT and made.trace.seconds.tolist() == pytest.approx([n / 10 for n in range(len(TEXT))])
     streamed = model.stream(TEXT, reference=reference, seed=1)
     assert np.allclose(vl.Audio.join(streamed).samples, made.audio.samples, atol=1e-6) and made.audio.synthetic
@@ -70,7 +73,9 @@ def test_what_is_no_family_is_refused(other, said):
 def test_it_works_in_a_run_and_on_the_command_line(whistler, tmp_path, root, capsys):
     main(["clone", "--text", TEXT, "--model", whistler, "--reference", str(root / "data/voices/ada.wav"), "--transcript",
           "The old library opens at nine in the morning.", "--consent", "synthetic", "--seed", "1", "--out", str(tmp_path / "run"), "--json"])
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    out = capsys.readouterr().out
+    result = json.loads(out.splitlines()[-1])
+    assert result["warm_up"] and ", with the warm-up of a first sample" in out
     pair = vl.Run(tmp_path / "run")[0]
     assert result["model"] == "whistler" and result["frames"] == len(TEXT) and pair.row["model"]["family"] == "whistling"
     assert pair.generated.synthetic

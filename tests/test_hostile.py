@@ -22,7 +22,7 @@ from voicelab.pairs import RunError
 from voicelab.runs import Run
 from voicelab.store import MOST_LINE_BYTES, Lines, hold, open_own, sound_path
 from voicelab.sweep import Sweep, SweepError
-from voicelab.widgets.tuner import path_within
+from voicelab.widgets.history import path_within
 
 HOSTILE = Path(__file__).with_name("hostile")
 SECRET = "the secret of the machine"

@@ -11,6 +11,7 @@ import torch
 
 from voicelab import embedding, metrics
 from voicelab.audio import Audio
+from voicelab.control import STOP_REASONS
 from voicelab.generation import Generation
 from voicelab.metrics import Measure, Report, compare, judged, measure, similarity, unavailable
 from voicelab.reference import Reference
@@ -221,8 +222,18 @@ def test_measuring_leaves_the_random_state_alone(voice):
                                                 ("timeout", False), ("interrupted", False), (None, True), ("not known", True)])
 def test_only_a_sample_that_ended_by_itself_passes(voice, stop_reason, passed):
     report = measure(voice, text=TEXT, stop_reason=stop_reason)
-    assert report.passed is passed and report["duration_ratio"].status == "pass"
+    was_cut = stop_reason in STOP_REASONS and stop_reason != "eos"
+    assert report.passed is passed and report["duration_ratio"].status == ("ok" if was_cut else "pass")
+    assert report["duration_ratio"].detail.startswith("not judged, because the sample was cut off; ") == was_cut
     assert (report["ended"].status == "unavailable") == (stop_reason in (None, "not known"))
+
+
+@pytest.mark.parametrize("stop_reason, seconds, status", [("interrupted", 0.6, "ok"), ("budget", 0.6, "fail"), ("timeout", 0.6, "fail"),
+                                                          ("eos", 0.6, "fail"), ("budget", None, "ok"), ("eos", None, "pass")])
+def test_a_stopped_sample_neither_passes_nor_is_blamed_for_being_short(voice, limits, stop_reason, seconds, status):
+    clip = voice if seconds is None else voice.slice(0, seconds)
+    found = metrics.duration_ratio(clip, TEXT * (1 if seconds is None else 4), None, limits, stop_reason)
+    assert found.status == status and found.value > 0 and (status == "ok") == found.detail.startswith("not judged")
 
 
 def test_a_sample_that_lost_most_of_its_words_fails_even_if_it_ended_by_itself(voice):

@@ -3,6 +3,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import resource
 import signal
@@ -38,7 +39,7 @@ from voicelab.settings import SettingsError
 TEXT = "Seven grey geese fly."
 KEYS = {"id", "status", "generated", "reference", "text", "transcript", "language", "speaker", "prompt_form", "settings",
         "seed", "stop_reason", "seconds", "frames", "rtf", "measures", "hashes", "model", "versions", "consent", "notice",
-        "synthetic", "created", "chunks", "torch_threads", "speaks", "written"}
+        "synthetic", "created", "chunks", "torch_threads", "speaks", "written", "warm_up"}
 
 
 def tone(pitch=150, seconds=0.6, rate=16_000):
@@ -235,12 +236,12 @@ def test_a_generation_without_a_frame_has_a_row_and_no_file(run):
 
 
 def test_chunks_keep_their_prompts_and_stop_reasons(run):
-    given = SimpleNamespace(text="<|begin_of_text|>A scene.")
-    chunks = [SimpleNamespace(text="One.", prompt=given, codes=torch.zeros(8, 4), stop_reason="eos"),
-              SimpleNamespace(text="Two.", prompt=given, codes=None, stop_reason=None)]
+    given, budget = SimpleNamespace(text="<|begin_of_text|>A scene."), make_budget("One.")
+    chunks = [SimpleNamespace(text="One.", prompt=given, budget=budget, codes=torch.zeros(8, 4), stop_reason="eos"),
+              SimpleNamespace(text="Two.", prompt=given, budget=budget, codes=None, stop_reason=None)]
     assert run.save(sample(chunks=chunks)).row["chunks"] == [
-        {"text": "One.", "prompt": given.text, "frames": 4, "stop_reason": "eos"},
-        {"text": "Two.", "prompt": given.text, "frames": 0, "stop_reason": None}]
+        {"text": "One.", "prompt": given.text, "frames": 4, "stop_reason": "eos", "cap_frames": budget.frames},
+        {"text": "Two.", "prompt": given.text, "frames": 0, "stop_reason": None, "cap_frames": budget.frames}]
 
 
 @pytest.mark.parametrize("text", ["line\nbreaks\r\n", "\u2028 \u2029 \x85", '"quotes" \\ </td>', "مَرْحَبًا", "\ud800 alone", "x" * 100_000, "🦉"])
@@ -298,6 +299,35 @@ def test_a_failed_sample_is_a_row(run):
     assert "1 failed" in run._repr_html_()
     with pytest.raises(VoicelabError, match="context: error?|context: id"): run.save_failure("x", "y", id=3)
     assert run.save_failure(None, "no text at all").row["text"] is None
+
+
+def test_the_table_has_the_settings_and_hides_nothing(run):
+    run.save(sample(sampling=Sampling(temperature=0.4, top_k=None, seed=7), budget=make_budget(TEXT, rule="fixed")))
+    run.save_failure("x", "busy", settings=dict(sampling="hot", budget=dict(rule=[1], margin=True)))
+    first, second = run.table.to_dict("records")
+    assert (first["rule"], first["temperature"], first["top_p"], first["ras_window"], first["seed"]) == ("fixed", 0.4, 0.95, 7, 7)
+    assert math.isnan(first["top_k"]) and pd.isna(second["rule"]) and math.isnan(second["temperature"])
+    shown = run.table._repr_html_()
+    assert all(f"<th>{name}</th>" in shown for name in run.table.columns) and "<th>...</th>" not in shown and "..." not in repr(run.table[["id", "rule"]])
+    assert type(run.table[["id"]]) is pd.DataFrame
+
+
+def test_a_sample_is_saved_with_more_to_keep_but_not_in_place_of_its_own(run):
+    assert run.save(sample(), knobs=dict(rule="fixed", most=300)).row["knobs"] == dict(rule="fixed", most=300)
+    for clash in (dict(seed=3), dict(id=3), dict(measures={})):
+        with pytest.raises(VoicelabError, match="context: (seed|id|measures) can't be set here"): run.save(sample(), **clash)
+    assert len(run) == 1
+
+
+def test_a_file_beside_the_samples_grows_from_what_it_has(run, tmp_path):
+    for word in (b"a", b"b"): path = run.rewrite("notes", lambda before, word=word: before + word)
+    assert path.read_bytes() == b"ab"
+    (elsewhere := tmp_path / "elsewhere").write_bytes(b"mine")
+    (run.folder / "link").symlink_to(elsewhere)
+    assert run.rewrite("link", lambda before: before + b"c").read_bytes() == b"c" and elsewhere.read_bytes() == b"mine"
+    def broken(before): raise ValueError("no")
+    with pytest.raises(ValueError): run.rewrite("notes", broken)
+    assert path.read_bytes() == b"ab" and run.save(sample()).row["id"] == 0
 
 
 def test_table_has_measures_as_columns_and_is_there_when_empty(run):

@@ -94,9 +94,9 @@ def test_the_tuner(added, model):
     assert not tuner.knobs.margin.disabled and tuner.knobs.most.disabled
     tuner.run()
     tuner.worker.wait(60)
-    assert tuner.status.text == "Done." and "the countdown came to its end" in tuner.result.words.value
+    assert tuner.status.text == "Ended early (countdown): the countdown came to its end." and "the countdown came to its end" in tuner.result.words.value
     assert tuner.history.frame.loudest[0] == tuner.generation.audio.loudest_db
-    assert "loudest" in tuner.history.sort.options and "<th>loudest</th>" in tuner.history.table.value
+    assert "loudest" in tuner.history.sort.options and "<th scope='col'>loudest (dBFS)</th>" in tuner.history.table.value
     assert "loudest" in tuner.result.measures.value and "budget='word_a_second'" in tuner.code()
 
 

@@ -4,17 +4,21 @@ import copy
 import gc
 import html
 import io
+import json
 import re
+import shutil
 import threading
 import time
 import warnings
 import weakref
 from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
 from types import SimpleNamespace
 
 import ipywidgets as W
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -33,10 +37,11 @@ from voicelab.widgets.ablation import RIGHT
 from voicelab.widgets.attention import AttentionMap
 from voicelab.widgets.base import Clip, Closed, Panel, Status, StreamPlayer, Worker, overheard
 from voicelab.widgets.delay import DelayPattern
+from voicelab.widgets.history import History, added_lines
 from voicelab.widgets.knobs import Knobs
 from voicelab.widgets.prompt import PromptAnatomy
-from voicelab.widgets.result import Result, estimate_html, stop_html
-from voicelab.widgets.tuner import History, Tuner, script
+from voicelab.widgets.result import Result, bar_seconds, ending, estimate_html, stop_html
+from voicelab.widgets.tuner import Tuner, script
 from voicelab.widgets.voice import NONE, UPLOAD, VoiceChooser
 
 TEXT = "Good evening."
@@ -89,7 +94,8 @@ def test_nothing_captures_output(model, make): assert not [part for part in part
 NOT_A_MODEL = ("tiny", None, 5, vl.load, [])
 MADE_OF = {         # of each widget: arguments beside the model, and what is wrong with them
     "Tuner": [(dict(text=5), "text: must be a text, got 5"), (dict(reference="ada.wav"), "reference: must be a Reference or None, got 'ada.wav'"),
-              (dict(recorder=5), "recorder: must be a widget with a reference, got 5"), (dict(within=5), "within: must be a folder or None, got 5")],
+              (dict(recorder=5), "recorder: must be a widget with a reference, got 5"), (dict(within=5), "within: must be a folder or None, got 5"),
+              (dict(run=5), "run: must be a Run, a folder or None, got 5")],
     "DelayPattern": [(dict(text=None), "text: must be a text, got None"), (dict(reference=5), "reference: must be"),
                      (dict(seed="x"), "seed: must be a whole number")],
     "Ablation": [(dict(text=[]), "text: must be"), (dict(other="ben"), "other: must be a Reference or None, got 'ben'"),
@@ -303,7 +309,7 @@ def test_history_sorts_replays_compares_and_saves(model, tmp_path):
     assert tuner.voice.reference.sha256 == first.reference.sha256 and tuner.voice.voice.value == "ada"
     history.other.value = 1
     history.against.click()
-    assert "seed: 1 against 2" in history.versus.value and "temperature: 0.3 against 1.0" in history.versus.value
+    assert "seed: 1 against 2" in history.versus.value and "temperature: 0.30 against 1.00" in history.versus.value
     history.folder.value = str(tmp_path / "run")
     history.save.click()
     assert not history.status.failed and len(vl.Run(tmp_path / "run")) == 2
@@ -365,7 +371,7 @@ def test_the_table_takes_the_place_of_a_link(walled):
     (beside / "precious").write_text("mine")
     (home / "run/history.csv").symlink_to(beside / "precious")
     history.export("run")
-    assert (beside / "precious").read_text() == "mine" and (home / "run/history.csv").read_text().startswith("number,")
+    assert (beside / "precious").read_text() == "mine" and (home / "run/history.csv").read_text().startswith("id,")
 
 
 @pytest.mark.parametrize("folder", ["", "a\0b"])
@@ -404,6 +410,275 @@ def test_a_long_text_that_was_stopped_has_a_short_result(model):
     finish(tuner)
     assert tuner.generation.stop_reason == "interrupted" and "never begun (" in tuner.result.words.value
     assert "None" not in tuner.result.words.value and "characters)" in tuner.result.words.value and len(tuner.result.words.value) < 1500
+
+
+# ---- yesterday's work
+
+def try_it(tuner, **knobs):
+    tuner.knobs.set(knobs)
+    finish(tuner)
+    return tuner.history.tries[-1]
+
+
+@pytest.fixture(scope="module")
+def yesterday(model, tmp_path_factory):
+    "A run with two samples of a tuner, one of somebody else and one that failed; nobody may change it."
+    folder = tmp_path_factory.mktemp("yesterday") / "run"
+    tuner = Tuner(model, "Good night.")
+    tuner.voice.transcript.value = "Quite another sentence."
+    try_it(tuner, rule="words_per_minute", most=200, seed=5, temperature=0.9, ras=False)
+    try_it(tuner, rule="fixed", most=100, seed=6, top_k=0)
+    tuner.history.export(str(folder))
+    tuner.close()
+    run = vl.Run(folder)
+    run.save(model.clone(TEXT, seed=2**31 + 5, sampling="greedy"))
+    run.save_failure("x", "busy")
+    return folder
+
+
+@pytest.fixture
+def copied(yesterday, tmp_path): return Path(shutil.copytree(yesterday, tmp_path / "copy"))
+
+
+def test_a_tuner_goes_on_from_yesterday(model, copied):
+    tuner = Tuner(model, "Something.", run=copied)
+    history = tuner.history
+    assert [each.number for each in history.tries] == [0, 1, 2] and history.folder.value == str(copied) and "1 more" in history.status.text
+    assert tuner.generation is history.tries[2].made and tuner.text.value == TEXT and tuner.voice.voice.value == NONE
+    assert tuner.knobs.temperature.value == 0 and tuner.knobs.seed.value == 2**31 + 5 and tuner.result.clip.audio.seconds > 0
+    assert "tokens are not kept" in tuner.status.text and not tuner.result.tokens.value and "similarity" in tuner.result.measures.value
+    history.pick(0)
+    assert (tuner.text.value, tuner.knobs.rule.value, tuner.knobs.most.value, tuner.knobs.ras.value) == ("Good night.", "words_per_minute", 200, False)
+    assert tuner.voice.reference.transcript == "Quite another sentence." and tuner.voice.voice.value == "ada"
+    finish(tuner)
+    made, first = history.tries[-1], history.tries[0].made
+    assert made.number == 3 and np.allclose(made.made.audio.samples, first.audio.samples, atol=1e-4)
+    history.save.click()
+    assert history.tries[-1].number == 4 == vl.Run(copied).rows[-1]["id"] and [each.number for each in history.tries] == [0, 1, 2, 4]
+    assert pd.read_csv(copied / "history.csv").id.tolist() == [0, 1, 2, 4]
+
+
+def test_the_script_of_an_earlier_try_makes_its_sound(model, yesterday, root, monkeypatch):
+    monkeypatch.chdir(root)
+    tuner = Tuner(model, run=yesterday)
+    for each in tuner.history.tries:
+        tuner.history.pick(tuner.history.tries.index(each))
+        exec(tuner.code(), space := {})
+        assert np.allclose(space["made"].audio.samples, each.made.audio.samples, atol=1e-4), each.number
+
+
+def test_opening_keeps_what_is_not_saved_yet_and_saves_it_behind(model, copied):
+    tuner = Tuner(model, TEXT)
+    new = try_it(tuner, seed=9)
+    tuner.history.folder.value = str(copied)
+    tuner.history.opener.click()
+    assert [each.number for each in tuner.history.tries] == [0, 1, 2, 3] and tuner.history.tries[-1] is new
+    assert tuner.shown is tuner.history.tries[2] and tuner.history.chosen.value == 2
+    assert len(tuner.history.export(str(copied))) == 5 and new.number == 4
+    assert len(tuner.history.export(str(copied))) == 5                                          # again: nothing twice
+
+
+def test_a_second_day_is_added_to_the_first(model, copied):
+    lines = (copied / "history.csv").read_text().splitlines()
+    (copied / "history.csv").write_text("\n".join([f"{lines[0]},note", *(f"{line},\"dull, I think\"" for line in lines[1:])]) + "\n")
+    tuner = Tuner(model, TEXT)
+    try_it(tuner, seed=9)
+    tuner.history.export(str(copied))
+    table = pd.read_csv(copied / "history.csv")
+    assert table.id.tolist() == [0, 1, 4] and table.note.tolist()[:2] == ["dull, I think"] * 2 and table.seed.tolist() == [5, 6, 9]
+    assert table.rule.tolist() == ["words_per_minute", "fixed", "reference_rate"] and tuner.history.tries[0].number == 4
+
+
+@pytest.mark.parametrize("before, said", [(b"id,text\n0,\"a\n", None), (b"\xef\xbb\xbfid;text\n0;a\n", None), (b"", None), (b"\0\0\n1", None),
+                                          (b"id\n0,1,2\n", "more cells"), (b"number,text\n1,a\n", None), (b"\xff\xfe", None)])
+def test_a_table_of_somebody_else_is_not_lost(before, said):
+    new = pd.DataFrame(dict(id=[0, 7], text=["x", "Good, \"evening\"\n."]))
+    if said:
+        with pytest.raises(RunError, match=said): added_lines(before, new)
+        return
+    after = added_lines(before, new).decode()
+    table = pd.read_csv(io.StringIO(after), dtype=str, keep_default_na=False)
+    assert table.iloc[-1].id == "7" and table.iloc[-1].text == "Good, \"evening\"\n."
+    kept = before.decode("utf-8-sig", "replace").replace("\0", "").strip('" \n')
+    assert all(word in after.replace("\0", "") for word in kept.replace(",", " ").replace('"', "").split())
+
+
+@pytest.mark.parametrize("folder", ["", "nowhere", "a\0b", "/dev/null/no"])
+def test_a_folder_without_a_run_opens_nothing_and_is_not_made(model, tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    history = Tuner(model, TEXT).history
+    history.folder.value = folder
+    history.opener.click()
+    assert history.status.failed and "\n" not in history.status.text and not [*tmp_path.iterdir()] and not history.tries
+
+
+def test_a_run_that_is_not_there_yet_is_begun(model, tmp_path):
+    tuner = Tuner(model, TEXT, run=tmp_path / "new")
+    assert tuner.history.folder.value == str(tmp_path / "new") and not tuner.history.tries and not [*tmp_path.iterdir()]
+    try_it(tuner)
+    tuner.history.save.click()
+    assert len(vl.Run(tmp_path / "new")) == 1 and Tuner(model, TEXT, run=vl.Run(tmp_path / "new")).shown.number == 0
+
+
+def test_a_tuner_says_that_its_folder_has_samples(model, copied, monkeypatch):
+    monkeypatch.chdir(copied.parent)
+    copied.rename(copied.parent / "voicelab-out")
+    assert "voicelab-out has samples: Open lists them" in Tuner(model, TEXT).history.status.text
+
+
+@pytest.mark.parametrize("folder", ["../beside", "link", "/"])
+def test_a_tuner_within_a_folder_opens_nothing_else(model, yesterday, tmp_path, folder):
+    home, beside = tmp_path / "home", shutil.copytree(yesterday, tmp_path / "beside")
+    home.mkdir()
+    (home / "link").symlink_to(beside)
+    history = Tuner(model, TEXT, within=home).history
+    history.folder.value = folder
+    history.opener.click()
+    assert history.status.failed and "must be in" in history.status.text and not history.tries
+    with pytest.raises(RunError, match="must be in"): Tuner(model, TEXT, within=home, run=folder)
+
+
+def test_tries_of_another_run_stay_in_it(model, copied, tmp_path):
+    tuner = Tuner(model, run=copied)
+    with pytest.raises(RunError, match=f"history: has no new try; its samples are in {copied}"): tuner.history.export(str(tmp_path / "b"))
+    assert not (tmp_path / "b").exists()
+    new = try_it(tuner, seed=3)
+    assert len(tuner.history.export(str(tmp_path / "b"))) == 1 and tuner.history.tries == [new] and new.number == 0
+
+
+ROW_CHANGES = [dict(settings={}), dict(settings=dict(budget=[], sampling={}, control={})), dict(stop_reason="tired"), dict(generated="../x.wav"),
+               dict(generated="gone_generated_000_x.wav"), dict(text=None), dict(reference="gone.wav", hashes={})]
+ROW_ODDITIES = [dict(measures=dict(similarity=dict(value="high", status="ok"), wer=5, length=dict(value=None, status="pass"))), dict(chunks=[5, {}]),
+                dict(chunks=[dict(cap_frames="x", stop_reason=[], text=7)]), dict(knobs=dict(rule="charm", seed="x", most=None, value=3, no=1)), dict(rtf="x"),
+                dict(knobs=5), dict(model={}), dict(prompt_form=7), dict(hashes={}), dict(knobs=dict(rule="words_per_minute", least=900, most=20))]
+
+
+@pytest.mark.parametrize("changes", ROW_CHANGES + ROW_ODDITIES, ids=str)
+def test_a_row_that_somebody_changed_is_left_out_or_shown(model, copied, changes):
+    manifest = copied / "manifest.jsonl"
+    first, second, *rest = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([first, json.dumps(json.loads(second) | changes), *rest]) + "\n")
+    history = Tuner(model, run=copied).history
+    left_out = changes in ROW_CHANGES or changes == ROW_ODDITIES[-1]
+    assert [each.number for each in history.tries] == ([0, 2] if left_out else [0, 1, 2])
+    for place in range(len(history.tries)): history.pick(place)
+    assert "<script" not in history.table.value and history.frame.shape[0] == len(history.tries)
+
+
+# ---- the table of the tries
+
+@pytest.mark.parametrize("knobs, shown", [
+    ([dict(rule="fixed"), dict(rule="reference_rate"), dict(rule="words_per_minute")], ["words_per_minute", "cap (s)", "duration buffer factor"]),
+    ([dict(ras=True), dict(ras=False)], ["<td>yes</td>", "<td>no</td>"]), ([dict(top_k=5), dict(top_k=7)], ["top k"]),
+    ([dict(margin=2.0), dict(margin=2.5)], ["reference margin", "2.50"]), ([dict(silence=40), dict(silence=50)], ["silence tokens"]),
+    ([dict(seed=1), dict(seed=2)], [])])
+def test_tries_that_differ_do_not_look_alike(tuner, knobs, shown):
+    history = History(lambda tried: True, lambda: None)
+    for each in knobs:
+        tuner.knobs.set(dict(rule="reference_rate", margin=2.0, ras=True, top_k=50, silence=50, seed=1) | each)
+        asked = tuner.asked()
+        budget = tuner.budgets()[0]
+        made = replace(tuner.generation, budget=budget, sampling=replace(asked.options["sampling"], seed=asked.options["seed"]),
+                       control=asked.options["control"], chunks=[replace(tuner.generation.chunks[0], budget=budget)])
+        history.add(replace(asked, made=made))
+    rows = re.findall("<tr data-key.*?</tr>", history.table.value)
+    assert len({re.sub("<td>[0-9]+</td>", "", row, count=1) for row in rows}) == len(knobs)     # apart from the number
+    assert all(words in history.table.value for words in shown)
+    assert ("top k" in history.table.value) == ("top k" in shown) and "rule" in history.table.value and "RAS" in history.table.value
+
+
+def test_a_row_is_shown_again_with_all_of_it(model):
+    tuner = Tuner(model, TEXT)
+    first, second = try_it(tuner, seed=1), try_it(tuner, seed=2, rule="fixed")
+    tuner.history.table._hear(None, dict(kind="choose", key=0), [])
+    assert tuner.shown is first and tuner.knobs.rule.value == "reference_rate" and "reference_rate expects" in tuner.result.words.value
+    assert base.sound_key(first.made.audio) in tuner.result.clip.player.value and tuner.history.chosen.value == 0
+    assert "data-key='0' aria-current=true" in tuner.history.table.value
+    for wrong in (dict(kind="choose", key=9), dict(kind="choose", key=-1), dict(kind="choose", key="1"), {}): tuner.history.table._hear(None, wrong, [])
+    assert tuner.shown is first
+    sent = []
+    tuner.history.table.send = sent.append
+    tuner.history.chosen.value = 1
+    tuner.history.replay.click()
+    assert tuner.shown is second and sent == [dict(kind="play", name="result", sound=base.sound_key(second.made.audio))]
+
+
+def test_compared_numbers_are_rounded_and_have_units(model):
+    tuner = Tuner(model, "The garden is open today, and the old library opens at nine in the morning.")
+    try_it(tuner, rule="fixed", most=100)
+    try_it(tuner, rule="words_per_minute", most=833)
+    tuner.history.other.value = 0
+    tuner.history.against.click()
+    versus = tuner.history.versus.value
+    assert not re.search(r"[0-9]\\.[0-9]{5}", versus) and "_" not in re.sub("words_per_minute|reference_rate", "", versus)
+    assert "cap (s): " in versus and "<th>try 1</th><th>try 0</th>" in versus and "<td>length (s)</td>" in versus
+
+
+def test_no_row_is_shown_while_a_sample_is_made(model):
+    tuner, hold, going = Tuner(model, TEXT), threading.Event(), threading.Event()
+    first = try_it(tuner, seed=1)
+    tuner.stream.play = lambda piece: (going.set(), hold.wait(30))
+    tuner.knobs.seed.value = 2
+    tuner.run()
+    assert going.wait(60) and "voicelab-earlier" in tuner.result._dom_classes               # the old one does not pass for the new one
+    tuner.text.value = "Not lost."
+    tuner.history.pick(0)
+    assert "A sample is being made" in tuner.history.status.text and tuner.text.value == "Not lost." and tuner.shown is first
+    hold.set()
+    tuner.worker.wait(60)
+    assert tuner.shown is not first and "voicelab-earlier" not in tuner.result._dom_classes
+
+
+def test_after_an_error_the_old_result_is_marked_until_it_is_asked_for(model):
+    tuner = Tuner(model, TEXT)
+    try_it(tuner)
+    tuner.text.value = ""
+    finish(tuner)
+    assert tuner.status.failed and "voicelab-earlier" in tuner.result._dom_classes
+    tuner.history.pick(0)
+    assert "voicelab-earlier" not in tuner.result._dom_classes and not tuner.status.failed
+
+
+@pytest.mark.parametrize("stop_reason, words", [("eos", "Done."), ("interrupted", "Stopped: what had been made is kept."),
+                                                ("budget", "Ended early (budget): "), ("repetition", "Ended early (repetition): ")])
+def test_the_status_says_how_it_ended(tuner, stop_reason, words): assert ending(replace(tuner.generation, stop_reason=stop_reason)).startswith(words)
+
+
+def test_under_a_far_cap_speech_is_still_seen(model):
+    tuner = Tuner(model, TEXT)
+    tuner.knobs.set(dict(rule="fixed", most=1000))
+    assert float(re.search("width: ([0-9.]+)%", tuner.estimate.value)[1]) > 18 and "cap far to the right" in tuner.estimate.value
+    finish(tuner)
+    assert tuner.progress.value == 1
+    tuner.knobs.set(dict(rule="reference_rate"))
+    tuner.text.value = "The garden is open today, and the old library opens at nine in the morning."
+    assert "far to the right" not in tuner.estimate.value and "<b style='left:" in tuner.estimate.value
+
+
+@pytest.mark.parametrize("expected, cap, seconds", [(1, 2, 2), (1, 40, 5), (2, 1, 2), (0, 40, 40)])
+def test_a_bar_covers_the_speech(expected, cap, seconds): assert bar_seconds(expected, cap) == seconds
+
+
+# ---- what stays without a kernel
+
+@pytest.mark.parametrize("make", WIDGETS)
+def test_every_widget_leaves_plain_html(model, make):
+    widget = make(model)
+    left = widget.still()
+    assert "Without its kernel" in left and not re.search("<(button|script|select|textarea)", left) and len(left) < 20_000
+
+
+def test_a_result_stays_with_its_sounds_within_limits(tuner, monkeypatch):
+    left = tuner.still()
+    assert left.count("<audio controls") == 2 and "Stopped: eos" in left and "data:audio/mpeg" in left and "data:audio/wav" not in left
+    assert "similarity" in left and "<tr data-key=" in left and len(left) < 400_000
+    monkeypatch.setattr("voicelab.widgets.still.MOST_STILL", 50_000)
+    assert "too long to be kept in a notebook" in tuner.still() and "Stopped: eos" in tuner.still()
+
+
+def test_outside_of_a_notebook_nothing_is_displayed(tuner, capsys):
+    tuner._ipython_display_()
+    assert capsys.readouterr().out == "Tuner()\n" and not tuner.still_name
 
 
 # ---- errors
@@ -941,7 +1216,7 @@ def of_one_codebook(model):
 
 USED = dict(Tuner=tried, DelayPattern=walked, Ablation=ablated, CodecExplorer=explored, AttentionMap=listened, ListeningTest=asked,
             Microphone=recorded, PromptAnatomy=read, Conversation=talked, Result=shown_result, Pivot=looked_at, Study=studied)
-FRESH = {"Tuner": lambda model, _: Tuner(model), "VoiceChooser": lambda *_: VoiceChooser(), "History": lambda *_: History(print),
+FRESH = {"Tuner": lambda model, _: Tuner(model), "VoiceChooser": lambda *_: VoiceChooser(), "History": lambda *_: History(print, None),
          "Knobs": lambda model, _: Knobs(model.prompt_forms, vl.read_settings()), "Clip": lambda *_: Clip("a clip"),
          "explorer of one codebook": lambda model, _: vl.widgets.CodecExplorer(of_one_codebook(model))}
 

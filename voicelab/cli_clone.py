@@ -119,7 +119,8 @@ def clone_result(made, pair, references: list) -> dict: # made: the generation; 
     path = lambda kind: pair.path(kind) and str(pair.path(kind))
     similarity, wer, budget = made.report()["similarity"], made.report()["wer"], made.budget
     return dict(generated=path("generated"), reference=path("reference"), stop_reason=made.stop_reason, why=made.why,
-                seconds=round(made.audio.seconds, 3), frames=made.codes.shape[1], rtf=made.timings["rtf"],
+                seconds=round(made.audio.seconds, 3), frames=made.codes.shape[1],
+                rtf=made.timings["rtf"], warm_up=made.warm_up,
                 model=made.model.name, seed=made.sampling.seed,
                 budget=plain(budget) | dict(cap_seconds=budget.cap_seconds, clips=budget.clips), allowed=made.allowed,
                 similarity=similarity.value, similarity_detail=similarity.detail, wer=wer.value, wer_detail=wer.detail,
@@ -195,7 +196,8 @@ def show_clone(result: dict):
     lines = {"generated": result["generated"] or none, "reference": result["reference"] or "none",
              "stopped": f"{result['stop_reason']}: {result['why']}",
              "length": f"{result['seconds']:.2f} s, {result['frames']} frames",
-             "speed": f"real-time factor {result['rtf']:.2f}",
+             "speed": f"real-time factor {result['rtf']:.2f}"
+                      + ", with the warm-up of a first sample" * result["warm_up"],
              "similarity": f"{similar} ({result['similarity_detail']})",
              "words": words_line(result),
              "budget": result["allowed"], "repeat with": result["repeat"], "limits": result["limits"]}

@@ -220,7 +220,7 @@ class Generation:
     control: Control
     stop_reason: str                    # one of STOP_REASONS; of several chunks, the first that is not `eos`
     trace: pd.DataFrame
-    timings: dict                       # seconds of PARTS and more; `rtf` is work / sound
+    timings: dict                       # seconds of PARTS and more; `rtf` is work / sound, `warm_up` see below
     model: ModelInfo
     chunks: list[Chunk] = field(default_factory=list)
     facts: dict[str, Fact] = field(default_factory=dict)    # the columns that the family added to the trace
@@ -290,9 +290,16 @@ def heading(self: Generation) -> str:
 
 
 @patch(as_prop=True)
+def warm_up(self: Generation) -> bool:
+    "Whether its time has the warm-up of a model: its first sample in this process may take many times as long."
+    return bool(self.timings.get("warm_up"))
+
+
+@patch(as_prop=True)
 def speed(self: Generation) -> str:
     "The real-time factor in words; empty if there is no sound."
-    return f"real-time factor {self.timings['rtf']:.2f}, " if self.audio.seconds else ""
+    warm_up = " (with the warm-up of a model's first sample)" if self.warm_up else ""
+    return f"real-time factor {self.timings['rtf']:.2f}{warm_up}, " if self.audio.seconds else ""
 
 
 @patch

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['NO_SOUND', 'MISSING', 'NEEDED', 'OUTCOME', 'OPTIONAL', 'JSON_NAMES', 'MOST_ID', 'MOST_SECONDS', 'UNREADABLE',
            'QUOTED_NAME', 'BEGINNING', 'ManifestError', 'plain', 'versions', 'request_row', 'measures', 'result_row',
-           'made_row', 'failed_row', 'line_of', 'info_fields', 'check_types', 'is_id', 'next_id', 'shown_number',
-           'distinct', 'read_object', 'read_row', 'row_of', 'is_row', 'Note', 'note_of']
+           'with_context', 'made_row', 'failed_row', 'line_of', 'info_fields', 'check_types', 'is_id', 'next_id',
+           'shown_number', 'distinct', 'read_object', 'read_row', 'row_of', 'is_row', 'Note', 'note_of']
 
 # %% ../nbs/10_manifest.ipynb #f5857032
 import json
@@ -75,16 +75,25 @@ def result_row(generation: Generation, measured: bool = True) -> dict: # measure
     "The part of a line that says what was generated, how, and by what."
     g, voice = generation, generation.reference and generation.reference.sha256
     chunks = [dict(text=chunk.text, prompt=plain(chunk.prompt.text), stop_reason=chunk.stop_reason,
-                   frames=0 if chunk.codes is None else chunk.codes.shape[1]) for chunk in g.chunks]
+                   frames=0 if chunk.codes is None else chunk.codes.shape[1], cap_frames=chunk.budget.frames)
+              for chunk in g.chunks]
     return {"prompt_form": g.prompt.form, "speaks": g.budget.speaks, "written": getattr(g, "written", ""),
             "settings": plain(g.settings), "seed": g.sampling.seed,
             "stop_reason": g.stop_reason, "seconds": g.audio.seconds, "frames": g.codes.shape[1],
-            "rtf": plain(g.timings["rtf"]), "chunks": chunks, "measures": measures(g) if measured else {},
+            "rtf": plain(g.timings["rtf"]), "warm_up": g.warm_up, "chunks": chunks,
+            "measures": measures(g) if measured else {},
             "hashes": {"generated": None, "reference": None, "voice": voice, "model": g.model.sha256},
             "model": plain(g.model), "torch_threads": torch.get_num_threads(), "synthetic": True}
 
 # %% ../nbs/10_manifest.ipynb #4485e030
 NO_SOUND = {"generated": None, "reference": None}       # names of the files, until there are some
+
+
+def with_context(row: dict, context: dict) -> dict:
+    "A row with other values that are worth keeping; a ManifestError if it has one of these names."
+    if clash := sorted(set(context) & {"id", *row}):
+        raise ManifestError(f"context: {', '.join(clash)} can't be set here")
+    return row | plain(context)
 
 
 def made_row(generation: Generation, speaker: str | None, language: str | None, measured: bool = True) -> dict:
@@ -103,9 +112,7 @@ def failed_row(text: str, # the text to speak
     "The line of a sample that could not be made, without its id."
     said = one_line(error) if isinstance(error, Exception) else " ".join(str(error).split())
     row = {"status": "failed"} | NO_SOUND | {"error": said} | request_row(text, reference, speaker, language)
-    if clash := sorted(set(context) & {"id", *row}):
-        raise ManifestError(f"context: {', '.join(clash)} can't be set here")
-    return row | plain(context)
+    return with_context(row, context)
 
 # %% ../nbs/10_manifest.ipynb #793e137c
 def line_of(row: dict) -> bytes:

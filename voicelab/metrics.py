@@ -125,7 +125,7 @@ def duration_ratio(audio: Audio,
                    text: str | None, # what should be said
                    reference: Reference | None, # its pace is expected, if that can be measured
                    thresholds: QualityThresholds,
-                   stop_reason: str | None = None, # of the sample; a cut sample's ratio says so
+                   stop_reason: str | None = None, # of the sample; one that was cut off can't pass
                   ) -> Measure:
     "Speech seconds over the seconds that reading `text` should take."
     rate = speaking_rate(reference)
@@ -137,9 +137,12 @@ def duration_ratio(audio: Audio,
         return lacks(f"no speech: the loudest 20 ms have {audio.loudest_db:.1f} dBFS, speech is above {SILENT_DB:g}")
     spoken, expected = audio.speech_seconds, letter_seconds(text, rate)
     if not expected: return lacks("the text has nothing that is spoken")
-    return judged("duration_ratio", spoken / expected, "ratio", model,
+    made = judged("duration_ratio", spoken / expected, "ratio", model,
                   f"{spoken:.2f} s of speech, {expected:.2f} s estimated ({rate.source}){cut}",
                   at_least=thresholds.min_duration_ratio, at_most=thresholds.max_duration_ratio)
+    was_cut = stop_reason in STOP_REASONS and stop_reason != "eos"
+    if not was_cut or made.status == "fail" and stop_reason != "interrupted": return made
+    return replace(made, status="ok", detail=f"not judged, because the sample was cut off; {made.detail}")
 
 
 METRICS.add(replace=True, record=Metric(

@@ -9,6 +9,7 @@ __all__ = ['TRACE', 'Session', 'frame_levels', 'speak', 'out_of_memory', 'next_p
 # %% ../nbs/07_session.ipynb #5e550003
 import math
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from itertools import count
 
@@ -246,10 +247,16 @@ def frame_levels(samples: np.ndarray, codec: Codec) -> np.ndarray: # [frames], d
     return 10 * np.log10(np.square(frames, dtype=np.float64).mean(1).clip(1e-20))
 
 # %% ../nbs/07_session.ipynb #5e550011
+_warm = weakref.WeakSet()           # networks that have spoken
+
+
 def speak(sessions: list[Session]) -> Iterator[tuple[Session, str | Audio]]:
     "Pieces of text and sound of all `sessions` of one model as they are made, each with its session."
     check_together(sessions)
-    for session in sessions: session.begun, session.timings["rows"] = Clock(), len(sessions)
+    network = sessions[0].engine.network
+    known = dict(rows=len(sessions), warm_up=network not in _warm)
+    _warm.add(network)
+    for session in sessions: session.begun, session.timings = Clock(), session.timings | known
     pieces, error = speak_rounds(sessions), None
     try:
         for session, piece in iter(lambda: next_piece(pieces, sessions[0].engine), None):

@@ -38,7 +38,7 @@ from .metrics import METRICS, Metric, chosen_metrics
 from .pairs import Pair
 from .progress import Progress, SaidProgress
 from .reference import Reference
-from .runs import Run, plain_errors
+from .runs import Run, Table, plain_errors
 from .settings import Settings, settings_or_default
 from .spoken import checked_arguments
 from .store import open_own, read_whole
@@ -251,7 +251,7 @@ def table(self: Sweep) -> pd.DataFrame:
     numbers = {"seconds": float, "frames": "Int64", "rtf": float, "id": "Int64"}
     order = dict.fromkeys(["cell", "status", *(name for cell in self.grid.cells for name in cell.labels), *COLUMNS])
     found = pd.DataFrame(utf8(made))
-    return found[[*order, *(name for name in found if name not in order)]].astype(numbers)
+    return Table(found[[*order, *(name for name in found if name not in order)]].astype(numbers))
 
 # %% ../nbs/11_sweep.ipynb #857a9c3d
 @patch(as_prop=True)

@@ -1,4 +1,5 @@
 """What people touch in JupyterLab."""
+import voicelab.widgets.still  # noqa: F401
 from voicelab.old_names import moved
 from voicelab.widgets.ablation import Ablation
 from voicelab.widgets.attention import AttentionMap

@@ -26,8 +26,7 @@ def arms_html(ablation: Arms) -> str:
                                f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     body = "".join(line(*item) for item in ablation.cells().items())
     return (f"<table><tr>{''.join(f'<th>{head}</th>' for head in ablation.headings)}</tr>{body}</table>"
-            f"<span class='quiet'>In brackets: 95 % bootstrap intervals over the samples of this voice and text."
-            f"</span>")
+            f"<span class='quiet'>{ablation.about_intervals}</span>")
 
 
 def arms_picture(ablation: Arms) -> bytes:
@@ -116,7 +115,9 @@ def _work(self: Ablation):
 @patch
 def _draw(self: Ablation):
     made, self.progress.value = self.result, len(self.result.attempts)
-    if not made.attempts: return
+    if not made.attempts:                                   # what is shown belongs to other settings
+        self.heard.value, self.heard.options, self.table.value = None, [("–", None)], ""
+        return self.image.clear()
     self.table.value = card(arms_html(made))
     words = "; ".join(f"{arm}: similarity {value:.2f}" for arm, value in made.table.similarity.items())
     self.image.show(arms_picture(made), words)

@@ -21,7 +21,7 @@ from ..old_names import moved
 from ..reference import Reference
 from ..settings import settings_or_default
 from ..words import chosen_recogniser, word_timeline
-from .base import LABEL, Clip, Panel, Status, WidgetError, Worker, check_made_of, go_and_stop, row
+from .base import LABEL, Clip, Panel, Status, WidgetError, Worker, check_made_of, go_and_stop, outdated, row
 from .voice import VoiceChooser, text_box
 
 # %% ../../nbs/13_widgets_attention.ipynb #eabb3789
@@ -260,10 +260,12 @@ def run(self: AttentionMap):
 @patch
 def _work(self: AttentionMap):
     self.status.say("Speaking.")
-    session = self.model.stream(self.text.value, reference=self.voice.chosen(), seed=self.seed)
-    for _ in self.worker.pieces(session): pass
-    if session.generation.codes.shape[1]: self._read(session.generation)
-    else: self.status.say("No frame was made, so there is no attention to show.")
+    with outdated(*([] if self.attention is None else [self.map, self.note, self.clip])) as earlier:
+        session = self.model.stream(self.text.value, reference=self.voice.chosen(), seed=self.seed)
+        for _ in self.worker.pieces(session): pass
+        if session.generation.codes.shape[1]: return self._read(session.generation)
+        earlier.clear()                                     # they stay marked
+        self.status.say("No frame was made, so there is no attention to show.")
 
 
 @patch

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DPI', 'CODEBOOK_COLOURS', 'INK', 'GOOD', 'BAD', 'MARK', 'DARK', 'STYLE', 'QUEUE', 'WIDE', 'LABEL', 'card', 'title',
-           'WidgetError', 'Status', 'overheard', 'words_of', 'lock_of', 'waiting_words', 'Closed', 'Worker', 'Names',
-           'row', 'go_and_stop', 'check_made_of', 'find_parts', 'Unit', 'Panel', 'picture', 'Picture', 'waveform',
-           'Sound', 'Clip', 'StreamPlayer']
+           'WidgetError', 'Status', 'overheard', 'words_of', 'lock_of', 'waiting_words', 'Closed', 'Worker', 'outdated',
+           'Names', 'row', 'go_and_stop', 'check_made_of', 'find_parts', 'Unit', 'Panel', 'picture', 'Picture',
+           'waveform', 'sound_key', 'Sound', 'Clip', 'StreamPlayer']
 
 # %% ../../nbs/13_widgets_base.ipynb #189eae79
 import html
@@ -15,6 +15,7 @@ import os
 import threading
 import warnings
 import weakref
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -30,6 +31,7 @@ from ..errors import VoicelabError, bug_report, check_type, is_refusal
 from ..family import check_speaker
 from ..reference import Reference
 from ..turns import SharedTurns, Turns
+from .watch import Watch
 
 # %% ../../nbs/13_widgets_base.ipynb #b1e66983
 DPI = 144                   # of pictures; pages count 96 pixels an inch
@@ -61,6 +63,10 @@ STYLE = f"""<style>
 .voicelab .bar > b {{ position: absolute; top: -3px; bottom: -3px; width: 2px; background: {BAD}; }}
 {DARK} .voicelab .bar > b {{ background: #ff9a90; }}
 {DARK} .voicelab-panel audio, {DARK} .voicelab-studio audio {{ color-scheme: dark; }}
+.voicelab .bar > em {{ position: absolute; top: -3px; right: 4px; font-size: 12px; font-style: normal; }}
+.voicelab-earlier > * {{ opacity: .5; }}
+.voicelab-earlier::before {{ content: "Earlier result: the new one is not there yet."; font-size: 13px;
+                             font-weight: 600; padding: 2px 0; color: var(--jp-ui-font-color1, inherit); }}
 </style>"""
 
 
@@ -84,7 +90,7 @@ class Status(W.HTML):
     def say(self, words: str):
         "Show plain words."
         self.failed, self.text = False, words
-        self.value = card(html.escape(words), "status")
+        self.value = card(f"<span class='voicelab-said'>{html.escape(words)}</span>", "status")
 
     def fail(self, error: BaseException):
         "Show the error in one line."
@@ -136,7 +142,7 @@ class Worker:
     ):
         self.model, self.status, self.buttons, self.stop = model, status, buttons, stop
         self.thread, self.error, self.session, self.closed = None, None, None, False
-        self.stopping = threading.Event()
+        self.stopping, self.after = threading.Event(), lambda: None         # after: called when work has ended
         if stop is not None:
             stop.disabled = True
             stop.on_click(lambda _: self._end())
@@ -172,7 +178,9 @@ def _run(self: Worker, work):
         self.error = error
         if not self.closed: self.status.fail(error)
     finally:
-        if not self.closed: self._set(False)
+        if not self.closed:
+            self._set(False)
+            self.after()
 
 
 @patch
@@ -203,6 +211,15 @@ def close(self: Worker):
 def _end(self: Worker):
     self.stopping.set()
     if self.session is not None: self.session.stop()
+
+# %% ../../nbs/13_widgets_base.ipynb #f8f61460
+@contextmanager
+def outdated(*parts): # widgets that show an earlier result; none, if there is no result yet
+    "Mark `parts` as an earlier result inside the block. It gets a list of those that lose the mark behind it."
+    marked = [*parts]
+    for part in parts: part.add_class("voicelab-earlier")
+    yield marked                                            # after an error the mark stays
+    for part in marked: part.remove_class("voicelab-earlier")
 
 # %% ../../nbs/13_widgets_base.ipynb #5b1e02a2
 class Names(anywidget.AnyWidget):
@@ -286,8 +303,11 @@ class Unit(W.VBox):
 # %% ../../nbs/13_widgets_base.ipynb #f3f606d5
 class Panel(Unit):
     "A widget of the lab: parts below a heading."
+    still_name = ""                     # class of the HTML that stays without a kernel; "": not shown yet
+
     def __init__(self, heading: str, *parts):
-        super().__init__([title(heading), *parts, Names()])
+        self.watch = Watch()
+        super().__init__([title(heading), self.watch, *parts, Names()])
         self.add_class("voicelab-panel")
 
     def __repr__(self): return f"{type(self).__name__}()"        # the parts hold sound and pictures
@@ -334,14 +354,19 @@ def waveform(audio: Audio) -> bytes:
     return picture(draw, width=6.0, height=1.2)
 
 
+def sound_key(audio: Audio) -> str:
+    "A short name of a sound, by which the page finds its players."
+    return f"{zlib.crc32(np.ascontiguousarray(audio.samples, np.float32).tobytes()):08x}"
+
+
 class Sound(W.HTML):
     "A player with a name, at the recording's own level."
     audio = None
 
     def show(self, audio: Audio, name: str): # name: for screen readers
         "Offer `audio`."
-        self.audio = audio
-        self.value = (f"<audio controls aria-label='{html.escape(name)}' "
+        self.audio, self.name = audio, name
+        self.value = (f"<audio controls aria-label='{html.escape(name)}' data-sound='{sound_key(audio)}' "
                       f"style='width: 100%; max-width: 420px; height: 36px' "
                       f"src='{data_url('audio/wav', audio.wav_bytes())}'></audio>")
 

@@ -21,7 +21,7 @@ from ..reference import Reference
 from . import base
 from .base import LABEL, WIDE, Clip, Panel, Status, StreamPlayer, Unit, Worker, card, row
 from .microphone import Recorder, check_recording
-from .result import stop_html
+from .result import ending, stop_html
 from .voice import FORMATS, NONE, VoiceChooser, text_box, upload_path
 
 # %% ../../nbs/13_widgets_conversation.ipynb #c07e0006
@@ -255,7 +255,7 @@ def _work(self: Conversation):
             begun = True
             self.stream.play(piece)
     turn.finish(session.generation)
-    self.status.say(" ".join(["Done.", *base.words_of(said)]))
+    self.status.say(" ".join([ending(turn.made), *base.words_of(said)]))
 
 
 @patch

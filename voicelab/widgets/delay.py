@@ -117,7 +117,9 @@ def run(self: DelayPattern):
 
 @patch
 def _work(self: DelayPattern):
-    self.generation, self.at.disabled = None, True
+    self.generation, self.at.disabled, self.counters.value = None, True, ""     # those of the sample before
+    self.image.clear()
+    self.clip.clear()
     session = self.model.stream(self.text.value, reference=self.voice.chosen(), seed=self.seed)
     most = session.chunks[0].budget.columns
     for _ in self.worker.pieces(session):

@@ -87,6 +87,7 @@ def _work(self: CodecExplorer):
     reference = self.voice_a.reference
     if reference is None: raise WidgetError("voice: choose a recording, there is none to decode")
     self.status.say("Decoding.")
+    self._forget()
     through = resynthesise(self.codec, reference)
     table = through.table
     words = "; ".join(f"{k} codebooks: similarity {value:.2f}" for k, value in table.similarity.items())
@@ -110,6 +111,7 @@ def _mix(self: CodecExplorer):
     a, b = self.voice_a.reference, self.voice_b.reference
     if a is None or b is None: raise WidgetError("voice: an exchange needs two recordings")
     self.mixed.say("Exchanging.")
+    self.mix.clear()
     self.mixture = mixed = exchange(self.codec, a, b, [k for k, tick in enumerate(self.ticks) if tick.value])
     measured = zip(mixed.measures.values(), (a, b))
     self.mix.show(mixed.audio, "; ".join(f"{measure_words(measure)} to {voice.name}" for measure, voice in measured))

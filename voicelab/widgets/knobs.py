@@ -68,7 +68,7 @@ class Knobs(Unit):
         self.top_p = real_slider(1 if usual.top_p is None else usual.top_p, 0.05, 1, "top-p", 0.01)
         self.ras = W.Checkbox(usual.ras_window > 0, description="RAS: repetition-aware sampling",
                               layout=W.Layout(width="auto"), style=LABEL)
-        self.seed = W.BoundedIntText(1, min=0, max=2**31 - 1, description="seed", style=LABEL)
+        self.seed = W.BoundedIntText(1, min=0, max=2**32 - 1, description="seed", style=LABEL)
         return [self.form, self.temperature, self.top_k, self.top_p, self.ras, self.seed]
 
 # %% ../../nbs/13_widgets_knobs.ipynb #c9c0d06a

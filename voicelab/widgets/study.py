@@ -153,6 +153,8 @@ def run(self: Study):
 @patch
 def _work(self: Study):
     made, stopping = self.asked(), self.worker.stopping
+    self.heard.value, self.heard.options, self.said.value = None, [("–", None)], ""     # of the study before
+    self.image.clear()
     try:
         with watched(self.status.say, stopping), suppress(KeyboardInterrupt): made.run(say=self.status.say)
     finally: self._draw()
