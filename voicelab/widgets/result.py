@@ -20,6 +20,7 @@ from .base import BAD, CODEBOOK_COLOURS, GOOD, INK, MARK, Clip, Picture, Unit, c
 # %% ../../nbs/13_widgets_result.ipynb #e6be77f0
 def estimate_html(budgets: list[Budget], # of the chunks, in order
                   silence_seconds: float | None = None, # a silence of this length ends the sample
+                  counted: str = "", # what was counted in all chunks; "": in the first
                  ) -> str:
     "The expected length of the sound, and its cap."
     expected, cap = sum(b.reading_seconds for b in budgets), sum(b.cap_seconds for b in budgets)
@@ -35,7 +36,7 @@ def estimate_html(budgets: list[Budget], # of the chunks, in order
                 f"<i style='width: {share(expected)}'></i><b style='left: {share(cap)}'></b></div>"
                 f"<b>{expected:.1f} s</b> expected, cap at <b>{cap:.1f} s</b>: "
                 f"{columns} columns{chunks}{decided}.{silence}"
-                f"<br><span class='quiet'>{html.escape(first.rule)}: {html.escape(first.detail)}</span>{cut}")
+                f"<br><span class='quiet'>{html.escape(first.rule)}: {html.escape(counted or first.detail)}</span>{cut}")
 
 # %% ../../nbs/13_widgets_result.ipynb #6fdc7b42
 def codebook_colours(n_codebooks: int) -> list[str]:

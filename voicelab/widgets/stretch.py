@@ -38,7 +38,7 @@ def trimmed(
     new = moved(start, near(start, starts)), moved(end, near(end, ends))
     return new if new[1] - new[0] >= MIN_REFERENCE_SECONDS else (start, end)
 
-# %% ../../nbs/13_widgets_stretch.ipynb #e5a50cd3
+# %% ../../nbs/13_widgets_stretch.ipynb #2683d83f
 def module_of(name: str) -> str: # name: of a file in `voicelab/web` that exports one default
     "A JavaScript expression for the default export of a module, so that two modules fit into one."
     text, exports = re.subn(r"export\{(\w+) as default\};?\s*$", r"return \1", web_file(name))
@@ -48,7 +48,7 @@ def module_of(name: str) -> str: # name: of a file in `voicelab/web` that export
 
 STRETCH_PAGE = r"""
 function render({ model, el }) {
-  let surfer, regions, mark, quiet = false
+  let surfer, regions, mark, quiet = false, telling = false
   const part = (kind, name) => el.appendChild(Object.assign(document.createElement(kind), { className: name }))
   const wave = part("div", "voicelab-wave"), play = part("button", "jupyter-widgets jupyter-button widget-button")
   const state = part("span", "voicelab-wave-state")
@@ -62,11 +62,13 @@ function render({ model, el }) {
     else { surfer.setTime(0); surfer.play() }
   }
   function tell() {
+    telling = true
     model.set("start", mark.start); model.set("end", mark.end); model.save_changes()
+    telling = false
   }
   function place() {
     const [start, end] = [model.get("start"), model.get("end")]
-    if (!regions || (mark && mark.start === start && mark.end === end)) return
+    if (telling || !regions || (mark && mark.start === start && mark.end === end)) return
     quiet = true
     if (end <= start) { mark?.remove(); mark = undefined }
     else if (mark) mark.setOptions({ start, end })
