@@ -711,7 +711,7 @@ def test_a_folder_of_ones_own_is_offered_and_never_called_synthetic(model, tmp_p
     chooser.voice.value = FOLDER
     assert chooser.status.text == "Name a folder." and chooser.folders.layout.display == ""
     for path, consent, said in (("", "", "folder: name one"), ("mine", "", "consent: state who agreed"), ("..", "mine", "folder: must be in"),
-                                ("no", "mine", "path: "), (str(folder / "uncle.txt"), "mine", "path: ")):
+                                ("no", "mine", "folder: "), (str(folder / "uncle.txt"), "mine", "folder: ")):
         chooser.folder.value, chooser.owners.value = path, consent
         chooser.opener.click()
         assert chooser.opened.failed and chooser.opened.text.startswith(said) and chooser.reference is None, chooser.opened.text

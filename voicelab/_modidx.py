@@ -3138,6 +3138,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'voicelab.voice_checks.findings': ('voice_checks.html#findings', 'voicelab/voice_checks.py'),
                                        'voicelab.voice_checks.likeness_of_groups': ( 'voice_checks.html#likeness_of_groups',
                                                                                      'voicelab/voice_checks.py'),
+                                       'voicelab.voice_checks.of_audio': ('voice_checks.html#of_audio', 'voicelab/voice_checks.py'),
                                        'voicelab.voice_checks.of_clipping': ('voice_checks.html#of_clipping', 'voicelab/voice_checks.py'),
                                        'voicelab.voice_checks.of_length': ('voice_checks.html#of_length', 'voicelab/voice_checks.py'),
                                        'voicelab.voice_checks.of_level': ('voice_checks.html#of_level', 'voicelab/voice_checks.py'),

@@ -61,7 +61,7 @@ RECORDER_PAGE = """
     const REFUSED = {
       NotAllowedError: "the browser refused it: allow the microphone for this page, or upload a recording",
       NotFoundError: "the browser finds none: connect one, or upload a recording",
-      NotReadableError: "another program is using it, or the system refused it: close that program, or upload a recording",
+      NotReadableError: "another program uses it, or the system refused it: close that program, or upload a recording",
     }
     function render({ model, el }) {
       let stream, context, number = 0, samples = 0, on = false, loudest = 0
@@ -85,7 +85,8 @@ RECORDER_PAGE = """
         samples += data.length; meter.value = data.reduce((most, x) => Math.max(most, Math.abs(x)), 0)
         loudest = Math.max(loudest, meter.value)
         const seconds = samples / context.sampleRate, muted = seconds > 2 && loudest < 0.001
-        state.textContent = `recording: ${seconds.toFixed(1)} s${muted ? "; no sound yet, is the microphone muted?" : ""}`
+        const hint = muted ? "; no sound yet, is the microphone muted?" : ""
+        state.textContent = `recording: ${seconds.toFixed(1)} s${hint}`
       }
 """
 

@@ -4,7 +4,7 @@
 __all__ = ['FORMATS', 'VOICE_FORMATS', 'MOST_SHOWN_SECONDS', 'voices_in', 'upload_path', 'read_upload', 'stretch_of',
            'checks_html']
 
-# %% ../../nbs/13_widgets_sources.ipynb #4ecf13e6
+# %% ../../nbs/13_widgets_sources.ipynb #982b5b76
 import html
 import tempfile
 from collections.abc import Iterator
@@ -15,13 +15,14 @@ from pathlib import Path
 from ..audio import Audio, cut_long, load_audio
 from ..errors import VoicelabError, check_type
 from ..files import safe_name
+from ..formats import TestSetError
 from ..reference import MAX_REFERENCE_SECONDS, NOT_STATED, Reference
 from ..testsets import TestSet
 from ..voice_checks import Finding
 from ..voicefile import voice_in
 from .base import WidgetError, card, overheard
 
-# %% ../../nbs/13_widgets_sources.ipynb #4dc45037
+# %% ../../nbs/13_widgets_sources.ipynb #5daae42b
 def voices_in(
     given: str | Path | TestSet,    # a folder, a list, or a test set
     consent: str = NOT_STATED,      # for a folder or a list
@@ -29,7 +30,8 @@ def voices_in(
     "The usable references by label, and in words what is wrong with the others."
     check_type("voices", given, str | Path | TestSet, "a folder or a TestSet", WidgetError)
     with overheard():                                       # the drawer shows the notice with each voice
-        found = given if isinstance(given, TestSet) else TestSet(given, consent=consent)
+        try: found = given if isinstance(given, TestSet) else TestSet(given, consent=consent)
+        except TestSetError as error: raise WidgetError(f"folder: {str(error).removeprefix('path: ')}") from None
         voices = {f"{item.reference.name} ({found.name})": item.reference for item in found if item.usable}
     return voices, [f"{item.id}: {'; '.join(item.problems)}" for item in found if not item.usable]
 
@@ -52,7 +54,7 @@ def upload_path(name: str, # as the browser gives it
 
 
 def read_upload(name: str, content: bytes, # as for `upload_path`
-               ) -> tuple[Reference, Audio]: # with remarks about cuts and problems; and the sound to choose a stretch of
+               ) -> tuple[Reference, Audio]: # with remarks about cuts and problems; the sound to choose a stretch of
     "The reference in an uploaded file; a VoicelabError with the file's own name if it can't be used."
     if name.lower().endswith(".safetensors"):
         made = voice_in(content, name, noticed=True)
@@ -75,12 +77,13 @@ def stretch_of(full: Reference, whole: Audio, span: tuple[float, float]) -> Refe
         return Reference(whole.slice(start, end), consent=full.consent, name=f"{full.name}, {start:.2f} to {end:.2f} s",
                          noticed=True, trim=False)
 
-# %% ../../nbs/13_widgets_sources.ipynb #1a136f1b
+# %% ../../nbs/13_widgets_sources.ipynb #699e508f
 def checks_html(found: list[Finding]) -> str:
     "Findings as a list that unfolds; open if one is not good."
     bad = [each.name for each in found if each.good is False]
     words = f"Checks: look at {', '.join(bad)}" if bad else "Checks: nothing wrong was found"
     says = {True: "good", False: "look", None: "not known"}
-    rows = "".join(f"<tr><td>{each.name}</td><td class='{'bad' if each.good is False else 'quiet'}'>{says[each.good]}</td>"
+    style = lambda each: "bad" if each.good is False else "quiet"
+    rows = "".join(f"<tr><td>{each.name}</td><td class='{style(each)}'>{says[each.good]}</td>"
                    f"<td>{html.escape(each.words)}</td></tr>" for each in found)
     return card(f"<details{' open' * bool(bad)}><summary>{words}</summary><table>{rows}</table></details>")
