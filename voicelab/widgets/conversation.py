@@ -140,6 +140,7 @@ class Conversation(Panel):
         question: Audio | str | None = None, # what the user says, or a file
         reference: Reference | None = None, # None: the first shipped voice
         voices=None, # a folder of voices to offer as well, or a test set
+        within: str | Path | None = None, # folders of voices are opened here and below; None: anywhere
         **options, # of the model's `session`, such as sampling or control
     ):
         base.check_made_of(model, text, reference=reference)
@@ -151,7 +152,7 @@ class Conversation(Panel):
         self.worker = Worker(model, self.status, (self.ask, self.again), self.stop)
         self.stream, self.shown = StreamPlayer(), W.VBox()
         self.able = isinstance(model, Responder)
-        super().__init__("Conversation", *(self._parts(text, reference, voices) if self.able else ()), self.status)
+        super().__init__("Conversation", *(self._parts(text, VoiceChooser(reference, None, model, voices, within)) if self.able else ()), self.status)
         if not self.able:
             return self.status.say(f"{model.info.name} has no tasks, it only speaks: use vl.widgets.Tuner.")
         if question is not None:
@@ -160,12 +161,12 @@ class Conversation(Panel):
 
 # %% ../../nbs/13_widgets_conversation.ipynb #c07e000f
 @patch
-def _parts(self: Conversation, text: str, reference: Reference | None, voices) -> list:
+def _parts(self: Conversation, text: str, voice: VoiceChooser) -> list:
     "The parts between heading and status, made and observed."
     tasks, number = self.model.tasks, dict(style=LABEL, min=0)
     first = next((name for name, task in tasks.items() if task.talks and task.uses("audio")), next(iter(tasks)))
     self.task, self.about = W.Dropdown(options=list(tasks), value=first, description="task", style=LABEL), W.HTML()
-    self.voice, self.question = VoiceChooser(reference, model=self.model, voices=voices), Question()
+    self.voice, self.question = voice, Question()
     self.whose, self.what = (W.HTML(card(f"<b>{words}</b>")) for words in ("Who answers", "What is asked"))
     self.form = W.Dropdown(options=self.model.prompt_forms, description="prompt form", style=LABEL)
     self.persona = W.Dropdown(options=[TASK_OWN, *self.model.personas, OWN], description="persona", style=LABEL)

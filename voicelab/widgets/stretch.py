@@ -38,11 +38,11 @@ def trimmed(
     new = moved(start, near(start, starts)), moved(end, near(end, ends))
     return new if new[1] - new[0] >= MIN_REFERENCE_SECONDS else (start, end)
 
-# %% ../../nbs/13_widgets_stretch.ipynb #28f860c2
+# %% ../../nbs/13_widgets_stretch.ipynb #b7c865ac
 def module_of(name: str) -> str: # name: of a file in `voicelab/web` that exports one default
     "A JavaScript expression for the default export of a module, so that two modules fit into one."
     text, exports = re.subn(r"export\{(\w+) as default\};?\s*$", r"return \1", web_file(name))
-    if exports != 1: raise ValueError(f"{name} does not end with one default export")
+    assert exports == 1, f"{name} must end with one default export"
     return f"(() => {{{text}\n}})()"
 
 
@@ -177,7 +177,7 @@ def _set(self: Stretch, span: tuple[float, float] | None):
     with self.wave.hold_sync(): self.wave.start, self.wave.end = span or (0.0, 0.0)
     self.quiet = False
 
-# %% ../../nbs/13_widgets_stretch.ipynb #811233f8
+# %% ../../nbs/13_widgets_stretch.ipynb #f7dd1e10
 @patch
 def _take(self: Stretch, start: float, end: float):
     if self.quiet or self.audio is None: return
@@ -185,8 +185,8 @@ def _take(self: Stretch, start: float, end: float):
     whole = start < 0.005 and end > self.audio.seconds - 0.005
     if not MIN_REFERENCE_SECONDS <= end - start <= MAX_REFERENCE_SECONDS:
         self._set(self.span)
-        return self.status.say(f"A stretch has {MIN_REFERENCE_SECONDS:g} to {MAX_REFERENCE_SECONDS:g} s; this one would "
-                               f"have {max(0.0, end - start):.2f} s.")
+        return self.status.say(f"A stretch has {MIN_REFERENCE_SECONDS:g} to {MAX_REFERENCE_SECONDS:g} s; this one "
+                               f"would have {max(0.0, end - start):.2f} s.")
     self.status.say("")
     if (new := None if whole else (start, end)) == self.span: return        # a drag tells both ends
     self._set(new)
