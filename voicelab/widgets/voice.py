@@ -273,7 +273,7 @@ def recogniser(self: VoiceChooser):
     try: return recogniser_at(which) if which else None
     except RecogniserError: return None
 
-# %% ../../nbs/13_widgets_voice.ipynb #afe51a22
+# %% ../../nbs/13_widgets_voice.ipynb #d3abd7ae
 @patch
 def _listen(self: VoiceChooser):
     "Begin to listen to the user's own recording, in the background."
@@ -289,7 +289,7 @@ def _hear(self: VoiceChooser):
         if heard not in self.speakers: self.speakers[heard] = of_speakers(base.audio)
         if self.base is base: self._show_checks()
         unsaid = not self.transcript.value.strip() or self.doubt and self.doubt != PROPOSED
-        if recogniser is None or not unsaid: continue
+        if recogniser is None or not unsaid or self.transcript.layout.display == "none": continue
         self.note.say("The recogniser listens …")
         words = recogniser.hear(base.audio, None)
         if self.base is not base or self.transcript.value.strip() and not self.doubt: continue  # the user was faster

@@ -170,7 +170,9 @@ def prompt(self: HiggsModel,
     "The exact prompt that the model gets for `text`, in one piece."
     check_process()
     form = form_from(chat.get("text_form"), self.card)
-    text = normalise_turns(escape_control_tokens(form.read(text)), form=form)
+    said = form.read(text)
+    warn_of_language(text, self.card.get("languages", ()))
+    text = normalise_turns(escape_control_tokens(said), form=form)
     return self.render(self._chats([text], speakers_of(reference), prompt_form, **chat)[0])
 
 
