@@ -86,9 +86,9 @@ def test_an_altered_reference_and_other_endings_are_refused(model, reference, tm
     assert not os.listdir(tmp_path)
 
 
-def new(name, **entry):
+def new(array, /, **entry):
     "Changes the description of an array."
-    return lambda good: with_header(good, lambda header: header | {name: header[name] | entry})
+    return lambda good: with_header(good, lambda header: header | {array: header[array] | entry})
 
 
 HEADERS = {

@@ -41,7 +41,8 @@ STYLE = f"""<style>
                               border-bottom: 1px solid var(--jp-border-color2, #8884); }}
 .voicelab pre {{ white-space: pre-wrap; overflow-wrap: anywhere; margin: 4px 0; padding: 6px; background: #8882;
                  border-radius: 3px; }}
-.voicelab-panel textarea {{ field-sizing: content; min-height: 2lh; max-height: 40vh; }}
+.voicelab-panel textarea {{ field-sizing: content; min-height: 3.2em; max-height: 40vh; }}
+.voicelab-text textarea {{ min-height: 6em; }}
 .voicelab .quiet {{ color: var(--jp-ui-font-color2, {INK}); }}
 .voicelab .good {{ color: {GOOD}; }} .voicelab .bad {{ color: {BAD}; font-weight: 600; }}
 .voicelab .bar {{ position: relative; height: 14px; background: #8883; border-radius: 3px; max-width: 640px; }}

@@ -36,7 +36,8 @@ NONE, UPLOAD, MICROPHONE, FOLDER = "no reference", "upload", "microphone", "a fo
 
 def text_box(text: str) -> W.Textarea:
     "The box for the text to speak."
-    return W.Textarea(text, description="text", rows=4, style=LABEL, layout=WIDE)
+    box = W.Textarea(text, description="text", rows=4, style=LABEL, layout=WIDE)
+    return box.add_class("voicelab-text")
 
 
 class VoiceChooser(Unit):
