@@ -189,7 +189,7 @@ TONE = """() => { navigator.mediaDevices.getUserMedia = async () => {
 
 
 def record(page, widget):
-    press(widget, "Record")
+    press(widget, "Record", exact=True)
     expect(widget.locator(".voicelab-recorder")).to_have_text(re.compile("recording: [3-9]"))
     widget.locator(".voicelab-recorder").locator("..").get_by_role("button", name="Stop").click()
 
@@ -215,7 +215,7 @@ def test_a_closed_microphone_leaves_the_page_and_hears_no_more(opened):
     page.evaluate("""() => { const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices)
         navigator.mediaDevices.getUserMedia = async wish => window.heard = await ask(wish) }""")
     widget, state = cell(page, 1), lambda: page.evaluate("() => window.heard.getTracks()[0].readyState")
-    press(widget, "Record")
+    press(widget, "Record", exact=True)
     expect(widget.locator(".voicelab-recorder")).to_have_text(re.compile("recording: [1-9]"))
     assert state() == "live"
     cell(page, 2).locator(".jp-InputArea-editor").click()
@@ -315,7 +315,7 @@ def test_voices_of_ones_own_in_the_drawer(opened, tmp_path):
     assert "uncle', '', 'my uncle agrees'" in browser.run_cell(page, 3)
     choose("microphone")
     page.evaluate("() => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', 'NotAllowedError') } }")
-    press(widget, "Record")
+    press(widget, "Record", exact=True)
     expect(widget.get_by_text("microphone: the browser refused it: allow the microphone")).to_be_visible()
 
 

@@ -19,8 +19,8 @@ from .text import PERSIAN_SIGNS, language_of, script_of
 LANGUAGE_CODES = {"arabic": "ar", "chinese": "zh", "japanese": "ja", "korean": "ko", "hebrew": "he", "russian": "ru",
                   "greek": "el", "hindi": "hi", "bengali": "bn", "tamil": "ta", "telugu": "te", "thai": "th",
                   "amharic": "am"}
-LATIN_LANGUAGES = {"english": "en", "german": "de", "french": "fr", "spanish": "es", "italian": "it", "portuguese": "pt",
-                   "dutch": "nl"}
+LATIN_LANGUAGES = {"english": "en", "german": "de", "french": "fr", "spanish": "es", "italian": "it",
+                   "portuguese": "pt", "dutch": "nl"}
 COMMON_WORDS = {code: frozenset(words.split()) for code, words in {       # by language; a word may be in several
     "en": "the and of to is in that it he she was for you with his her at on are this i am an as be by do from have "
           "has if me my no not or per so they we will would there please costs",

@@ -22,7 +22,7 @@ from .embedding import VOICE_RATE, WINDOW_SECONDS, voice_encoder, voice_mel, voi
 from .reference import MAX_CLIPPED_SHARE, MIN_LOUDEST_DB, OVER_SCALE, SILENT_DB, Reference
 from .threads import using_threads
 
-# %% ../nbs/09_voice_checks.ipynb #48d356fe
+# %% ../nbs/09_voice_checks.ipynb #0fc9941f
 LEAST_SPEECH_SECONDS = 2.0      # shorter references lose similarity: see the study of lengths
 MOST_NOISE_DB = -28.0           # of the quietest 60 ms, relative to the loudest 20 ms
 
@@ -74,7 +74,7 @@ def of_pace(reference: Reference) -> Finding:
     usual = f"{rate.value:.1f} letters a second; people speak {low:g} to {high:g}"
     return Finding("pace", rate.doubt or usual, not rate.doubt)
 
-
+# %% ../nbs/09_voice_checks.ipynb #6b423e7a
 def of_sound(audio: Audio) -> Finding:
     "Whether it is like speech."
     other = audio.unlike_speech
@@ -83,7 +83,7 @@ def of_sound(audio: Audio) -> Finding:
 
 @lru_cache(16)
 def of_audio(audio: Audio) -> tuple[Finding, ...]:
-    "What the sound alone shows; found once for a recording, since a transcript changes with each letter that is typed."
+    "What the sound alone shows."
     with using_threads(1): return tuple(find(audio) for find in (of_length, of_level, of_clipping, of_noise, of_sound))
 
 
@@ -91,7 +91,7 @@ def findings(reference: Reference) -> list[Finding]:
     "What the quick checks find in a reference."
     return [*of_audio(reference.audio), of_pace(reference)]
 
-# %% ../nbs/09_voice_checks.ipynb #d34a23d9
+# %% ../nbs/09_voice_checks.ipynb #4ededb3c
 LEAST_SPOKEN_SECONDS, LEAST_WINDOWS, WINDOWS_A_SECOND = 3.0, 6, 2.6
 MOST_UNLIKE = 0.83              # cosine of the two groups' means
 CANNOT_HEAR = "not heard: voices at the same time, a word or two of somebody else"

@@ -152,7 +152,8 @@ class Conversation(Panel):
         self.worker = Worker(model, self.status, (self.ask, self.again), self.stop)
         self.stream, self.shown = StreamPlayer(), W.VBox()
         self.able = isinstance(model, Responder)
-        super().__init__("Conversation", *(self._parts(text, VoiceChooser(reference, None, model, voices, within)) if self.able else ()), self.status)
+        parts = self._parts(text, VoiceChooser(reference, None, model, voices, within)) if self.able else ()
+        super().__init__("Conversation", *parts, self.status)
         if not self.able:
             return self.status.say(f"{model.info.name} has no tasks, it only speaks: use vl.widgets.Tuner.")
         if question is not None:

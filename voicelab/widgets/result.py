@@ -29,6 +29,7 @@ def estimate_html(budgets: list[Budget], # of the chunks, in order
     columns, clips = sum(b.columns for b in budgets), any(b.clips for b in budgets)
     decided = f", set by {html.escape(first.clamped)}" if len(budgets) == 1 and first.clamped else ""
     chunks = f" in {len(budgets)} chunks" if len(budgets) > 1 else ""
+    counted = html.escape(counted or first.detail)
     cut = "<br><span class='bad'>The cap is shorter than the text: it will be cut off.</span>" if clips else ""
     early = silence_seconds is not None and silence_seconds < cap
     silence = f" A silence of {silence_seconds:g} s ends it earlier." if early else ""
@@ -36,7 +37,7 @@ def estimate_html(budgets: list[Budget], # of the chunks, in order
                 f"<i style='width: {share(expected)}'></i><b style='left: {share(cap)}'></b></div>"
                 f"<b>{expected:.1f} s</b> expected, cap at <b>{cap:.1f} s</b>: "
                 f"{columns} columns{chunks}{decided}.{silence}"
-                f"<br><span class='quiet'>{html.escape(first.rule)}: {html.escape(counted or first.detail)}</span>{cut}")
+                f"<br><span class='quiet'>{html.escape(first.rule)}: {counted}</span>{cut}")
 
 # %% ../../nbs/13_widgets_result.ipynb #6fdc7b42
 def codebook_colours(n_codebooks: int) -> list[str]:
