@@ -152,7 +152,7 @@ class Stretch(Unit):
         self.trim.on_click(lambda _: self._trim())
         self.whole.on_click(lambda _: self._take(0, self.audio.seconds))
 
-# %% ../../nbs/13_widgets_stretch.ipynb #991b81a3
+# %% ../../nbs/13_widgets_stretch.ipynb #6f06e06a
 @patch
 def show(self: Stretch,
          audio: Audio,
@@ -180,7 +180,7 @@ def _set(self: Stretch, span: tuple[float, float] | None):
     self.span, self.quiet, whole = span, True, self.audio.seconds
     for box in (self.start, self.end): box.max = whole
     self.start.value, self.end.value = (round(each, 2) for each in span or (0, whole))
-    with self.wave.hold_sync(): self.wave.start, self.wave.end = span or (0.0, 0.0)
+    self.wave.start, self.wave.end = span or (0.0, 0.0)
     self.quiet = False
 
 # %% ../../nbs/13_widgets_stretch.ipynb #97b414ae

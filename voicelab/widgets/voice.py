@@ -54,7 +54,7 @@ class VoiceChooser(Unit):
         self.listeners, self.reference, self.refusal, self.quiet = [], None, "", False
         self.refused = {UPLOAD: "", MICROPHONE: ""}         # why the last one was
         self.part, self.whole, self.said, self.agreed, self.doubt = None, None, {}, {}, ""
-        self.shipped, self.speakers = {voice.sha256 for voice in self.voices.values()}, {}
+        self.shipped, self.speakers = {*self.voices}, {}
         found, lost = ({}, []) if voices is None else voices_in(voices)
         self.voices |= found
         super().__init__(self._parts())
@@ -274,11 +274,12 @@ def recogniser(self: VoiceChooser):
     try: return recogniser_at(which) if which else None
     except RecogniserError: return None
 
-# %% ../../nbs/13_widgets_voice.ipynb #d3abd7ae
+# %% ../../nbs/13_widgets_voice.ipynb #ce066b04
 @patch
 def _listen(self: VoiceChooser):
     "Begin to listen to the user's own recording, in the background."
-    if self.base is not None and self.base.sha256 not in self.shipped: self.ears.start(self._hear)
+    ours = self.part is None and self.voice.value in self.shipped
+    if self.base is not None and not ours: self.ears.start(self._hear)
 
 
 @patch
