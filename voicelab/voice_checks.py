@@ -22,9 +22,8 @@ from .embedding import VOICE_RATE, WINDOW_SECONDS, voice_encoder, voice_mel, voi
 from .reference import MAX_CLIPPED_SHARE, MIN_LOUDEST_DB, OVER_SCALE, SILENT_DB, Reference
 from .threads import using_threads
 
-# %% ../nbs/09_voice_checks.ipynb #0fc9941f
+# %% ../nbs/09_voice_checks.ipynb #3d8b5a3b
 LEAST_SPEECH_SECONDS = 2.0      # shorter references lose similarity: see the study of lengths
-MOST_NOISE_DB = -28.0           # of the quietest 60 ms, relative to the loudest 20 ms
 
 
 class Finding(NamedTuple):
@@ -56,6 +55,9 @@ def of_clipping(audio: Audio) -> Finding:
     if share <= MAX_CLIPPED_SHARE: return Finding("clipping", "none to be heard", True)
     return Finding("clipping", f"{share:.1%} of it is at full scale: the clone will crackle, too", False)
 
+# %% ../nbs/09_voice_checks.ipynb #bc668c0a
+MOST_NOISE_DB = -28.0           # of the quietest 60 ms, relative to the loudest 20 ms
+
 
 def of_noise(audio: Audio) -> Finding:
     "How quiet the quietest moment is."
@@ -74,7 +76,7 @@ def of_pace(reference: Reference) -> Finding:
     usual = f"{rate.value:.1f} letters a second; people speak {low:g} to {high:g}"
     return Finding("pace", rate.doubt or usual, not rate.doubt)
 
-# %% ../nbs/09_voice_checks.ipynb #6b423e7a
+# %% ../nbs/09_voice_checks.ipynb #f25f91c7
 def of_sound(audio: Audio) -> Finding:
     "Whether it is like speech."
     other = audio.unlike_speech
@@ -91,7 +93,7 @@ def findings(reference: Reference) -> list[Finding]:
     "What the quick checks find in a reference."
     return [*of_audio(reference.audio), of_pace(reference)]
 
-# %% ../nbs/09_voice_checks.ipynb #4ededb3c
+# %% ../nbs/09_voice_checks.ipynb #809a5ab7
 LEAST_SPOKEN_SECONDS, LEAST_WINDOWS, WINDOWS_A_SECOND = 3.0, 6, 2.6
 MOST_UNLIKE = 0.83              # cosine of the two groups' means
 CANNOT_HEAR = "not heard: voices at the same time, a word or two of somebody else"
