@@ -56,7 +56,7 @@ def test_the_wheel_clones_a_voice(root, tmp_path):
     assert offered.returncode == 0, offered.stderr
     said = dict(line.split("\t") for line in (root / "data/voices/transcripts.tsv").read_text(encoding="utf-8").splitlines())
     offered = json.loads(offered.stdout)
-    assert offered["voices"] == said and offered["choices"] == [*said, "upload", "no reference"]
+    assert offered["voices"] == said and offered["choices"] == [*said, "upload", "microphone", "a folder of mine", "no reference"]
     assert offered["folder"].startswith(str(site)) and offered["rows"] == 120
     assert (offered["copied"], offered["changed"]) == (len(lessons) + 2, [])
     assert (offered["samples"], offered["failed"]) == (2, "None")

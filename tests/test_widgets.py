@@ -12,7 +12,6 @@ import time
 import warnings
 import weakref
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,6 +31,7 @@ from voicelab.pairs import RunError
 from voicelab.reference import shipped_voices
 from voicelab.session import TRACE
 from voicelab.study import STUDIES
+from voicelab.voice_checks import Finding
 from voicelab.widgets import base
 from voicelab.widgets.ablation import RIGHT
 from voicelab.widgets.attention import AttentionMap
@@ -42,7 +42,7 @@ from voicelab.widgets.knobs import Knobs
 from voicelab.widgets.prompt import PromptAnatomy
 from voicelab.widgets.result import Result, bar_seconds, ending, estimate_html, stop_html
 from voicelab.widgets.tuner import Tuner, script
-from voicelab.widgets.voice import NONE, UPLOAD, VoiceChooser
+from voicelab.widgets.voice import FOLDER, NONE, OF_ANOTHER, PROPOSED, UPLOAD, VoiceChooser
 
 TEXT = "Good evening."
 WIDGETS = [getattr(vl.widgets, name) for name in vl.widgets.__all__ if name not in ("ListeningTest", "Microphone", "Pivot")]
@@ -793,20 +793,21 @@ def test_nobody_speaks_in_the_place_of_a_recording_that_is_not_there(model, make
 def test_an_upload_is_checked_and_used(root):
     chooser, told = VoiceChooser(), []
     chooser.on_change(lambda: told.append(chooser.reference))
-    upload = lambda name, content: setattr(chooser.file, "value", ({"name": name, "type": "audio/wav", "size": len(content), "content": memoryview(content),
-                                                                   "last_modified": datetime.now(timezone.utc)},))
-    upload("../../evil name.wav", b"not a recording")
+    upload(chooser, "../../evil name.wav", b"not a recording")
     assert chooser.status.failed and "evil name.wav" in chooser.status.text and "/tmp" not in chooser.status.text
-    upload("../../my voice.wav", (root / "data/voices/ben.wav").read_bytes())
+    upload(chooser, "../../my voice.wav", (root / "data/voices/ben.wav").read_bytes())
     assert chooser.voice.value == UPLOAD and "/" not in chooser.reference.name and chooser.reference.transcript is None
     assert "consent" in chooser.status.text
     chooser.consent.value, chooser.transcript.value = "my own voice", "We walked along the river."
     assert chooser.reference.consent == "my own voice" and told[-1].transcript == "We walked along the river."
 
 
-def upload(chooser, name, content):
-    chooser.file.value = ({"name": name, "type": "audio/wav", "size": len(content), "content": memoryview(content),
-                           "last_modified": datetime.now(timezone.utc)},)
+def upload(chooser, name, content, piece=2**19):
+    "As the page sends a file: in pieces."
+    hear = chooser.file._hear
+    hear(None, dict(kind="begin", name=name, size=len(content)), [])
+    for number, start in enumerate(range(0, len(content), piece)): hear(None, dict(kind="piece", number=number), [memoryview(content)[start:start + piece]])
+    hear(None, dict(kind="end"), [])
 
 
 def test_an_upload_shows_the_notice_and_gives_it_nowhere_else(root):
@@ -918,6 +919,201 @@ def test_what_a_player_offers_for_download_is_marked(model, tuner, tmp_path):
     assert played(walk.clip.player, tmp_path / "b.wav").mark == walk.generation.audio.mark
 
 
+def test_a_stretch_is_a_reference_of_its_own(model):
+    tuner = Tuner(model, TEXT)
+    voice, full = tuner.voice, shipped_voices()["ada"]
+    with voice.stretch.wave.hold_trait_notifications(): voice.stretch.wave.start, voice.stretch.wave.end = 0.5, 2.0        # a drag
+    part = voice.reference
+    assert (part.name, part.consent, part.audio.samples.tolist()) == ("ada, 0.50 to 2.00 s", full.consent, full.audio.slice(0.5, 2.0).samples.tolist())
+    assert voice.doubt == OF_ANOTHER and voice.confirm.layout.display == "" and "of another stretch" in voice.note.text
+    finish(tuner)
+    assert "transcript: it was of another stretch, and is not confirmed" in tuner.status.text and tuner.generation.reference.sha256 == part.sha256
+    assert "data/voices/ada.wav" not in tuner.code() and "save it first" in tuner.code()
+    voice.transcript.value = "library opens at"
+    assert voice.doubt == "" and voice.confirm.layout.display == "none" and voice.reference.transcript == "library opens at"
+    voice.stretch.whole.click()
+    assert voice.reference.sha256 == full.sha256 and voice.transcript.value == full.transcript
+    voice.stretch.start.value, voice.stretch.end.value = 0.5, 2.0                                                            # by the keyboard
+    assert voice.reference.sha256 == part.sha256 and voice.transcript.value == "library opens at"                              # what the user wrote for it
+    voice.stretch.end.value = 0.6
+    assert voice.reference.sha256 == part.sha256 and "0.5 to 30 s" in voice.stretch.status.text and voice.stretch.end.value == 2.0
+
+
+def test_a_long_recording_offers_its_stretches_and_no_more_than_five_minutes(root):
+    samples, rate = soundfile.read(root / "data/voices/ben.wav")
+    chooser = VoiceChooser()
+    upload(chooser, "talk.wav", wav(np.tile(samples, 150), rate))                             # 414 s, 20 MB
+    assert chooser.stretch.audio.seconds == 300 and chooser.reference.audio.seconds <= 30 and chooser.stretch.span == (0, chooser.reference.audio.seconds)
+    assert "'talk.wav' is 414.0 s long, longer than the limit of 300 s" in chooser.status.text
+    chooser.stretch._take(120.0, 125.0)
+    assert chooser.reference.audio.seconds == pytest.approx(5) and chooser.reference.name == "talk, 120.00 to 125.00 s"
+    chooser.stretch._take(0, 300)
+    assert "this one would have 300.00 s" in chooser.stretch.status.text and chooser.reference.audio.seconds == pytest.approx(5)
+
+
+@pytest.mark.parametrize("messages, said", [
+    ([dict(kind="begin", name="../film.wav", size=2 * 2**30)], "upload: '../film.wav' has 2.0 GB, at most 100.0 MB are taken: cut it first, with: ffmpeg"),
+    ([dict(kind="begin", name="a.wav", size=-1)], "upload: 'a.wav' is empty"), ([dict(kind="begin", name="a.wav", size="9")], "upload: 'a.wav' is empty"),
+    ([dict(kind="begin", name="a.wav", size=9), dict(kind="piece", number=1)], "upload: a piece of 'a.wav' was lost"),
+    ([dict(kind="begin", name="a.wav", size=9), dict(kind="end")], "upload: 'a.wav' was cut on the way"),
+    ([dict(kind="error", name="a.wav", text="gone")], "upload: 'a.wav' could not be read in the page: gone")])
+def test_an_upload_that_can_not_be_is_one_line(messages, said):
+    chooser = VoiceChooser()
+    upload(chooser, "ben.wav", (shipped_voices()["ben"].audio).wav_bytes())
+    sent = []
+    chooser.file.send = lambda content, *_: sent.append(content["kind"])
+    for message in messages: chooser.file._hear(None, message, [b"12345"])
+    assert chooser.status.failed and chooser.status.text.startswith(said) and chooser.reference is None and sent[-1] == "stop"
+    chooser.file._hear(None, dict(kind="piece", number=0), [b"12345"])                        # what is still under way
+    assert chooser.file.pieces == []
+
+
+def test_a_folder_of_ones_own_is_offered_and_never_called_synthetic(model, tmp_path, monkeypatch):
+    (folder := tmp_path / "mine").mkdir()
+    voices = shipped_voices()
+    voices["ben"].audio.save(folder / "uncle.wav")
+    (folder / "uncle.txt").write_text("We walked along the river.")
+    (folder / "broken.wav").write_text("no sound")
+    tuner = Tuner(model, TEXT, voices=vl.TestSet(folder, consent="my uncle agrees"))
+    tuner.voice.voice.value = "uncle (mine)"
+    assert (tuner.voice.reference.consent, tuner.voice.reference.transcript) == ("my uncle agrees", "We walked along the river.")
+    assert "broken" in tuner.voice.opened.text and "synthetic" not in tuner.voice.consent.value
+    for make in (DelayPattern, PromptAnatomy, AttentionMap, vl.widgets.Ablation, vl.widgets.CodecExplorer, vl.widgets.Study):
+        widget = make(model, voices=str(folder))
+        choosers = [each for each in vars(widget).values() if isinstance(each, VoiceChooser)]
+        assert choosers and all("uncle (mine)" in chooser.voice.options for chooser in choosers)
+    chooser = VoiceChooser(within=tmp_path)
+    chooser.voice.value = FOLDER
+    assert chooser.status.text == "Name a folder." and chooser.folders.layout.display == ""
+    for path, consent, said in (("", "", "folder: name one"), ("mine", "", "consent: state who agreed"), ("..", "mine", "folder: must be in"),
+                                ("no", "mine", "folder: "), (str(folder / "uncle.txt"), "mine", "folder: ")):
+        chooser.folder.value, chooser.owners.value = path, consent
+        chooser.opener.click()
+        assert chooser.opened.failed and chooser.opened.text.startswith(said) and chooser.reference is None, chooser.opened.text
+    chooser.folder.value, chooser.owners.value = "mine", "my uncle agrees"
+    chooser.opener.click()
+    assert chooser.voice.value == "uncle (mine)" and chooser.reference.consent == "my uncle agrees" and not chooser.opened.failed
+
+
+def test_a_voice_of_ones_own_in_the_shipped_folder_gets_no_statement_of_ours(tmp_path, monkeypatch, root):
+    import shutil
+    shutil.copytree(root / "data/voices", tmp_path / "voices")
+    samples, rate = soundfile.read(root / "data/voices/ben.wav")
+    soundfile.write(tmp_path / "voices/ada.wav", samples * 0.5, rate)                          # another in the place of one
+    shutil.copy(tmp_path / "voices/ada.wav", tmp_path / "voices/me.wav")
+    with open(tmp_path / "voices/transcripts.tsv", "a") as file: file.write("me\tWe walked.\n")
+    monkeypatch.setattr("voicelab.reference.VOICE_FOLDER", tmp_path / "voices")
+    stated = {name: voice.consent for name, voice in shipped_voices().items()}
+    assert stated["ada"] == stated["me"] == "not stated" and all("synthetic" in stated[name] for name in ("ben", "cleo", "dan", "noor"))
+
+
+class Ears:
+    "A recogniser that hears what it is told to."
+    id = "ears"
+    def __init__(self): self.words, self.heard, self.wait = "What was heard.", [], threading.Event()
+    def hear(self, audio, code):
+        self.heard.append((round(audio.seconds, 2), code))
+        self.wait.wait(30)
+        return self.words
+
+
+@pytest.fixture
+def ears(monkeypatch):
+    monkeypatch.setattr(VoiceChooser, "recogniser", ears := Ears())
+    monkeypatch.setattr("voicelab.widgets.voice.of_speakers", lambda audio: Finding("speakers", "one voice", True))
+    ears.wait.set()
+    return ears
+
+
+def test_the_recogniser_proposes_the_words_of_ones_own_recording(model, root, ears):
+    tuner, content = Tuner(model, TEXT), (root / "data/voices/ben.wav").read_bytes()
+    voice = tuner.voice
+    assert not ears.heard                                                                     # the shipped voices have theirs
+    upload(voice, "ben.wav", content)
+    voice.ears.wait(30)
+    assert (voice.transcript.value, voice.doubt, ears.heard) == ("What was heard.", PROPOSED, [(2.76, None)]) and "one voice" in voice.checks.value
+    assert voice.reference.transcript == "What was heard." and "not confirmed" in voice.note.text and voice.confirm.layout.display == ""
+    finish(tuner)
+    assert "transcript: proposed by the recogniser, not confirmed" in tuner.status.text
+    voice.keeper.start(voice._keep)
+    voice.keeper.wait(30)
+    assert voice.keeping.failed and voice.keeping.text.startswith("transcript: confirm it first") and not voice.link.value
+    voice.confirm.click()
+    assert voice.doubt == "" and voice.confirm.layout.display == "none" and voice.note.text == ""
+    ears.words = "Was heard."
+    voice.stretch._take(0.5, 2.0)                                                             # other words: it listens again
+    voice.ears.wait(30)
+    assert (voice.transcript.value, voice.doubt, ears.heard[-1]) == ("Was heard.", PROPOSED, (1.5, None))
+    voice.transcript.value = "was heard"
+    assert voice.doubt == "" and voice.reference.transcript == "was heard"
+    voice.stretch.whole.click()
+    voice.ears.wait(30)
+    assert voice.transcript.value == "What was heard." and voice.doubt == ""                  # confirmed before
+
+
+def test_what_the_user_writes_meanwhile_stays(root, ears):
+    chooser = VoiceChooser()
+    ears.wait.clear()
+    upload(chooser, "ben.wav", (root / "data/voices/ben.wav").read_bytes())
+    assert soon(lambda: ears.heard) and "listens" in chooser.note.text
+    chooser.transcript.value = "We walked."
+    ears.wait.set()
+    chooser.ears.wait(30)
+    assert (chooser.transcript.value, chooser.doubt, chooser.reference.transcript) == ("We walked.", "", "We walked.")
+
+
+def soon(true, seconds=30):
+    ends = time.monotonic() + seconds
+    while not true() and time.monotonic() < ends: time.sleep(0.01)
+    return true()
+
+
+def test_a_missing_transcript_is_told_beside_its_box(root):
+    chooser = VoiceChooser()
+    assert chooser.note.text == ""
+    upload(chooser, "ben.wav", (root / "data/voices/ben.wav").read_bytes())
+    chooser.ears.wait(60)
+    assert chooser.note.text.startswith("No transcript: ") and not chooser.doubt
+
+
+def test_a_voice_is_saved_and_comes_back(model, ears):
+    chooser = VoiceChooser(model=model)
+    chooser.consent.value = "<b>mine</b>"
+    chooser.keep.click()
+    chooser.keeper.wait(30)
+    assert "download='ada.safetensors'" in chooser.link.value and not chooser.keeping.failed
+    content = base64.b64decode(chooser.link.value.split("base64,")[1].split("'")[0])
+    chooser.consent.value = "another"
+    assert chooser.link.value == ""                                                           # it was of another statement
+    other = VoiceChooser()
+    upload(other, "from a colleague.safetensors", content)
+    assert other.reference.sha256 == shipped_voices()["ada"].sha256 and other.reference.consent == other.consent.value == "<b>mine</b>"
+    assert other.transcript.value == shipped_voices()["ada"].transcript and "61 frames of codes by tiny-codec" in other.status.text
+    upload(other, "broken.safetensors", content[:-7])
+    assert other.status.failed and "'broken.safetensors' is damaged" in other.status.text and other.reference is None
+
+
+def test_the_estimate_counts_all_chunks_and_warns_of_a_language(model):
+    tuner = Tuner(model, "The garden is open today and the old library opens at nine in the morning. " * 4)
+    assert " chunks" in tuner.estimate.value
+    letters = [float(found) for found in re.findall(r"reference_rate: (\d+) letters", tuner.estimate.value)]
+    assert letters == [pytest.approx(sum(float(budget.detail.split()[0]) for budget in tuner.budgets()), abs=5)]
+    assert "it seems to be" not in tuner.estimate.value
+    tuner.text.value = "今天天气很好。"
+    assert "it seems to be Chinese, and the model was trained on Arabic and English" in tuner.estimate.value
+    finish(tuner)
+    assert tuner.status.text.count("it seems to be Chinese") == 1
+
+
+def test_an_empty_text_is_told_once(model):
+    tuner = Tuner(model, "")
+    assert "nothing to say" in tuner.estimate.value
+    finish(tuner)
+    assert tuner.status.failed and "nothing to say" in tuner.status.text and tuner.estimate.value == ""
+    tuner.text.value = "Good evening."
+    assert " expected, cap at " in tuner.estimate.value
+
+
 def test_a_microphone_can_be_plugged_in(root):
     import traitlets
     class Recorder(W.Label):
@@ -933,10 +1129,33 @@ def test_a_microphone_can_be_plugged_in(root):
 def test_the_tuner_offers_the_microphone(model):
     tuner = Tuner(model, TEXT)
     tuner.voice.voice.value = "microphone"
-    assert tuner.voice.transcript.layout.display == tuner.voice.consent.layout.display == "none"       # the microphone has its own
-    assert tuner.voice.recorder.layout.display == "" and tuner.voice.status.text == "Record something first."
+    assert tuner.voice.own.layout.display == "" and tuner.voice.status.text == "Record something first."
     finish(tuner)
     assert tuner.generation is None and tuner.status.failed
+    say(tuner.voice.own, shipped_voices()["ben"].audio)
+    assert tuner.voice.reference is None and tuner.voice.status.text.startswith("consent: state who speaks") and tuner.voice.clip.audio is not None
+    tuner.voice.consent.value, tuner.voice.transcript.value = "my own voice", "We walked."
+    finish(tuner)
+    assert (tuner.generation.reference.name, tuner.generation.reference.consent) == ("microphone", "my own voice")
+
+
+def say(recorder, audio):
+    "As the page sends a recording."
+    for content, buffers in ((dict(kind="begin", rate=audio.rate), []), (dict(kind="piece", number=0), [audio.samples.tobytes()]), (dict(kind="end"), [])):
+        recorder._hear(None, content, buffers)
+
+
+@pytest.mark.parametrize("content, said", [
+    (dict(kind="error", text="the browser refused it: allow the microphone for this page, or upload a recording"), "microphone: the browser refused it"),
+    (None, "recording: it is silent; is the microphone muted")], ids=["refused", "silent"])
+def test_a_microphone_that_gives_nothing_is_told_and_leaves_no_earlier_voice(model, content, said):
+    tuner = Tuner(model, TEXT)
+    say(tuner.voice.own, shipped_voices()["ben"].audio)
+    if content: tuner.voice.own._hear(None, content, [])
+    else: say(tuner.voice.own, Audio(np.zeros(32_000, np.float32), 16_000))
+    assert tuner.voice.status.failed and tuner.voice.status.text.startswith(said) and tuner.voice.reference is tuner.voice.base is None
+    finish(tuner)
+    assert tuner.generation is None and tuner.status.text == f"voice: the recording was refused: {tuner.voice.status.text}"
 
 
 def test_no_reference_needs_no_words():

@@ -46,6 +46,8 @@ STYLE = f"""<style>
                               border-bottom: 1px solid var(--jp-border-color2, #8884); }}
 .voicelab pre {{ white-space: pre-wrap; overflow-wrap: anywhere; margin: 4px 0; padding: 6px; background: #8882;
                  border-radius: 3px; }}
+.voicelab-panel textarea {{ field-sizing: content; min-height: 3.2em; max-height: 40vh; }}
+.voicelab-text textarea {{ min-height: 6em; }}
 .voicelab .quiet {{ color: var(--jp-ui-font-color2, {INK}); }}
 .voicelab .good {{ color: {GOOD}; }} .voicelab .bad {{ color: {BAD}; font-weight: 600; }}
 {DARK} .voicelab .quiet {{ color: var(--jp-ui-font-color2, #a9afba); }}
@@ -233,6 +235,7 @@ class Names(anywidget.AnyWidget):
           for (const handle of handles) handle.setAttribute("aria-label", words)
         }
         for (const bar of panel.querySelectorAll(".progress")) bar.setAttribute("role", "progressbar")
+        for (const box of panel.querySelectorAll("input[type=text], textarea")) box.dir = "auto"
       }
       const quieten = ({ target }) => { target.dataset.lmSuppressShortcuts = "true" }     // or x deletes the cell
       let watch, waiting = setTimeout(begin)
@@ -377,8 +380,11 @@ class Sound(W.HTML):
 # %% ../../nbs/13_widgets_base.ipynb #9b4c2151
 class Clip(Unit):
     "A recording with its waveform and a player; hidden while there is none."
-    def __init__(self, name: str): # what the recording is; shown, and read by screen readers
-        self.name, self.audio = name, None
+    def __init__(self,
+        name: str, # what the recording is; shown, and read by screen readers
+        waveform: bool = True, # draw it
+    ):
+        self.name, self.audio, self.drawn = name, None, waveform
         self.caption, self.image, self.player = W.HTML(), Picture(), Sound()
         super().__init__([self.caption, self.image, self.player], layout=W.Layout(display="none"))
 
@@ -386,7 +392,7 @@ class Clip(Unit):
         "Show `audio` with its player."
         if not len(audio.samples): return self.clear()
         self.audio = audio
-        self.image.show(waveform(audio), f"waveform of {self.name}, {audio.seconds:.2f} s")
+        if self.drawn: self.image.show(waveform(audio), f"waveform of {self.name}, {audio.seconds:.2f} s")
         self.player.show(audio, self.name)
         name, about, more = map(html.escape, (self.name, audio.caption, note))
         self.caption.value = card(f"<b>{name}</b> <span class='quiet'>{about}</span> {more}")

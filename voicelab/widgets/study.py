@@ -71,6 +71,7 @@ class Study(Panel):
         texts: list[str] | None = None, # None: four short sentences
         folder: str | Path | None = None, # of the sweep; None: study-NAME
         within: str | Path | None = None, # the folder must be in this one or below; None: anywhere
+        voices=None, # a folder of voices to offer as well, or a test set
     ):
         base.check_made_of(model)
         check_given(study, references, texts, folder)
@@ -82,7 +83,7 @@ class Study(Panel):
         ticked = [each.name for each in references] if references else VOICES
         self.ticks = {name: W.Checkbox(name in ticked, description=name, indent=False, layout=W.Layout(width="110px"))
                       for name in self.voices}
-        self.other = VoiceChooser()
+        self.other = VoiceChooser(model=model, voices=voices, within=within)
         self.texts = W.Textarea("\n".join(texts or TEXTS), description="texts", style=LABEL, layout=WIDE)
         self.seeds = W.IntSlider(3, 1, 10, description="seeds", style=LABEL, layout=WIDE, continuous_update=False)
         self.options = W.Textarea(description="options", style=LABEL, layout=WIDE)

@@ -13,11 +13,11 @@ from pathlib import Path
 import ipywidgets as W
 from fastcore.basics import patch
 
-from ..budget import Budget
+from ..budget import Budget, rule_named, speaking_rate
 from ..errors import VoicelabError, check_type, shown
 from ..files import safe_name
 from ..generation import Generation
-from ..reference import VOICE_FOLDER, Reference
+from ..reference import VOICE_FOLDER, Reference, shipped_voices
 from ..runs import Run
 from ..settings import AudioGenerationConfig, read_settings
 from . import base
@@ -25,7 +25,6 @@ from .base import LABEL, Panel, Status, StreamPlayer, Worker, card, go_and_stop,
 from .earlier import KeptSample
 from .history import History, Try, has_run
 from .knobs import Knobs
-from .microphone import Microphone
 from .result import Result, bar_seconds, ending, estimate_html
 from .voice import VoiceChooser, text_box
 
@@ -40,8 +39,8 @@ def reference_lines(tried: Try) -> list[str]:
     reference = tried.reference
     if reference is None: return ["reference = None"]
     words = dict(transcript=reference.transcript, consent=reference.consent, name=reference.name)
-    file = VOICE_FOLDER / f"{tried.voice}.wav"
-    if file.exists(): path, lines = os.path.relpath(file), []
+    file, ships = VOICE_FOLDER / f"{tried.voice}.wav", shipped_voices().get(tried.voice)
+    if ships is not None and ships.sha256 == reference.sha256: path, lines = os.path.relpath(file), []
     else:
         path = f"{safe_name(reference.name, 'reference')}.wav"
         lines = [f"# the recording: save it first, with tuner.voice.reference.audio.save({path!r})"]
@@ -76,15 +75,15 @@ class Tuner(Panel):
         recorder=None, # a widget with a `reference`, only lent; None: the browser's microphone
         within: str | Path | None = None, # *Save all* and *Open* are allowed in this folder and below; None: anywhere
         run: str | Path | Run | None = None, # a run to go on from, or its folder, which need not exist yet
+        voices=None, # a folder of voices to offer as well, or a test set
     ):
         base.check_made_of(model, text, reference=reference)
-        if not hasattr(recorder or Microphone, "reference"):
+        if recorder is not None and not hasattr(recorder, "reference"):
             raise base.WidgetError(f"recorder: must be a widget with a reference, got {shown(recorder)}")
         check_type("within", within, str | Path | None, "a folder or None", base.WidgetError)
         check_type("run", run, str | Path | Run | None, "a Run, a folder or None", base.WidgetError)
         self.model, self.shown = model, None
-        self.microphone = Microphone() if recorder is None else None
-        self.voice = VoiceChooser(reference, recorder or self.microphone)
+        self.voice = VoiceChooser(reference, recorder, model, voices, within)
         options = getattr(model.budgets, "options", ())
         knobs = lambda: Knobs(model.prompt_forms, read_settings(), model.usual_sampling(), options)
         self.knobs = knobs()
@@ -122,23 +121,32 @@ def asked(self: Tuner) -> Try:
 
 
 @patch
+def pieces(self: Tuner) -> list[tuple[str, Budget]]:
+    "The chunks of the text, each with its budget."
+    knobs = self.knobs
+    return self.model.budgets(self.text.value, self.voice.reference, knobs.rule.value, knobs.made_settings(),
+                              **knobs.chunk_options())
+
+
+@patch
 def budgets(self: Tuner) -> list[Budget]:
     "The budget of each chunk of the text."
-    knobs = self.knobs
-    pieces = self.model.budgets(self.text.value, self.voice.reference, knobs.rule.value, knobs.made_settings(),
-                                **knobs.chunk_options())
-    return [budget for _, budget in pieces]
+    return [budget for _, budget in self.pieces()]
+
 
 
 @patch
 def _estimate(self: Tuner):
+    self.untold = True                                      # False: the estimate tells an error
     try:
-        with base.overheard() as said: budgets = self.budgets()         # the estimate shows their warnings
-        shown = estimate_html(budgets, self.knobs.silence.value / self.model.codec.frame_rate)
+        with base.overheard() as said: pieces = self.pieces()           # the estimate shows their warnings
+        words, budgets = " ".join(piece for piece, _ in pieces), [budget for _, budget in pieces]
+        counted = rule_named(budgets[0].rule).detail(words, speaking_rate(self.voice.reference))
+        shown = estimate_html(budgets, self.knobs.silence.value / self.model.codec.frame_rate, counted)
         read = [words for words in base.words_of(said) if words.startswith("text: ")]
         self.estimate.value = shown + "".join(card(html.escape(words)) for words in read)
     except VoicelabError as error:
-        self.estimate.value = card(f"<span class='bad'>{html.escape(str(error))}</span>", "alert")
+        self.estimate.value, self.untold = card(f"<span class='bad'>{html.escape(str(error))}</span>", "alert"), False
 
 # %% ../../nbs/13_widgets_tuner.ipynb #20d05482
 @patch
@@ -150,6 +158,7 @@ def run(self: Tuner):
 @patch
 def _work(self: Tuner):
     self.status.say("Preparing.")
+    if not self.untold: self.estimate.value = ""           # or the status line would repeat its error
     with base.outdated(*([] if self.shown is None else [self.result])):
         self.progress.value = 0.0
         with base.overheard() as said:
