@@ -3665,8 +3665,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'voicelab/widgets/history.py'),
                                           'voicelab.widgets.history.metric_column': ( 'widgets_history.html#metric_column',
                                                                                       'voicelab/widgets/history.py'),
-                                          'voicelab.widgets.history.path_within': ( 'widgets_history.html#path_within',
-                                                                                    'voicelab/widgets/history.py'),
                                           'voicelab.widgets.history.title_of': ( 'widgets_history.html#title_of',
                                                                                  'voicelab/widgets/history.py')},
             'voicelab.widgets.knobs': { 'voicelab.widgets.knobs.Knobs': ('widgets_knobs.html#knobs', 'voicelab/widgets/knobs.py'),

@@ -259,7 +259,8 @@ def with_voices(page, widget):
 
 
 TABS = [Tab("Tuner", lambda page: with_voices(page, Tuner(page.model, within=page.folder))),
-        Tab("Conversation", lambda page: Conversation(page.model, within=page.within), lambda model: isinstance(model, Responder)),
+        Tab("Conversation", lambda page: Conversation(page.model, within=page.within),
+            lambda model: isinstance(model, Responder)),
         Tab("Voices", Voices),
         Tab("Study", lambda page: with_voices(page, Study(page.model, within=page.folder))),
         Tab("Listening test", Listen),

@@ -16,6 +16,7 @@ from fastcore.basics import patch
 
 from ..ask import read_options, study_named, usual_options
 from ..errors import VoicelabError, check_type, shown
+from ..pairs import path_within
 from ..progress import watched
 from ..reference import Reference, shipped_voices
 from ..study import STUDIES, TEXTS, VOICES, png
@@ -24,7 +25,6 @@ from ..sweep import file_of
 from . import base
 from .base import LABEL, WIDE, Clip, Panel, Picture, Status, WidgetError, Worker, card, go_and_stop, row
 from .pivot import Pivot
-from .tuner import path_within
 from .voice import NONE, VoiceChooser
 
 # %% ../../nbs/13_widgets_study.ipynb #57d71006
