@@ -132,8 +132,13 @@ function listeningPage(root, data, load, say) {         // say: keeps what a lis
   const timer = setInterval(look, LOOK_EVERY)
   shown = !!state.checked && state.answered.length > 0
   root.classList.add("vl-sweep", "vl-listening"); root.dataset.lmSuppressShortcuts = "true"
-  root.replaceChildren(make("h1", {}, data.title), main)
+  root.replaceChildren(...(data.title ? [make("h1", {}, data.title)] : []), main)
   draw()
-  const refresh = news => { Object.assign(state, news); draw() }
+  const known = () => JSON.stringify([state.agreed, state.checked, state.practised, state.answered])
+  function refresh(news) {                              // of another page of this listener
+    const before = known()
+    Object.assign(state, news)
+    if (known() !== before) draw()
+  }
   return { refresh, close: () => { clearInterval(timer); turn++; player.close() } }
 }
