@@ -35,17 +35,17 @@ def tone_file(kind: str) -> bytes:
     soundfile.write(file, tone(kind), RATE, format="FLAC", subtype="PCM_16")
     return file.getvalue()
 
-# %% ../nbs/12_headphones.ipynb #4ea9c98d
+# %% ../nbs/12_headphones.ipynb #c94f5889
 ORDERS = [*permutations(range(len(TONES)))]
 
 
-def headphone_orders(seed: int, listener: str) -> list[list[int]]: # places in TONES, in the order in which they are played
+def headphone_orders(seed: int, listener: str) -> list[list[int]]: # places in TONES, as they are played
     "The questions of a listener."
     chance = random.Random(f"{seed} {listener} headphones".encode(errors="backslashreplace"))
     return [list(order) for order in chance.sample(ORDERS, len(ORDERS))]
 
 
-def check_of(orders: list[list[int]], chosen) -> list[int]: # chosen: the place of the quietest, 0 to 2, of each question
+def check_of(orders: list[list[int]], chosen) -> list[int]: # chosen: the place of the quietest, 0 to 2, of each
     "Right answers, and of how many; without answers, none of none. A ListeningError for anything that was not asked."
     whole = isinstance(chosen, list) and all(type(each) is int and 0 <= each < len(TONES) for each in chosen)
     if not whole or len(chosen) not in (0, len(orders)):

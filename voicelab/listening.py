@@ -178,8 +178,8 @@ def divided(trials: list[Trial], most: int | None) -> tuple[list[Trial], list[Tr
     return asked, (trials[len(asked):] or asked)[:MOST_PRACTICE]
 
 # %% ../nbs/12_listening.ipynb #dd90e83c
-STATEMENT = ("I take part of my own free will, and may stop at any time. My answers are kept under the name that I gave, "
-             "and are used to compare synthetic voices. I have agreed to hear AI-generated speech.")
+STATEMENT = ("I take part of my own free will, and may stop at any time. I know that I will hear AI-generated speech. "
+             "My answers are kept under the name that I gave, and are used to compare synthetic voices.")
 
 
 class ListeningTest:
@@ -315,7 +315,7 @@ def agree(self: ListeningTest):
 
 
 @patch
-def check_headphones(self: ListeningTest, chosen: list[int]): # places of the quietest tone in `orders`; []: no headphones
+def check_headphones(self: ListeningTest, chosen: list[int]): # places of the quiet tone in `orders`; []: no headphones
     "Keep the result of the headphone check in `check`: right answers, and of how many."
     check = check_of(self.orders, chosen)
     with self._writing(): self._write({"listener": self.listener, "headphones": check, "when": now()})

@@ -96,7 +96,7 @@ def write_page(self: ListeningTest,
         if plan["page"] not in self._look().pages: self._write(plan)
     return target
 
-# %% ../nbs/12_listening_page.ipynb #3a5dbff3
+# %% ../nbs/12_listening_page.ipynb #4ed4c925
 MOST_SENT_BYTES, MOST_NAME = 2**20, 100     # of a file; characters of a listener's name
 FORMAT = 1                                  # of the file
 
@@ -107,7 +107,8 @@ def read_sent(file: str | Path | bytes) -> dict: # bytes: its content, of an upl
         if not isinstance(file, bytes):
             with open_own(os.path.expanduser(file)) as opened: file = opened.read(MOST_SENT_BYTES + 1)
     except (OSError, ValueError, TypeError) as error:
-        raise ListeningError(f"file: {shown(file)} can't be read: {getattr(error, 'strerror', None) or error}") from None
+        why = getattr(error, "strerror", None) or error
+        raise ListeningError(f"file: {shown(file)} can't be read: {why}") from None
     if len(file) > MOST_SENT_BYTES: raise ListeningError(f"file: has more than {MOST_SENT_BYTES} bytes")
     try: found = read_object(file)
     except ListeningError as error: raise ListeningError(f"file: {error}") from None
@@ -122,7 +123,8 @@ def is_share(share) -> bool: return type(share) in (int, float) and LEAST_HEARD 
 def moment(said, what: str) -> str:
     "A date and time as they were written; a ListeningError for anything else."
     try: return datetime.fromisoformat(said).isoformat(timespec="seconds")
-    except (ValueError, TypeError, OverflowError): raise ListeningError(f"file: {what}: {shown(said)} is no date") from None
+    except (ValueError, TypeError, OverflowError): pass
+    raise ListeningError(f"file: {what}: {shown(said)} is no date")
 
 
 def sent_answer(one, plan: dict, listener: str) -> dict:
@@ -167,7 +169,7 @@ def checked_sent(found: dict, plan: dict, listener: str | None) -> Sent: # found
     kept = {key: plan[key] for key in ("kind", "seed", "question", "trials", "page")}
     return Sent(name, {"listener": name, "sitting": sitting} | kept, first, lines)
 
-# %% ../nbs/12_listening_page.ipynb #93a746b1
+# %% ../nbs/12_listening_page.ipynb #d47f41ae
 @patch
 def read_answers(self: ListeningTest,
                  file: str | Path | bytes, # that came back, or its content
@@ -179,8 +181,8 @@ def read_answers(self: ListeningTest,
         known = self._look()
         page = found.get("page")
         if not isinstance(page, str) or page not in known.pages:
-            raise ListeningError(f"file: is of a page {shown(str(page)[:8])} that is not in {str(self.file)!r}: another "
-                                 f"test, another run, or another question")
+            raise ListeningError(f"file: is of a page {shown(str(page)[:8])} that is not in {str(self.file)!r}: of "
+                                 f"another test, run or question")
         sent = checked_sent(found, known.pages[page], listener)
         plan, given = known.plans.get(sent.listener), known.given.get(sent.listener, {})
         if plan not in (None, sent.plan):

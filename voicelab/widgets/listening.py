@@ -6,7 +6,6 @@
 __all__ = ['LISTENING_MODULE', 'ListeningPage', 'Setup', 'ListeningTest']
 
 # %% ../../nbs/13_widgets_listening.ipynb #f3d275f1
-import os
 from pathlib import Path
 
 import anywidget
@@ -154,7 +153,7 @@ class Setup(Unit):
         return kept | dict(run=self.run_now(), kind=self.kind.value, by=self.by.value, listener=self.listener.value,
                            seed=self.seed.value, most=self.most.value or None)
 
-# %% ../../nbs/13_widgets_listening.ipynb #f05cfaf1
+# %% ../../nbs/13_widgets_listening.ipynb #d81fbfa3
 class ListeningTest(Panel):
     "A blind test in the page; `test` is the `voicelab.listening.ListeningTest` that keeps it."
     def __init__(self,
@@ -166,8 +165,8 @@ class ListeningTest(Panel):
         if example: run = example_run()
         self.test = Blind(run, kind, **options)
         self.page, self.setup, self.status = ListeningPage(self.test), Setup(run, kind, options), Status()
-        self.results, self.upload = W.HTML(), W.FileUpload(accept=".json", multiple=True, description="answers sent back",
-                                                           layout=W.Layout(width="180px"))
+        self.results, self.upload = W.HTML(), W.FileUpload(
+            accept=".json", multiple=True, description="answers sent back", layout=W.Layout(width="180px"))
         wide = W.Layout(width="auto")
         self.begin = W.Button(description="Begin this test", icon="play", layout=wide)
         self.writer = W.Button(description="Write a page to send", icon="envelope", layout=wide)
@@ -187,7 +186,7 @@ class ListeningTest(Panel):
 
     def _fold(self): self.tools.layout.display = "" if self.opener.value else "none"
 
-# %% ../../nbs/13_widgets_listening.ipynb #3dd24f56
+# %% ../../nbs/13_widgets_listening.ipynb #867675f7
 @patch
 def _guarded(self: ListeningTest, work):
     clear_errors(self.setup.fields)
@@ -231,6 +230,6 @@ def _results(self: ListeningTest):
     test = self.made()
     tables = [read_results(test.file, self.passed.value), test.listeners.drop(columns="agreed")]
     shown = [table.to_html(index=False, float_format="{:.2f}".format, na_rep="–", border=0) for table in tables]
-    words = f"95 % intervals over all answers in {os.path.basename(test.file)}. Who took part, with right answers of the "
+    words = f"95 % intervals over all answers in {test.file.name}. Who took part, with right answers of the "
     self.status.say("")
     self.results.value = card(f"{shown[0]}<p class='quiet'>{words}headphone check:</p>{shown[1]}")
