@@ -66,7 +66,7 @@ def test_the_documents_say_what_is(root):
     "The limit of a cell, the number of widgets and their names, the file that a new family starts from."
     readme, guide = ((root / name).read_text("utf-8") for name in ("README.md", "CONTRIBUTING.md"))
     assert f"never over {MOST_LINES}, of at most {MOST_WIDTH} characters" in guide
-    assert len(widgets.__all__) == 11 and "\nEleven widgets for JupyterLab." in readme
+    assert len(widgets.__all__) == 12 and "\nTwelve widgets for JupyterLab." in readme
     assert not [name for name in widgets.__all__ if f"\nvl.widgets.{name}(" not in readme]
     family, = re.findall(r"`(tests/[a-z_]+[.]py)` is a family in sixty lines", guide)
     assert "register(Family(" in (root / family).read_text("utf-8")

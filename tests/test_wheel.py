@@ -24,8 +24,8 @@ def test_the_wheel_clones_a_voice(root, tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert not [name for name in names if name.split("/")[0] in ("nbs", "tests", "data")]
     assert "voicelab/py.typed" in names
-    for folder in ("voices", "testset"):                # not the links of the checkout: the files that they lead to
-        for file in (root / "data" / folder).iterdir():
+    for folder, data in (("voices", "voices"), ("testset", "testset"), ("example", "listening")):       # not links: what they lead to
+        for file in (root / "data" / data).iterdir():
             assert zipfile.ZipFile(wheel).read(f"voicelab/{folder}/{file.name}") == file.read_bytes()
     assert {f"voicelab/web/{file.name}" for file in (root / "voicelab/web").iterdir()} <= {*names}
     # A clean environment of its own: only the wheel, and the dependencies of this one without the editable checkout.

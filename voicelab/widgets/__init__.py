@@ -2,6 +2,7 @@
 from voicelab.old_names import moved
 from voicelab.widgets.ablation import Ablation
 from voicelab.widgets.attention import AttentionMap
+from voicelab.widgets.board import SweepBoard
 from voicelab.widgets.conversation import Conversation
 from voicelab.widgets.delay import DelayPattern
 from voicelab.widgets.explore import CodecExplorer
@@ -13,6 +14,6 @@ from voicelab.widgets.study import Study
 from voicelab.widgets.tuner import Tuner
 
 __all__ = ["Ablation", "AttentionMap", "CodecExplorer", "Conversation", "DelayPattern", "ListeningTest", "Microphone",
-           "Pivot", "PromptAnatomy", "Study", "Tuner"]
+           "Pivot", "PromptAnatomy", "Study", "SweepBoard", "Tuner"]
 
 __getattr__ = moved("widgets")

@@ -35,7 +35,7 @@ from .base import LABEL, WIDE, Panel, Status, WidgetError, Worker, card, go_and_
 from .fields import Field, clear_errors, show_error
 from .pivot import SweepPage
 
-# %% ../../nbs/13_widgets_board.ipynb #5cc19b8c
+# %% ../../nbs/13_widgets_board.ipynb #448a1bb7
 BOARDS = weakref.WeakSet()      # those that are open
 MOST_LIVE = 2_000               # cells whose cost is estimated at each change
 TABS = ("Grid", "Listen", "Measure and compare", "Export and code")
@@ -58,6 +58,7 @@ class SweepBoard(Panel):
         folder: str | Path | None = None, # a sweep in it is opened; None: sweep-board
     ):
         check_type("folder", folder, str | Path | None, "a folder or None", WidgetError)
+        if folder is not None and not str(folder).strip(): raise WidgetError(f"folder: needs a name, got {folder!r}")
         held = folder is not None and os.path.lexists(Path(os.path.expanduser(folder)) / FILE)
         self.sweep = Sweep(folder) if held else None
         alone, model = model is None and held, "tiny" if model is None else model
