@@ -206,7 +206,7 @@ class Axes(Unit):
     def _tell(self):
         if not self.quiet: self.changed()
 
-# %% ../../nbs/13_widgets_axes.ipynb #cb05f03d
+# %% ../../nbs/13_widgets_axes.ipynb #f7253d22
 @patch
 def _offer(self: Axes, level: tuple[Reference, ...], ticked: bool):
     "Offer a level of voices; one that is there already is only ticked."
@@ -238,9 +238,9 @@ def _add_voice(self: Axes):
 
 @patch
 def _free(self: Axes) -> str:
-    "An option that has no row yet; one that is a number first."
-    used, all_of = {each.name.value for each in self.rows}, choices_of(self.facts)
-    return next((name for name in all_of if name not in used), all_of[0])
+    "An option that has no row yet; the field of a record first."
+    used, names = {each.name.value for each in self.rows}, sorted(choices_of(self.facts), key=lambda name: "." not in name)
+    return next((name for name in names if name not in used), names[0])
 
 
 @patch

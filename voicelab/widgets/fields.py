@@ -11,12 +11,12 @@ from fastcore.basics import patch
 
 from .base import Status, Unit
 
-# %% ../../nbs/13_widgets_fields.ipynb #5c4af109
+# %% ../../nbs/13_widgets_fields.ipynb #01ce716b
 class Field(Unit):
     "A control, and a line for its error."
     def __init__(self,
         control: W.Widget,
-        *arguments: str, # whose errors belong here; one with a dot at its end stands for all that begin with it
+        *arguments: str, # whose errors belong here; one with a space at its end stands for all that begin with it
         width: str = "98%",
     ):
         self.control, self.arguments, self.error = control, arguments, Status()
@@ -25,7 +25,7 @@ class Field(Unit):
 
     def takes(self, argument: str) -> bool:
         "Whether the errors of an argument belong here."
-        return any(argument == each or each.endswith(".") and argument.startswith(each) for each in self.arguments)
+        return any(argument == each or each.endswith(" ") and argument.startswith(each) for each in self.arguments)
 
 
 @patch

@@ -143,8 +143,8 @@ class Setup(Unit):
         except VoicelabError as error:
             self.by.options = []
             return self.fields[0].fail(error)
-        more = [] if by is None or by in names else [by]
-        self.by.options = [*names, *((each if isinstance(each, str) else "as given", each) for each in more)]
+        more = [] if by is None or by in names else [("as given" if callable(by) else by, by)]
+        self.by.options = [*((name, name) for name in names), *more]
         if by is not None: self.by.value = by
 
     def chosen(self) -> dict:
