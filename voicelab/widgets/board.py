@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BOARDS', 'MOST_LIVE', 'TEXTS', 'TABS', 'facts_for', 'part', 'SweepBoard']
 
-# %% ../../nbs/13_widgets_board.ipynb #252e5de1
+# %% ../../nbs/13_widgets_board.ipynb #28fa81c8
 import html
 import os
 import re
@@ -22,7 +22,7 @@ from ..cost import Cost, cost_of
 from ..errors import VoicelabError, check_type
 from ..export import EXPORTS
 from ..family import Speaker
-from ..grid import Grid, GridModel, checked, read_axes
+from ..grid import OWN, Grid, GridModel, checked, read_axes
 from ..identity import ModelFacts, ModelSource, facts_of, read_source
 from ..measured import column_of
 from ..metrics import METRICS
@@ -220,7 +220,7 @@ def _say_others(self: SweepBoard):
     words = "Another board of this notebook is on this folder, too. Only one of them can run at a time."
     self.notice.value = card(f"<span class='bad'>{words}</span>", "status") if others else ""
 
-# %% ../../nbs/13_widgets_board.ipynb #eac83c87
+# %% ../../nbs/13_widgets_board.ipynb #09a910f0
 @patch
 def _open(self: SweepBoard):
     home = self._home()
@@ -262,8 +262,11 @@ def _read(self: SweepBoard):
         self.listening.children = [self.again, self.page]
     else: self.page.read()
     axes = [name for name, levels in axes_of(sweep).items() if len(levels) > 1]
+    axes.sort(key=lambda name: name in OWN)             # what was asked for by an option first
     for box, names in ((self.by, axes), (self.measure_name, [*sweep.makers])):
-        if box.options != tuple(names): box.options = names
+        if box.options == tuple(names): continue
+        before, box.options = box.value, names
+        box.value = before if before in names else next(iter(names), None)
     self._offer_levels()
     cost = sweep.cost
     self.bar.max, self.bar.value = cost.cells, cost.made

@@ -145,7 +145,7 @@ class Setup(Unit):
             return self.fields[0].fail(error)
         more = [] if by is None or by in names else [("as given" if callable(by) else by, by)]
         self.by.options = [*((name, name) for name in names), *more]
-        if by is not None: self.by.value = by
+        self.by.value = by if by is not None else next(iter(names), None)
 
     def chosen(self) -> dict:
         "The arguments of the test."
