@@ -6,7 +6,8 @@
 __all__ = ['PLAIN', 'MOST_SEEDS', 'read_level', 'write_level', 'read_levels', 'read_seeds', 'write_seeds', 'read_texts',
            'write_texts', 'bases_of', 'choices_of', 'hint_of', 'crossed', 'rows_from', 'OptionRow', 'Axes']
 
-# %% ../../nbs/13_widgets_axes.ipynb #6d6ea70f
+# %% ../../nbs/13_widgets_axes.ipynb #41098518
+import html
 import json
 import tomllib
 from collections.abc import Callable
@@ -150,7 +151,7 @@ def rows_from(option: str, levels: list, facts: ModelFacts) -> dict[str, list]: 
     except VoicelabError: same = False
     return found if same else {"": levels}
 
-# %% ../../nbs/13_widgets_axes.ipynb #9d9735a5
+# %% ../../nbs/13_widgets_axes.ipynb #d2da07f6
 class OptionRow(Field):
     "An option and its levels."
     def __init__(self,
@@ -177,7 +178,7 @@ class OptionRow(Field):
     def _say_hint(self):
         option, _, inside = self.name.value.partition(".")
         self.arguments = tuple(filter(None, (self.name.value, option, inside)))
-        self.hint.value = card(f"<span class='quiet'>{self.hint_of(self.name.value)}</span>")
+        self.hint.value = card(f"<span class='quiet'>{html.escape(self.hint_of(self.name.value))}</span>")
 
 # %% ../../nbs/13_widgets_axes.ipynb #d376f16e
 class Axes(Unit):
