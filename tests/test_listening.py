@@ -133,7 +133,7 @@ def test_an_option_can_be_the_condition(run, tmp_path):
     row = dict(prompt_form="left", model={"name": "tiny"}, settings=dict(sampling=dict(temperature=0.3, seed=1), control=dict(limits={}), budget=5))
     assert listening.condition_of(row, "temperature") == "0.3"
     with pytest.raises(ListeningError, match="^by: must be a function or one of "): listening.condition_of(row, "limits")
-    assert listening.conditions_in(run) == ["prompt_form"] and ListeningTest(run).by == "prompt_form"
+    assert listening.conditions_in(run) == ["prompt_form", "speaker"] and ListeningTest(run).by == "prompt_form"
 
 
 def test_naturalness_needs_no_reference_and_one_level(run):
@@ -293,7 +293,7 @@ def test_a_question_that_cannot_be_heard_takes_no_answer(run):
     assert said["turn"] == "5" and said["problem"].startswith("generated: ") and not sounds
     page.test.file.write_text("{}\n")
     page.show_results.click()
-    assert page.status.failed and "names no listener" in page.status.text
+    assert page.setup.fields[4].error.failed and "names no listener" in page.setup.fields[4].error.text
 
 
 HEARD = [1, 0.8]
@@ -344,7 +344,7 @@ def page(run):
 
 def test_a_page_tells_nothing_of_its_samples(run):
     html = ListeningTest(run).write_page().read_text()
-    words = re.sub(r'id="vl-sound-[^<]*', "", html.split("<script>")[0])
+    words = re.sub(r'id="vl-sound-[^<]*', "", re.sub("<style>.*?</style>", "", html.split("<script>")[0], flags=re.DOTALL))
     assert not re.search(r"left|middle|right\b|secret|kim|prompt_form|One\.|Two\.|\.wav", words) and "default-src 'none'" in words
     assert html == ListeningTest(run).write_page(run.folder / "again.html").read_text()         # the seed decides, and nothing else
     assert html != ListeningTest(run, seed=1, file=run.folder / "other.jsonl").write_page(run.folder / "other.html").read_text()

@@ -117,13 +117,14 @@ def _grid_tab(self: SweepBoard) -> W.VBox:
     own = len(self.axes.fields)
     return W.VBox([self.axes, part("models, folder, machine", *self.fields[own:])])
 
-# %% ../../nbs/13_widgets_board.ipynb #8bd021d5
+# %% ../../nbs/13_widgets_board.ipynb #f170c615
 @patch
 def _use_parts(self: SweepBoard):
     "The controls for what has been made."
     auto, wide = W.Layout(width="auto"), W.Layout(width="360px", max_width="98%")
     self.again = W.Button(description="Read again", icon="refresh", layout=auto)
-    self.listening = W.VBox([W.HTML(card("Nothing is made yet."))])
+    self.nothing = W.HTML(card("Nothing is made yet."))
+    self.listening = W.VBox([self.nothing])
     usual = ("similarity", "ended")
     self.names = W.SelectMultiple(options=[name for name, each in METRICS.items() if each.in_report or each.in_tables],
                                   value=usual, rows=8, description="measures", style=LABEL, layout=wide)
@@ -143,7 +144,7 @@ def _use_parts(self: SweepBoard):
     more = [Field(self.names, "measures", "measure", "same_words", "speaker"), Field(self.recogniser, "recogniser"),
             Field(row(self.by, self.base), "by", "baseline"), Field(row(self.kind, self.path), "kind", "path")]
     self.fields += more
-    for button, work in ((self.again, self._read), (self.measurer, self._measure), (self.comparer, self._compare),
+    for button, work in ((self.again, self._read), (self.measurer, self._measure), (self.comparer, self._show_comparison),
                          (self.exporter, self._export), (self.writer, self._write)):
         button.on_click(lambda _, work=work: self.worker.start(lambda: self._guarded(work)))
     self.worker.buttons += (self.measurer, self.comparer, self.exporter, self.writer)
@@ -317,7 +318,7 @@ def _make(self: SweepBoard, most: int | None = None):
         with suppress(VoicelabError): self._read()
     self.status.say(f"{'Stopped: ' * self.worker.stopping.is_set()}{sweep.cost}")
 
-# %% ../../nbs/13_widgets_board.ipynb #75565b96
+# %% ../../nbs/13_widgets_board.ipynb #249dab05
 @patch
 def _measure(self: SweepBoard):
     sweep, chosen = self.present(), self.names.value
@@ -334,7 +335,7 @@ def _measure(self: SweepBoard):
 
 
 @patch
-def _compare(self: SweepBoard):
+def _show_comparison(self: SweepBoard):
     sweep = self.present()
     if self.by.value is None: raise WidgetError("by: the sweep has no axis with several levels to compare")
     if self.measure_name.value is None: raise WidgetError("measures: nothing is measured yet; Measure does it")
@@ -365,3 +366,4 @@ def code(self: SweepBoard) -> str:
 def _write(self: SweepBoard):
     self.listing.value = card(f"<pre>{html.escape(self.code())}</pre>")
     self._read()
+    self.status.say("The code makes the same cells, and goes on with them.")
