@@ -180,7 +180,7 @@ class OptionRow(Field):
         self.arguments = tuple(filter(None, (self.name.value, option, inside)))
         self.hint.value = card(f"<span class='quiet'>{html.escape(self.hint_of(self.name.value))}</span>")
 
-# %% ../../nbs/13_widgets_axes.ipynb #d376f16e
+# %% ../../nbs/13_widgets_axes.ipynb #f22f024d
 class Axes(Unit):
     "The controls of all axes but the models; `given` has them as `Sweep` takes them."
     def __init__(self, facts: ModelFacts, speaker=None, changed: Callable[[], None] = lambda: None):
@@ -188,7 +188,7 @@ class Axes(Unit):
         self.levels, self.ticks = {}, {}                # of voices, by their words
         self.voices, self.other = W.HBox(layout=W.Layout(flex_flow="row wrap")), VoiceChooser()
         self.add = W.Button(description="Add this voice", icon="plus", layout=W.Layout(width="auto"))
-        self.folding = W.Accordion([W.VBox([self.other, self.add])], titles=("A voice of your own",))
+        self.folding = W.Accordion([W.VBox([self.other, row(self.add)])], titles=("A voice of your own",))
         self.texts = W.Textarea(description="texts", rows=4, placeholder="one a line", style=LABEL, layout=WIDE)
         self.seeds = W.Text("0", description="seeds", style=LABEL, layout=W.Layout(width="360px", max_width="98%"))
         self.rows, self.place = [], W.VBox()
@@ -196,7 +196,7 @@ class Axes(Unit):
         self.fields = [Field(self.voices, "voices", "references", "reference", "reference ", "voice"),
                        Field(self.folding, "consent", "transcript"), Field(self.texts, "texts", "text"),
                        Field(self.seeds, "seeds", "seed")]
-        super().__init__([W.HTML(card("<b>voices</b>")), *self.fields, self.place, self.more])
+        super().__init__([W.HTML(card("<b>voices</b>")), *self.fields, self.place, row(self.more)])
         for name, voice in shipped_voices().items(): self._offer((voice,), name in ("ada", "ben"))
         self._offer((), False)
         self.other.put(None)

@@ -36,11 +36,11 @@ from .base import LABEL, WIDE, Panel, Status, WidgetError, Worker, card, go_and_
 from .fields import Field, clear_errors, show_error
 from .pivot import SweepPage
 
-# %% ../../nbs/13_widgets_board.ipynb #d1836ad3
+# %% ../../nbs/13_widgets_board.ipynb #25cabb02
 BOARDS = weakref.WeakSet()      # those that are open
 MOST_LIVE = 2_000               # cells whose cost is estimated at each change
 TEXTS = "The garden is open today.\nSeven small boats came home."
-TABS = ("Grid", "Listen", "Measure and compare", "Export and code")
+TABS = ("Grid", "Listen", "Compare", "Export")
 
 
 def facts_for(model: Speaker) -> ModelFacts:
@@ -82,7 +82,7 @@ class SweepBoard(Panel):
         if held: self._fill()
         else: self.axes.texts.value = TEXTS             # which looks, too
 
-# %% ../../nbs/13_widgets_board.ipynb #8feff410
+# %% ../../nbs/13_widgets_board.ipynb #e838814e
 @patch
 def _grid_parts(self: SweepBoard, folder: str):
     "The controls of the grid and of running it."
@@ -115,9 +115,9 @@ def _grid_parts(self: SweepBoard, folder: str):
 @patch
 def _grid_tab(self: SweepBoard) -> W.VBox:
     own = len(self.axes.fields)
-    return W.VBox([self.axes, part("models, folder, machine", *self.fields[own:])])
+    return W.VBox([self.axes, part("models, folder, machine", *self.fields[own:own + 4])])
 
-# %% ../../nbs/13_widgets_board.ipynb #f170c615
+# %% ../../nbs/13_widgets_board.ipynb #e69277cf
 @patch
 def _use_parts(self: SweepBoard):
     "The controls for what has been made."
@@ -154,7 +154,7 @@ def _use_parts(self: SweepBoard):
 @patch
 def _compare_tab(self: SweepBoard) -> W.VBox:
     names, recogniser, by, _ = self.fields[-4:]
-    return W.VBox([names, recogniser, self.measurer, by, self.measure_name, row(self.anchors, self.comparer),
+    return W.VBox([names, recogniser, row(self.measurer), by, self.measure_name, row(self.anchors, self.comparer),
                    self.found])
 
 
@@ -221,7 +221,7 @@ def _say_others(self: SweepBoard):
     words = "Another board of this notebook is on this folder, too. Only one of them can run at a time."
     self.notice.value = card(f"<span class='bad'>{words}</span>", "status") if others else ""
 
-# %% ../../nbs/13_widgets_board.ipynb #09a910f0
+# %% ../../nbs/13_widgets_board.ipynb #316f2355
 @patch
 def _open(self: SweepBoard):
     home = self._home()
@@ -260,7 +260,7 @@ def _read(self: SweepBoard):
     if self.page is None or self.page.sweep is not sweep:
         if self.page is not None: self.page.close()
         self.page = SweepPage(sweep)
-        self.listening.children = [self.again, self.page]
+        self.listening.children = [row(self.again), self.page]
     else: self.page.read()
     axes = [name for name, levels in axes_of(sweep).items() if len(levels) > 1]
     axes.sort(key=lambda name: name in OWN)             # what was asked for by an option first
@@ -279,6 +279,7 @@ def _offer_levels(self: SweepBoard):
     cells, by = [] if self.sweep is None else self.sweep.grid.cells, self.by.value
     levels = dict.fromkeys(cell.labels[by] for cell in cells if by in cell.labels)
     self.base.options = [("the first", None), *((str(level), level) for level in levels)]
+    self.base.index = 0
 
 # %% ../../nbs/13_widgets_board.ipynb #82911a19
 @patch

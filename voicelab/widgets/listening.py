@@ -153,7 +153,7 @@ class Setup(Unit):
         return kept | dict(run=self.run_now(), kind=self.kind.value, by=self.by.value, listener=self.listener.value,
                            seed=self.seed.value, most=self.most.value or None)
 
-# %% ../../nbs/13_widgets_listening.ipynb #d81fbfa3
+# %% ../../nbs/13_widgets_listening.ipynb #45fbd356
 class ListeningTest(Panel):
     "A blind test in the page; `test` is the `voicelab.listening.ListeningTest` that keeps it."
     def __init__(self,
@@ -166,7 +166,7 @@ class ListeningTest(Panel):
         self.test = Blind(run, kind, **options)
         self.page, self.setup, self.status = ListeningPage(self.test), Setup(run, kind, options), Status()
         self.results, self.upload = W.HTML(), W.FileUpload(
-            accept=".json", multiple=True, description="answers sent back", layout=W.Layout(width="180px"))
+            accept=".json", multiple=True, description="answers sent back", layout=W.Layout(width="220px"))
         wide = W.Layout(width="auto")
         self.begin = W.Button(description="Begin this test", icon="play", layout=wide)
         self.writer = W.Button(description="Write a page to send", icon="envelope", layout=wide)
@@ -176,7 +176,7 @@ class ListeningTest(Panel):
         self.tools = W.VBox([self.setup, row(self.begin, self.writer, self.upload),
                              row(self.show_results, self.passed), self.status, self.results])
         self.worker = Worker(self, self.status, (self.begin, self.writer))
-        super().__init__("Listening test", self.page, self.opener, self.tools)
+        super().__init__("Listening test", self.page, row(self.opener), self.tools)
         self.opener.observe(lambda _: self._fold(), "value")
         self._fold()
         self.begin.on_click(lambda _: self._guarded(self._begin))
