@@ -344,3 +344,6 @@ def answer(self: ListeningTest, number: int, answer: str | int,
 def results(self: ListeningTest) -> pd.DataFrame: return read_results(self.file)
 @patch(as_prop=True)
 def listeners(self: ListeningTest) -> pd.DataFrame: return read_answers(self.file).listeners
+
+# %% ../nbs/12_listening.ipynb #aa120004
+import voicelab.listening_page  # noqa: F401
