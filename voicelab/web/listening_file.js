@@ -28,9 +28,13 @@ function save() {
   make("a", { href, download: `answers-${content.page.slice(0, 8)}-${name}.json` }).click()
 }
 function another() { mine = fresh(); keep(); page.refresh(shownState()) }
-const saves = { words: "Save the answers, and send the file back. Thank you.", buttons: ended => [
-  make("button", { class: ended ? "go" : "", onclick: save }, ended ? "Save the answers" : "Save the answers so far"),
-  ...(ended ? [make("button", { onclick: another }, "Another listener")] : [])] }
+function buttons(ended) {
+  const next = make("button", { onclick: another, disabled: true }, "Another listener")     // nothing is lost before
+  const file = make("button", { class: ended ? "go" : "", onclick: () => { save(); next.disabled = false } },
+    ended ? "Save the answers" : "Save the answers so far")
+  return ended ? [file, next] : [file]
+}
+const saves = { words: "Save the answers, and send the file back. Thank you.", buttons }
 const told = { ...content, saves, asksName: true, state: shownState() }
 const page = listeningPage(document.getElementById("vl-sweep"), told, storedSound, take)
 addEventListener("storage", event => {
