@@ -456,26 +456,172 @@ def test_codec_explorer(opened):
 RUN = """import dataclasses, tempfile
 from voicelab.ablation import make_arm
 run = vl.Run(tempfile.mkdtemp())
-for text in ("The garden is open today.", "Seven small boats came home."):
-    for heard in (ada, make_arm("noise", ada)):
-        run.save(dataclasses.replace(model.clone(text, reference=heard, seed=0), reference=ada), speaker=heard.name)
-ask = vl.widgets.ListeningTest(run, by="speaker", seed=3)"""
+for heard in (ada, make_arm("noise", ada)):
+    for seed in (0, 1): run.save(dataclasses.replace(model.clone("Good evening.", reference=heard, seed=seed), reference=ada), speaker=heard.name)
+ask = vl.widgets.ListeningTest(run, "naturalness", by="speaker", seed=3, most=2)"""
+
+
+def begin_listening(page):
+    "Agree, and say that there are no headphones."
+    press(page, "Begin", exact=True)
+    expect(page.get_by_role("status").filter(has_text="tick the box first")).to_be_visible()
+    page.get_by_label("I agree").check()
+    press(page, "Begin", exact=True)
+    expect(page.get_by_role("heading", name="Headphones")).to_be_visible()
+    press(page, "I have no headphones")
+
+
+def answer_one(page, heading, names, choice):
+    "Answer a question; before its sounds are played, it takes no answer."
+    expect(page.get_by_role("heading", name=heading)).to_be_visible()
+    answer = page.get_by_role("button", name=choice, exact=True)
+    for name in names:
+        expect(answer).to_be_disabled()
+        press(page, f"Play {name}", exact=True)
+        expect(page.get_by_role("progressbar", name=f"how much of {name} was played")).to_have_js_property("value", 1)
+    expect(answer).to_be_enabled()
+    answer.click()
 
 
 def test_listening_test(opened):
-    page = opened(VOICES, RUN, "ask", "len(ask.test.answers), vl.widgets.ListeningTest(run, by='speaker', seed=3).number")
+    page = opened(VOICES, RUN, "ask", "len(ask.test.answers), vl.widgets.ListeningTest(run, 'naturalness', by='speaker', seed=3, most=2).test.next")
     widget = cell(page, 3)
-    expect(widget.get_by_text("Question 1 of 2")).to_be_visible()
-    shown = widget.locator(".jp-OutputArea").inner_html()
-    assert not re.search(r"\b(noise|ada|tiny)\b", re.sub('src="[^"]*"', "", shown))
-    assert min(heard(widget, name) for name in ("reference", "A", "B")) > 0.5
-    press(widget, "A", exact=True)
-    expect(widget.get_by_text("Question 2 of 2")).to_be_visible()
+    begin_listening(widget)
+    for heading in ("Practice 1 of 2", "Practice 2 of 2", "Question 1 of 2"): answer_one(widget, heading, ["sample"], "4: mostly natural")
+    expect(widget.get_by_role("heading", name="Question 2 of 2")).to_be_visible()
+    shown = widget.locator(".vl-listening").inner_html()
+    assert not re.search(r"\b(noise|ada|tiny|evening)\b", shown)
     assert browser.run_cell(page, 4) == "(1, 1)"
-    page.wait_for_timeout(600)                              # sooner, it would be the second half of a double click
-    press(widget, "B", exact=True)
+    answer_one(widget, "Question 2 of 2", ["sample"], "2: mostly unnatural")
+    expect(widget.get_by_text("That was the last question. Thank you.")).to_be_visible()
+    press(widget, "For whoever makes the test")
     press(widget, "Show the results")
-    expect(widget.locator("table")).to_contain_text("preferred")
+    expect(widget.locator("table").first).to_contain_text("rating")
+
+
+@pytest.fixture(scope="module")
+def sent_page(voices, tmp_path_factory):
+    "A test whose sounds are short, and its page."
+    from types import SimpleNamespace
+
+    from test_runs import sample
+
+    from voicelab.listening import ListeningTest
+    from voicelab.reference import Reference
+    from voicelab.runs import Run
+    run, ada = Run(tmp_path_factory.mktemp("sent") / "run"), voices["ada"].audio
+    short = Reference(ada.slice(0.5, 1.2), transcript="Old library.", consent="mine", remarks=())
+    for n, (text, form) in enumerate((text, form) for text in ("One.", "Two.") for form in ("left", "right")):
+        run.save(sample(text, short, audio=ada.slice(0.2 * n, 0.2 * n + 0.6), prompt=SimpleNamespace(form=form)))
+    test = ListeningTest(run, seed=2)
+    return test, test.write_page()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_page_that_is_sent_comes_back(chromium, sent_page, root, theme, tmp_path):
+    test, path = sent_page
+    context = chromium.new_context(viewport=dict(width=1280 if theme == "light" else 390, height=844), color_scheme=theme)
+    page, asked, errors = context.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.goto(path.as_uri())
+    page.screenshot(path=root / f"tests/out/sent_{theme}_1.png", full_page=True)
+    press(page, "Begin", exact=True)
+    expect(page.get_by_role("status").filter(has_text="give a name first")).to_be_visible()
+    page.get_by_label("My name").fill(f"Kim {theme} <b>")
+    page.screenshot(path=root / f"tests/out/sent_{theme}_2.png", full_page=True)
+    begin_listening(page)
+    names = ["reference", "A", "B"]
+    for heading in ("Practice 1 of 2", "Practice 2 of 2"): answer_one(page, heading, names, "A")
+    page.screenshot(path=root / f"tests/out/sent_{theme}_3.png", full_page=True)
+    answer_one(page, "Question 1 of 2", names, "A")
+    page.reload()                                                           # what was done is still there
+    other = context.new_page()
+    other.goto(path.as_uri())                                               # and in a second tab
+    expect(other.get_by_role("heading", name="Question 2 of 2")).to_be_visible()
+    answer_one(page, "Question 2 of 2", names, "B")
+    expect(other.get_by_text("That was the last question.")).to_be_visible()
+    page.screenshot(path=root / f"tests/out/sent_{theme}_4.png", full_page=True)
+    with page.expect_download() as download: press(page, "Save the answers")
+    download.value.save_as(tmp_path / "answers.json")
+    assert download.value.suggested_filename.endswith(f"-Kim-{theme}-b-.json")
+    page.evaluate("() => fetch('http://127.0.0.1:9/').catch(() => 0)")      # the policy stops it
+    assert not [url for url in asked if not url.startswith(("file:", "blob:"))] and all("Content Security Policy" in error for error in errors)
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    assert test.read_answers(tmp_path / "answers.json") == 2 and test.read_answers(tmp_path / "answers.json") == 0
+    trials = test.page_plan()[1]
+    wins = sum(trial.conditions["AB".index(answer)] == "left" for trial, answer in zip(trials, "AB"))
+    results = test.results
+    assert results.answers.sum() == 2 * results.listeners.max() and results.preferred[0] == wins / 2
+    press(page, "Another listener")
+    expect(page.get_by_label("My name")).to_have_value("")
+    context.close()
+
+
+def test_a_headphone_check(chromium, sent_page):
+    page = chromium.new_page()
+    page.add_init_script("""window.played = []; const begin = AudioBufferSourceNode.prototype.start
+AudioBufferSourceNode.prototype.start = function (...args) { const [l, r] = [0, 1].map(n => this.buffer.getChannelData(n))
+  played.push([Math.max(...l), l.every((x, n) => Math.abs(x + r[n]) < 1e-4)]); return begin.apply(this, args) }
+const wait = window.setTimeout; window.setTimeout = (work, ms) => wait(work, ms / 20)""")
+    page.goto(sent_page[1].as_uri())
+    page.get_by_label("My name").fill("Ann")
+    page.get_by_label("I agree").check()
+    press(page, "Begin", exact=True)
+    for number in range(1, 7):
+        expect(page.get_by_text(f"Tones {number} of 6")).to_be_visible()
+        expect(page.get_by_role("button", name="The first is the quietest")).to_be_disabled()
+        press(page, "Play the three tones")
+        expect(page.get_by_role("button", name="The first is the quietest")).to_be_enabled()
+        tones = page.evaluate("played.splice(0)")
+        assert len(tones) == 3 and [turned for _, turned in tones].count(True) == 1
+        quiet = min(range(3), key=lambda n: tones[n][0])
+        assert 20 * math.log10(max(peak for peak, _ in tones) / tones[quiet][0]) == pytest.approx(6, abs=0.1) and not tones[quiet][1]
+        press(page, f"The {['first', 'second', 'third'][quiet]} is the quietest")
+    expect(page.get_by_text("6 of 6 were right. You seem to hear with headphones.")).to_be_visible()
+    press(page, "Go on")
+    expect(page.get_by_role("heading", name="Practice 1 of 2")).to_be_visible()
+    page.close()
+
+
+BOARD = """import tempfile
+board = vl.widgets.SweepBoard(model, tempfile.mkdtemp() + "/four")
+board"""
+CODED = """space = {}
+if board.sweep: exec(board.code(), space)
+board.sweep and ([cell.name for cell in space["sweep"].grid.cells] == [cell.name for cell in board.sweep.grid.cells], len(board.sweep))"""
+
+
+def test_sweep_board(opened):
+    page = opened(BOARD, CODED, "vl.widgets.SweepBoard(folder=board.sweep.folder) if board.sweep else 0")
+    widget = cell(page, 1)
+    widget.get_by_label("texts").fill(" ")
+    press(widget, "Run")
+    expect(widget.get_by_role("alert").filter(has_text="texts: needs at least one text")).to_be_visible()
+    widget.get_by_label("texts").fill("Good evening.")
+    press(widget, "Add an option")
+    widget.get_by_label("levels").fill("0.3, 1.0")
+    expect(widget.get_by_text(re.compile("4 cells, 0 made; 4 missing, about"))).to_be_visible()
+    press(widget, "Try one cell")
+    expect(widget.get_by_text(re.compile("4 cells, 1 made; 3 missing, about .* of work")).first).to_be_visible()
+    press(widget, "Run")
+    expect(status(widget, "4 cells, 4 made").first).to_be_visible()
+    widget.get_by_role("tab", name="Listen").click()
+    choose_two(page, widget)
+    widget.get_by_role("tab", name="Compare").click()
+    press(widget, "Measure")
+    expect(status(widget, "Measured.")).to_be_visible()
+    widget.get_by_label("compare by").select_option("temperature")
+    press(widget, "Compare")
+    expect(widget.get_by_text("temperature 1.0 against 0.3").first).to_be_visible()
+    widget.get_by_role("tab", name="Export").click()
+    press(widget, "Code")
+    expect(widget.get_by_text("sweep = vl.Sweep(")).to_be_visible()
+    assert browser.run_cell(page, 2) == "(True, 4)"
+    browser.run_cell(page, 3)
+    expect(cell(page, 3).get_by_text("Another board of this notebook")).to_be_visible()
+    expect(cell(page, 3).get_by_label("levels")).to_have_value("0.3\n1.0")
 
 
 SWEEP = """import tempfile

@@ -1,10 +1,12 @@
 """What the widgets do, without a browser: estimates, tries, scripts, errors, turns."""
 import base64
 import copy
+import errno
 import gc
 import html
 import io
 import json
+import os
 import re
 import shutil
 import threading
@@ -106,18 +108,20 @@ MADE_OF = {         # of each widget: arguments beside the model, and what is wr
     "PromptAnatomy": [(dict(text=5), "text: must be"), (dict(reference={}), "reference: must be a Reference or None, got {}")],
     "Conversation": [(dict(text=5), "text: must be"), (dict(question=5), "question: must be an Audio or a file, got 5"),
                      (dict(reference=5), "reference: must be")],
-    "ListeningTest": [(dict(kind=[]), "kind: must be one of preference, similarity, got []"), (dict(by=5), "by: must be a function or a text, got 5"),
+    "ListeningTest": [(dict(kind=[]), "kind: must be one of preference, similarity, naturalness, got []"),
+                      (dict(by=5), "by: must be a function or a text, got 5"),
                       (dict(file=5), "file: must be a path or None, got 5")],
     "Study": [(dict(study="beauty"), "study: must be one of "), (dict(references="ada"), "references: must be a list of References or None, got 'ada'"),
               (dict(references=[]), "references: must be a list of References"), (dict(texts="Hi."), "texts: must be a list of texts or None, got 'Hi.'"),
               (dict(folder=5), "folder: must be a folder or None, got 5")],
+    "SweepBoard": [(dict(folder=5), "folder: must be a folder or None, got 5"), (dict(folder=""), "folder: needs a name")],
     "Pivot": [], "Microphone": []}
 
 
 def test_every_widget_says_what_it_is_made_of(): assert set(MADE_OF) == set(vl.widgets.__all__)
 
 
-@pytest.mark.parametrize("name", [name for name in MADE_OF if name not in ("ListeningTest", "Microphone", "Pivot")])
+@pytest.mark.parametrize("name", [name for name in MADE_OF if name not in ("ListeningTest", "Microphone", "Pivot", "SweepBoard")])
 def test_a_name_in_place_of_a_model_is_refused_in_one_line(name):
     before = kept()
     for wrong in NOT_A_MODEL:
@@ -132,7 +136,7 @@ def test_what_a_widget_can_not_be_made_of_is_refused_in_one_line(model, tmp_path
     assert str(error.value).startswith(said) and kept() == before
 
 
-@pytest.mark.parametrize("wrong", [5, None, []])
+@pytest.mark.parametrize("wrong", [5, []])
 def test_what_is_no_run_and_no_sweep(wrong):
     with pytest.raises(VoicelabError, match="^run: must be a Run, a Sweep or a folder, got "): vl.widgets.ListeningTest(wrong)
     with pytest.raises(VoicelabError, match="^sweep: must be a Sweep or its folder, got "): vl.widgets.Pivot(wrong)
@@ -1197,20 +1201,6 @@ def test_pieces_wait_for_the_page():
     assert len(sent) == 3
 
 
-# ---- the listening test
-
-def test_a_double_click_answers_one_question(model, tmp_path, root):
-    run = vl.Run(tmp_path / "run")
-    ada = vl.Reference(root / "data/voices/ada.wav", transcript="The old library opens.", consent="synthetic")
-    for seed in (0, 1): run.save(model.clone(TEXT, reference=ada, seed=seed))
-    ask = vl.widgets.ListeningTest(run, kind="similarity")
-    for _ in range(2): ask.buttons[4].click()
-    assert len(ask.test.answers) == 1 and ask.number == 1
-    ask.pressed -= 1
-    ask.buttons[4].click()
-    assert ask.number is None
-
-
 # ---- closing
 
 def kept(): return {*living}        # the ids of `get_manager_state`, which reads all pictures and sounds for them
@@ -1268,8 +1258,11 @@ def asked(model, tmp_path):
     run = vl.Run(tmp_path / "run")
     for seed in (0, 1): run.save(model.clone(TEXT, reference=shipped_voices()["ada"], seed=seed))
     ask = vl.widgets.ListeningTest(run, kind="similarity")
-    ask.buttons[4].click()
-    assert len(ask.test.answers) == 1
+    for message in (dict(agree=True), dict(headphones=[]), dict(trial=0, answer=4, heard=[1, 1])): ask.page.answer(message)
+    ask.opener.value = True
+    for button in (ask.writer, ask.show_results): button.click()
+    ask.worker.wait()
+    assert len(ask.test.answers) == 1 and ask.results.value
     return ask
 
 
@@ -1333,6 +1326,179 @@ def test_the_pivot_makes_what_is_missing_and_stops_when_asked(model, tmp_path):
         pivot.go.click()
         pivot.worker.wait()
     assert pivot.status.failed and "is being run by another process" in pivot.status.text
+
+
+def of_board(model, tmp_path, **options):
+    "A board of two cells."
+    board = vl.widgets.SweepBoard(model, tmp_path / "board")
+    board.axes.texts.value, board.axes.ticks["ben"].value = TEXT, False
+    board.axes.add_option("sampling.temperature", [0.3, 1.0])
+    return board
+
+
+def pressed(board, *buttons):
+    "The status of a board after its buttons were pressed, one after the other."
+    for button in buttons:
+        button.click()
+        board.worker.wait(60)
+    assert board.worker.error is None, board.worker.error
+    return board.status.text
+
+
+def boarded(model, tmp_path):
+    board = of_board(model, tmp_path)
+    board.names.value = ("length", "ended")
+    said = pressed(board, board.go, board.measurer, board.comparer, board.writer, board.again)
+    assert board.comparison is not None and board.listing.value and board.bar.value == 2, said
+    return board
+
+
+def test_a_board_has_everything_of_a_sweep(model, tmp_path):
+    board = of_board(model, tmp_path)
+    assert "2 cells, 0 made; 2 missing, about" in board.estimate.value and not (tmp_path / "board").exists()
+    assert pressed(board, board.try_one).startswith("2 cells, 1 made; 1 missing, about") and "estimated from 1 cell" in board.estimate.value
+    assert pressed(board, board.go) == "2 cells, 2 made" and {point["status"] for point in board.page.content["points"]} == {"ok"}
+    board.names.value = ("length", "wer")
+    board.recogniser.value = "no-such-recogniser"
+    pressed(board, board.measurer)
+    assert next(field for field in board.fields if field.takes("recogniser")).error.failed and not board.status.failed
+    board.recogniser.value, board.names.value = "", ("length",)
+    assert pressed(board, board.measurer) == "Measured."
+    board.by.value, board.measure_name.value, board.anchors.value = "temperature", "length", False
+    assert pressed(board, board.comparer) == "Compared." and board.comparison._repr_html_() in board.found.value
+    assert board.comparison.table.level.tolist() == [0.3, 1.0]
+    board.base.value = 1.0
+    pressed(board, board.comparer)
+    assert board.comparison.baseline == 1.0
+    for kind, end in (("csv", ".csv"), ("html", ".html"), ("hf", "-hf")):
+        board.kind.value = kind
+        assert pressed(board, board.exporter) == f"Written: {tmp_path / 'board'}{end}"
+    board.kind.value, board.path.value = "csv", str(tmp_path / "no" / "file.csv")
+    pressed(board, board.exporter)
+    assert next(field for field in board.fields if field.takes("path")).error.text.startswith("path: there is no folder")
+
+
+def test_the_code_of_a_board_makes_the_same_cells(model, tmp_path):
+    own = vl.Reference(shipped_voices()["cleo"].audio, transcript="We 'met'.", consent="mine", name="cleo two")
+    noisy = own.altered(dict(cut_seconds=1.5), audio=own.audio.slice(0, 1.5))
+    sweep = vl.Sweep(tmp_path / "sweep", model, references=[own, noisy, None, (own, shipped_voices()["ada"])], texts=[TEXT, "Two\n\"lines\"."], seeds=[3, 4, 9],
+                     sampling=[vl.Sampling(temperature=t, top_k=k) for t in (0.3, 1.0) for k in (5, None)], budget=[None, "fixed"], batch=2,
+                     settings=replace(vl.read_settings(), audio_generation=replace(vl.read_settings().audio_generation, reference_margin=1.25)))
+    board, names = vl.widgets.SweepBoard(folder=sweep.folder), [cell.name for cell in sweep.grid.cells]
+    assert [(row.name.value, row.levels.value) for row in board.axes.rows] == [
+        ("sampling.temperature", "0.3\n1.0"), ("sampling.top_k", "5\nnone"), ("budget", "none\nfixed")]
+    assert board.axes.seeds.value == "3-4, 9" and board.batch.value == 2 and "192 cells, 0 made" in board.estimate.value
+    space = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exec(board.code().replace("sweep.run()\n", ""), space)
+    assert [cell.name for cell in space["sweep"].grid.cells] == names == [cell.name for cell in board.sweep.grid.cells]
+    board.folder.value = str(tmp_path / "elsewhere")
+    assert [cell.name for cell in board.made().grid.cells] == names               # the controls alone make them, too
+    exec(board.code().replace("sweep.run()\n", ""), space)
+    assert [cell.name for cell in space["sweep"].grid.cells] == names and space["sweep"].folder == tmp_path / "elsewhere"
+
+
+def test_a_board_opens_pairs_and_levels_that_are_not_crossed(model, tmp_path):
+    ada = shipped_voices()["ada"]
+    levels = [vl.Sampling(temperature=0.3, top_k=5), vl.Sampling(temperature=1.0)]
+    sweep = vl.Sweep(tmp_path / "sweep", model, pairs=[(ada, "One."), (None, "Two.")], sampling=levels, seeds=[1])
+    board = vl.widgets.SweepBoard(model, sweep.folder)
+    assert [row.name.value for row in board.axes.rows] == ["sampling"] and board.axes.fields[0].layout.display == "none"
+    assert [cell.name for cell in board.made().grid.cells] == [cell.name for cell in sweep.grid.cells]
+
+
+@pytest.mark.parametrize("change, place, said", [
+    (lambda board: setattr(board.axes.texts, "value", " \n"), "texts", "texts: needs at least one"),
+    (lambda board: setattr(board.axes.ticks["ada"], "value", False), "voices", "voices: tick at least one"),
+    (lambda board: setattr(board.axes.seeds, "value", "1, -x"), "seeds", "seeds: must be numbers"),
+    (lambda board: setattr(board.axes.seeds, "value", "0-9999999999"), "seeds", "seeds: at most 10000"),
+    (lambda board: setattr(board.axes.rows[0].levels, "value", "-1"), "temperature", "temperature: must be 0 to 10"),
+    (lambda board: setattr(board.axes.rows[0].levels, "value", ""), "temperature", "sampling.temperature: needs at least one level"),
+    (lambda board: setattr(board.axes.rows[0].levels, "value", "0.3, 0.3"), "sampling", "sampling: values 0 and 1 are equal"),
+    (lambda board: board.axes.add_option("sampling.temperature", [1]), "temperature", "sampling.temperature: has two rows"),
+    (lambda board: board.axes.add_option("prompt_form", ["<b>"]), "prompt_form", "prompt_form: must be one of"),
+    (lambda board: board.axes.add_option("budget", [[1]]), "budget", "budget: "),
+    (lambda board: setattr(board.folder, "value", " "), "folder", "folder: needs a name"),
+    (lambda board: setattr(board.folder, "value", "/dev/null"), "folder", "folder: "),
+    (lambda board: setattr(board.models, "value", "no-such-model"), "", "'no-such-model'")])
+def test_what_a_board_can_not_run_is_one_line_beside_its_field(model, tmp_path, monkeypatch, change, place, said):
+    monkeypatch.chdir(tmp_path)
+    board = of_board(model, tmp_path)
+    change(board)
+    pressed(board, board.go)
+    wrong = [field.error for field in (*board.fields, *board.axes.rows) if field.error.failed] or [board.status]
+    assert len(wrong) == 1 and wrong[0].failed and said in wrong[0].text and "\n" not in wrong[0].text and "<b>" not in wrong[0].value, wrong[0].text
+    if place: assert wrong[0] in [each.error for each in (*board.axes.rows, *board.fields) if each.takes(place)] and not board.status.failed
+    assert not (tmp_path / "board").exists() and not board.go.disabled
+
+
+def test_a_board_stops_and_goes_on(model, tmp_path):
+    board, said = of_board(model, tmp_path), []
+    say = board.status.say
+    def heard(words):
+        said.append(words)
+        say(words)
+        if words.startswith("1 of 2"): board.stop.click()
+    board.status.say = heard
+    assert pressed(board, board.go).startswith("Stopped: 2 cells, 1 made; 1 missing"), said
+    board.status.say = say
+    assert pressed(board, board.go) == "2 cells, 2 made" and board.stop.disabled and not board.go.disabled
+
+
+def test_two_boards_on_a_folder_know_of_each_other(model, tmp_path):
+    board = of_board(model, tmp_path)
+    pressed(board, board.go)
+    other = vl.widgets.SweepBoard(folder=tmp_path / "board")
+    assert "Another board" in other.notice.value and "2 cells, 2 made" in other.estimate.value
+    with other.sweep._alone(): pressed(board, board.go)
+    assert next(field for field in board.fields if field.takes("folder")).error.text.endswith("is being run by another process")
+    board.close()
+    other.folder.value = str(tmp_path / "third")
+    assert not other.notice.value
+
+
+def test_a_sweep_that_is_deleted_while_it_is_shown(model, tmp_path):
+    board = of_board(model, tmp_path)
+    pressed(board, board.go)
+    shutil.rmtree(tmp_path / "board")
+    for button in (board.again, board.measurer, board.comparer, board.exporter):
+        pressed(board, button)
+        assert next(field for field in board.fields if field.takes("folder")).error.failed and not (tmp_path / "board").exists()
+    sent, sounds = board.page.answer("g0")
+    assert "problem" in sent and not sounds
+    assert pressed(board, board.go) == "2 cells, 2 made"
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(model, tmp_path, monkeypatch):
+    board = of_board(model, tmp_path)
+    pressed(board, board.try_one)
+    def full(*_, **__): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with monkeypatch.context() as patch:
+        patch.setattr("voicelab.runs.Run._publish", full)
+        pressed(board, board.go)
+    wrong = [field.error for field in board.fields if field.error.failed] + [board.status] * board.status.failed
+    assert len(wrong) == 1 and "No space left on device" in wrong[0].text and board.bar.value == 1 and not board.go.disabled
+    assert pressed(board, board.go) == "2 cells, 2 made"
+
+
+def test_a_model_that_is_gone_makes_failed_cells_and_the_board_stays(model, tmp_path, monkeypatch):
+    board = of_board(model, tmp_path)
+    pressed(board, board.writer)
+    with monkeypatch.context() as patch:
+        patch.setattr("voicelab.family.BaseSpeaker.clone", lambda *_, **__: (_ for _ in ()).throw(VoicelabError("model: was unloaded")))
+        patch.setattr(type(model), "stream", lambda *_, **__: (_ for _ in ()).throw(VoicelabError("model: was unloaded")))
+        pressed(board, board.go)
+    assert "2 failed" in board.status.text and "model: was unloaded" in board.sweep.table.error[0]
+    board.retry.value = True
+    assert pressed(board, board.go) == "2 cells, 2 made"
+
+
+@pytest.mark.parametrize("wrong, said", [(5, "model: must be a name"), ([], "model: must be a name"), ("no-such-model", "no-such-model")])
+def test_a_board_of_no_model(tmp_path, wrong, said):
+    before = kept()
+    with pytest.raises(VoicelabError, match=said): vl.widgets.SweepBoard(wrong, tmp_path / "board")
+    assert kept() == before and not (tmp_path / "board").exists()
 
 
 def of_study(model, tmp_path, **given):
@@ -1434,7 +1600,7 @@ def of_one_codebook(model):
 
 
 USED = dict(Tuner=tried, DelayPattern=walked, Ablation=ablated, CodecExplorer=explored, AttentionMap=listened, ListeningTest=asked,
-            Microphone=recorded, PromptAnatomy=read, Conversation=talked, Result=shown_result, Pivot=looked_at, Study=studied)
+            Microphone=recorded, PromptAnatomy=read, Conversation=talked, Result=shown_result, Pivot=looked_at, Study=studied, SweepBoard=boarded)
 FRESH = {"Tuner": lambda model, _: Tuner(model), "VoiceChooser": lambda *_: VoiceChooser(), "History": lambda *_: History(print, None),
          "Knobs": lambda model, _: Knobs(model.prompt_forms, vl.read_settings()), "Clip": lambda *_: Clip("a clip"),
          "explorer of one codebook": lambda model, _: vl.widgets.CodecExplorer(of_one_codebook(model))}
