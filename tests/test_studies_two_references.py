@@ -195,11 +195,11 @@ def test_a_measure_that_can_not_be_had_is_said(ask, monkeypatch):
 
 def test_a_model_that_can_not_do_a_way_runs_the_others_and_says_why(ask, monkeypatch):
     study = ask(can=(), seeds=[0])
-    assert len(study.sweeps) == 1 and study.lacking[BLEND] == "'whistler' has no option blend" and "a whistler hears one" in study.lacking[BOTH]
+    assert len(study.sweeps) == 1 and study.lacking[BLEND] == "'whistler' has no option blend" and "must be one Reference or None here" in study.lacking[BOTH]
     pretend(study, lambda way, weight, chance: weight, monkeypatch)
     said = study.judged()
     assert "blend is not judged: 'whistler' has no option blend" in said
-    assert [each for each in said if each.startswith("both is not judged: ") and "a whistler hears one" in each]
+    assert [each for each in said if each.startswith("both is not judged: ") and "must be one Reference or None here" in each]
     assert study.plot().figure is not None and study.run().state == "complete, 15 samples"
 
 

@@ -67,7 +67,6 @@ class Whistler(BaseSpeaker):
         return plan(text, reference, rule=rule, settings=settings, frame_rate=10.0, n_codebooks=1)
 
     def stream(self, text, *, reference=None, seed=None, budget=None, sampling=None, control=None, prompt_form="whistled", settings=None):
-        if isinstance(reference, list): raise vl.VoicelabError("reference: a whistler hears one at a time")
         chunks = [Chunk(piece, self.clone_prompt(str(piece), reference, prompt_form), made) for piece, made in self.budgets(text, reference, budget, settings)]
         return Session(WhistlingEngine(self), chunks, text=text, reference=reference, control=control or Control(),
                        sampling=choose_sampling(self.usual_sampling() if sampling is None else sampling, settings or read_settings(), seed))
