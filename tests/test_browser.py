@@ -125,7 +125,6 @@ def test_yesterdays_work_and_a_kernel_that_ends(opened, lab, tmp_path):
         widget.get_by_label("seed").fill(seed)
         page.keyboard.press("Tab")
         press(widget, "Generate")
-        expect(status(widget, "Done.")).to_be_visible()
         expect(widget.get_by_role("button", name=f"show try {int(seed) - 4} again")).to_be_visible()
     press(widget, "Save all")
     expect(status(widget, "2 samples are in ")).to_be_visible()

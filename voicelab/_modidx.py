@@ -4037,6 +4037,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'voicelab/widgets/tuner.py'),
                                         'voicelab.widgets.tuner.Tuner._estimate': ( 'widgets_tuner.html#tuner._estimate',
                                                                                     'voicelab/widgets/tuner.py'),
+                                        'voicelab.widgets.tuner.Tuner._make': ( 'widgets_tuner.html#tuner._make',
+                                                                                'voicelab/widgets/tuner.py'),
                                         'voicelab.widgets.tuner.Tuner._show': ( 'widgets_tuner.html#tuner._show',
                                                                                 'voicelab/widgets/tuner.py'),
                                         'voicelab.widgets.tuner.Tuner._speak': ( 'widgets_tuner.html#tuner._speak',

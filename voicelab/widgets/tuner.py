@@ -82,7 +82,7 @@ class Tuner(Panel):
             raise base.WidgetError(f"recorder: must be a widget with a reference, got {shown(recorder)}")
         check_type("within", within, str | Path | None, "a folder or None", base.WidgetError)
         check_type("run", run, str | Path | Run | None, "a Run, a folder or None", base.WidgetError)
-        self.model, self.shown = model, None
+        self.model, self.shown, self.making = model, None, False
         self.voice = VoiceChooser(reference, recorder, model, voices, within)
         options = getattr(model.budgets, "options", ())
         knobs = lambda: Knobs(model.prompt_forms, read_settings(), model.usual_sampling(), options)
@@ -157,6 +157,14 @@ def run(self: Tuner):
 
 @patch
 def _work(self: Tuner):
+    self.making = True
+    try: tried = self._make()
+    finally: self.making = False
+    self.history.add(tried)
+
+
+@patch
+def _make(self: Tuner) -> Try: # which is shown
     self.status.say("Preparing.")
     if not self.untold: self.estimate.value = ""           # or the status line would repeat its error
     with base.outdated(*([] if self.shown is None else [self.result])):
@@ -168,8 +176,8 @@ def _work(self: Tuner):
                                            for name in ("reading_seconds", "cap_seconds"))))
         self.status.say("Measuring.")
         tried.made = session.generation
-        self.history.add(tried)
         self._show(tried, " ".join([ending(tried.made), *base.words_of(said)]))
+    return tried
 
 
 @patch
@@ -186,7 +194,7 @@ def _speak(self: Tuner, session, seconds: float): # seconds: of a full progress 
 # %% ../../nbs/13_widgets_tuner.ipynb #a92c4453
 @patch
 def _show(self: Tuner, tried: Try, words: str = "") -> bool: # whether it is shown
-    if self.worker.busy and not words:
+    if self.making and not words:
         self.history.status.say("A sample is being made: wait for its end, or stop it.")
         return False
     if tried is not self.shown and not words:              # an earlier try: its settings are restored, too
