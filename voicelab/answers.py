@@ -47,7 +47,7 @@ def is_answer(answer, kind: str) -> bool:
     "Whether this is an answer to `kind`, of the right type."
     return any(type(answer) is type(each) and answer == each for each in ANSWERS[kind])
 
-# %% ../nbs/12_answers.ipynb #6c64fbac
+# %% ../nbs/12_answers.ipynb #d6d9194b
 LINES = ("trials", "agreed", "headphones", "answer")        # a line has exactly one of them
 
 
@@ -67,7 +67,7 @@ def is_check(found) -> bool:
 
 def read_object(content: bytes) -> dict:
     "An object in JSON; a ListeningError for anything else."
-    def refuse(word): raise ValueError(word)
+    def refuse(word): raise ListeningError(f"has {word}")
     try: found = json.loads(content, parse_constant=refuse)
     except (ValueError, RecursionError): raise ListeningError("is not JSON") from None
     return found if isinstance(found, dict) else {}

@@ -207,7 +207,7 @@ class Axes(Unit):
     def _tell(self):
         if not self.quiet: self.changed()
 
-# %% ../../nbs/13_widgets_axes.ipynb #f7253d22
+# %% ../../nbs/13_widgets_axes.ipynb #c037654f
 @patch
 def _offer(self: Axes, level: tuple[Reference, ...], ticked: bool):
     "Offer a level of voices; one that is there already is only ticked."
@@ -236,11 +236,12 @@ def _add_voice(self: Axes):
     self._offer((chosen,), True)
     self._tell()
 
-
+# %% ../../nbs/13_widgets_axes.ipynb #ec99aaf2
 @patch
 def _free(self: Axes) -> str:
     "An option that has no row yet; the field of a record first."
-    used, names = {each.name.value for each in self.rows}, sorted(choices_of(self.facts), key=lambda name: "." not in name)
+    used = {each.name.value for each in self.rows}
+    names = sorted(choices_of(self.facts), key=lambda name: "." not in name)
     return next((name for name in names if name not in used), names[0])
 
 
@@ -262,7 +263,7 @@ def _remove(self: Axes, gone: OptionRow):
     gone.close()
     self._tell()
 
-# %% ../../nbs/13_widgets_axes.ipynb #116f3cc7
+# %% ../../nbs/13_widgets_axes.ipynb #3a6b1714
 @patch
 def given(self: Axes) -> dict[str, list]:
     "The axes, as arguments of `Sweep`; a VoicelabError that names the one that is wrong."
@@ -290,6 +291,12 @@ def put(self: Axes, axes: dict[str, list]): # of `checked`
     self.pairs = [([*voices] or None, text) for voices, text in axes["pairs"]] if "pairs" in axes else None
     for tick in self.ticks.values(): tick.value = False
     for level in axes.get("reference", []): self._offer(level, True)
+    key = lambda voices: [(each.sha256, each.transcript, each.name) for each in voices]
+    order = [key(level) for level in axes.get("reference", [])]             # of the sweep first: cells have an order
+    place = lambda words: order.index(key(self.levels[words])) if key(self.levels[words]) in order else len(order)
+    names = sorted(self.levels, key=place)
+    self.levels, self.ticks = ({name: kept[name] for name in names} for kept in (self.levels, self.ticks))
+    self.voices.children = [*self.ticks.values()]
     self.texts.value = write_texts(axes.get("text", []))
     for field in self.fields[:3]: field.layout.display = "" if self.pairs is None else "none"
     self.seeds.value = write_seeds(axes["seed"])

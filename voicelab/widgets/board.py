@@ -117,7 +117,7 @@ def _grid_tab(self: SweepBoard) -> W.VBox:
     own = len(self.axes.fields)
     return W.VBox([self.axes, part("models, folder, machine", *self.fields[own:own + 4])])
 
-# %% ../../nbs/13_widgets_board.ipynb #e69277cf
+# %% ../../nbs/13_widgets_board.ipynb #389ecc9e
 @patch
 def _use_parts(self: SweepBoard):
     "The controls for what has been made."
@@ -144,7 +144,7 @@ def _use_parts(self: SweepBoard):
     more = [Field(self.names, "measures", "measure", "same_words", "speaker"), Field(self.recogniser, "recogniser"),
             Field(row(self.by, self.base), "by", "baseline"), Field(row(self.kind, self.path), "kind", "path")]
     self.fields += more
-    for button, work in ((self.again, self._read), (self.measurer, self._measure), (self.comparer, self._show_comparison),
+    for button, work in ((self.again, self._read), (self.measurer, self._measure), (self.comparer, self._weigh),
                          (self.exporter, self._export), (self.writer, self._write)):
         button.on_click(lambda _, work=work: self.worker.start(lambda: self._guarded(work)))
     self.worker.buttons += (self.measurer, self.comparer, self.exporter, self.writer)
@@ -162,7 +162,7 @@ def _compare_tab(self: SweepBoard) -> W.VBox:
 def _export_tab(self: SweepBoard) -> W.VBox:
     return W.VBox([self.fields[-1], row(self.exporter, self.writer), self.listing])
 
-# %% ../../nbs/13_widgets_board.ipynb #ef94a49d
+# %% ../../nbs/13_widgets_board.ipynb #8181dbd8
 @patch
 def _guarded(self: SweepBoard, work):
     "Do `work`; its error is shown beside its field."
@@ -188,7 +188,7 @@ def _home(self: SweepBoard) -> Path:
     if not typed: raise WidgetError("folder: needs a name, got ''")
     return Path(os.path.expanduser(typed)).absolute()
 
-
+# %% ../../nbs/13_widgets_board.ipynb #b695b10d
 @patch
 def counted(self: SweepBoard) -> tuple[int, Cost | None]: # None: too many cells for an estimate, or an unknown model
     "How many cells the grid has, and what they cost; nothing is loaded, made or written."
@@ -221,7 +221,7 @@ def _say_others(self: SweepBoard):
     words = "Another board of this notebook is on this folder, too. Only one of them can run at a time."
     self.notice.value = card(f"<span class='bad'>{words}</span>", "status") if others else ""
 
-# %% ../../nbs/13_widgets_board.ipynb #316f2355
+# %% ../../nbs/13_widgets_board.ipynb #c498b2ab
 @patch
 def _open(self: SweepBoard):
     home = self._home()
@@ -251,17 +251,18 @@ def present(self: SweepBoard) -> Sweep:
     gone, self.sweep, self.rows = str(self.sweep.folder), None, {}
     raise WidgetError(f"folder: the sweep in {gone!r} has been deleted or moved since it was shown; Run makes it anew")
 
-
+# %% ../../nbs/13_widgets_board.ipynb #b876c4f2
 @patch
 def _read(self: SweepBoard):
     "Show what has been made and measured since."
     sweep = self.present()
     self.rows = dict(sweep._rows_now())
-    if self.page is None or self.page.sweep is not sweep:
-        if self.page is not None: self.page.close()
+    if self.page is None:
         self.page = SweepPage(sweep)
         self.listening.children = [row(self.again), self.page]
-    else: self.page.read()
+    else:
+        self.page.sweep = sweep
+        self.page.read()
     axes = [name for name, levels in axes_of(sweep).items() if len(levels) > 1]
     axes.sort(key=lambda name: name in OWN)             # what was asked for by an option first
     for box, names in ((self.by, axes), (self.measure_name, [*sweep.makers])):
@@ -281,7 +282,7 @@ def _offer_levels(self: SweepBoard):
     self.base.options = [("the first", None), *((str(level), level) for level in levels)]
     self.base.index = 0
 
-# %% ../../nbs/13_widgets_board.ipynb #82911a19
+# %% ../../nbs/13_widgets_board.ipynb #6aa6733e
 @patch
 def made(self: SweepBoard) -> Sweep:
     "The sweep of the current controls, in its folder; nothing is generated."
@@ -319,7 +320,7 @@ def _make(self: SweepBoard, most: int | None = None):
         with suppress(VoicelabError): self._read()
     self.status.say(f"{'Stopped: ' * self.worker.stopping.is_set()}{sweep.cost}")
 
-# %% ../../nbs/13_widgets_board.ipynb #249dab05
+# %% ../../nbs/13_widgets_board.ipynb #e539c115
 @patch
 def _measure(self: SweepBoard):
     sweep, chosen = self.present(), self.names.value
@@ -336,7 +337,7 @@ def _measure(self: SweepBoard):
 
 
 @patch
-def _show_comparison(self: SweepBoard):
+def _weigh(self: SweepBoard):
     sweep = self.present()
     if self.by.value is None: raise WidgetError("by: the sweep has no axis with several levels to compare")
     if self.measure_name.value is None: raise WidgetError("measures: nothing is measured yet; Measure does it")
