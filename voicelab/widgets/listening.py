@@ -59,7 +59,7 @@ function render({ model, el }) {
 export default { render }
 """
 
-
+# %% ../../nbs/13_widgets_listening.ipynb #19595abc
 class ListeningPage(anywidget.AnyWidget):
     "The page of a test; conditions and sounds stay in the kernel."
     _esm, _css = LISTENING_SCRIPT + LISTENING_MODULE, LISTENING_STYLE
