@@ -26,6 +26,7 @@ import torch
 from ipywidgets.widgets.widget import _instances as living
 
 import voicelab as vl
+from voicelab.asr import Recogniser
 from voicelab.audio import Audio, load_audio
 from voicelab.codec import Codec
 from voicelab.errors import VoicelabError
@@ -45,9 +46,10 @@ from voicelab.widgets.prompt import PromptAnatomy
 from voicelab.widgets.result import Result, bar_seconds, ending, estimate_html, stop_html
 from voicelab.widgets.tuner import Tuner, script
 from voicelab.widgets.voice import FOLDER, NONE, OF_ANOTHER, PROPOSED, UPLOAD, VoiceChooser
+from voicelab.words import HeardWord
 
 TEXT = "Good evening."
-WIDGETS = [getattr(vl.widgets, name) for name in vl.widgets.__all__ if name not in ("ListeningTest", "Microphone", "Pivot")]
+WIDGETS = [getattr(vl.widgets, name) for name in vl.widgets.__all__ if name not in ("ListeningTest", "Microphone", "Pivot", "WordTimeline")]
 WIDGETS += [lambda model: vl.widgets.Microphone()]          # a listening test is made of a run, a pivot of a sweep
 
 
@@ -115,13 +117,14 @@ MADE_OF = {         # of each widget: arguments beside the model, and what is wr
               (dict(references=[]), "references: must be a list of References"), (dict(texts="Hi."), "texts: must be a list of texts or None, got 'Hi.'"),
               (dict(folder=5), "folder: must be a folder or None, got 5")],
     "SweepBoard": [(dict(folder=5), "folder: must be a folder or None, got 5"), (dict(folder=""), "folder: needs a name")],
+    "WordTimeline": [(dict(text="Hi."), "sample: must be a Generation or an Audio, got ")],
     "Pivot": [], "Microphone": []}
 
 
 def test_every_widget_says_what_it_is_made_of(): assert set(MADE_OF) == set(vl.widgets.__all__)
 
 
-@pytest.mark.parametrize("name", [name for name in MADE_OF if name not in ("ListeningTest", "Microphone", "Pivot", "SweepBoard")])
+@pytest.mark.parametrize("name", [name for name in MADE_OF if name not in ("ListeningTest", "Microphone", "Pivot", "SweepBoard", "WordTimeline")])
 def test_a_name_in_place_of_a_model_is_refused_in_one_line(name):
     before = kept()
     for wrong in NOT_A_MODEL:
@@ -1599,8 +1602,21 @@ def of_one_codebook(model):
     return made
 
 
+def heard_words(model, tmp_path):
+    "A timeline of a sample in which a recogniser heard its own text."
+    class Hearer(Recogniser):
+        id = "a fake"
+        def __init__(self): pass
+        def hear_words(self, audio, code):
+            return [HeardWord(word, n / 8, n / 8 + 0.1, 0.9) for n, word in enumerate(TEXT.split())]
+    widget = vl.widgets.WordTimeline(model.clone(TEXT, reference=shipped_voices()["ada"], seed=1), recogniser=Hearer())
+    widget.worker.wait(60)
+    assert widget.status.text.startswith("Timeline(2 same; a fake)") and widget.words.html.count("data-begin") == 2
+    return widget
+
+
 USED = dict(Tuner=tried, DelayPattern=walked, Ablation=ablated, CodecExplorer=explored, AttentionMap=listened, ListeningTest=asked,
-            Microphone=recorded, PromptAnatomy=read, Conversation=talked, Result=shown_result, Pivot=looked_at, Study=studied, SweepBoard=boarded)
+            Microphone=recorded, PromptAnatomy=read, Conversation=talked, Result=shown_result, Pivot=looked_at, Study=studied, SweepBoard=boarded, WordTimeline=heard_words)
 FRESH = {"Tuner": lambda model, _: Tuner(model), "VoiceChooser": lambda *_: VoiceChooser(), "History": lambda *_: History(print, None),
          "Knobs": lambda model, _: Knobs(model.prompt_forms, vl.read_settings()), "Clip": lambda *_: Clip("a clip"),
          "explorer of one codebook": lambda model, _: vl.widgets.CodecExplorer(of_one_codebook(model))}

@@ -89,6 +89,8 @@ class WidgetError(VoicelabError): "A choice that a widget can't work with."
 
 class Status(W.HTML):
     "One line with the current state or an error."
+    failed, text = False, ""
+
     def say(self, words: str):
         "Show plain words."
         self.failed, self.text = False, words
