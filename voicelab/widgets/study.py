@@ -82,7 +82,7 @@ class Study(Panel):
         self.other = VoiceChooser()
         self.texts = W.Textarea("\n".join(texts or TEXTS), description="texts", style=LABEL, layout=WIDE)
         self.usual_seeds = 3
-        self.seeds = W.IntSlider(self.usual_seeds, 1, 10, description="seeds", style=LABEL, layout=WIDE, continuous_update=False)
+        self.seeds = W.IntSlider(3, 1, 10, description="seeds", style=LABEL, layout=WIDE, continuous_update=False)
         self.options = W.Textarea(description="options", style=LABEL, layout=WIDE)
         self.folder = W.Text("" if folder is None else str(folder), description="folder", style=LABEL, layout=WIDE)
         self.status, self.image, self.place = Status(), Picture(), W.VBox()
