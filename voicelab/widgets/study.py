@@ -85,6 +85,7 @@ class Study(Panel):
                       for name in self.voices}
         self.other = VoiceChooser(model=model, voices=voices, within=within)
         self.texts = W.Textarea("\n".join(texts or TEXTS), description="texts", style=LABEL, layout=WIDE)
+        self.usual_seeds = 3
         self.seeds = W.IntSlider(3, 1, 10, description="seeds", style=LABEL, layout=WIDE, continuous_update=False)
         self.options = W.Textarea(description="options", style=LABEL, layout=WIDE)
         self.folder = W.Text("" if folder is None else str(folder), description="folder", style=LABEL, layout=WIDE)
@@ -124,7 +125,9 @@ def _ask(self: Study):
     name, folders = self.study.value, {"", *(f"study-{name}" for name in STUDIES)}
     self.question.value = card(html.escape(STUDIES[name].question))
     self.options.value, usual = "", usual_options(study_named(name))
-    self.seeds.value = len(signature(study_named(name)).parameters["seeds"].default)
+    usual_seeds = len(signature(study_named(name)).parameters["seeds"].default)
+    if self.seeds.value == self.usual_seeds: self.seeds.value = usual_seeds         # nobody chose another number
+    self.usual_seeds = usual_seeds
     self.options.placeholder = "\n".join(f"{each}={value}" for each, value in usual.items())
     self.options.layout.display = "" if usual else "none"
     if self.folder.value in folders: self.folder.value = f"study-{name}"
