@@ -59,7 +59,7 @@ function render({ model, el }) {
 export default { render }
 """
 
-
+# %% ../../nbs/13_widgets_listening.ipynb #de575cc0
 class ListeningPage(anywidget.AnyWidget):
     "The page of a test; conditions and sounds stay in the kernel."
     _esm, _css = LISTENING_SCRIPT + LISTENING_MODULE, LISTENING_STYLE
@@ -153,7 +153,7 @@ class Setup(Unit):
         return kept | dict(run=self.run_now(), kind=self.kind.value, by=self.by.value, listener=self.listener.value,
                            seed=self.seed.value, most=self.most.value or None)
 
-# %% ../../nbs/13_widgets_listening.ipynb #45fbd356
+# %% ../../nbs/13_widgets_listening.ipynb #8f925d7c
 class ListeningTest(Panel):
     "A blind test in the page; `test` is the `voicelab.listening.ListeningTest` that keeps it."
     def __init__(self,
@@ -186,7 +186,7 @@ class ListeningTest(Panel):
 
     def _fold(self): self.tools.layout.display = "" if self.opener.value else "none"
 
-# %% ../../nbs/13_widgets_listening.ipynb #867675f7
+# %% ../../nbs/13_widgets_listening.ipynb #cd875bd6
 @patch
 def _guarded(self: ListeningTest, work):
     clear_errors(self.setup.fields)
