@@ -985,7 +985,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(model, tmp_path, monkeypatch)
         patch.setattr("voicelab.runs.Run._publish", full)
         pressed(board, board.go)
     wrong = [field.error for field in board.fields if field.error.failed] + [board.status] * board.status.failed
-    assert len(wrong) == 1 and "No space left on device" in wrong[0].text and board.bar.value == 1 and not board.go.disabled
+    assert len(wrong) == 1 and "has no space left on its disk" in wrong[0].text and board.bar.value == 1 and not board.go.disabled
     assert pressed(board, board.go) == "2 cells, 2 made"
 
 
