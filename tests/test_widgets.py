@@ -1481,7 +1481,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(model, tmp_path, monkeypatch)
         patch.setattr("voicelab.runs.Run._publish", full)
         pressed(board, board.go)
     wrong = [field.error for field in board.fields if field.error.failed] + [board.status] * board.status.failed
-    assert len(wrong) == 1 and "No space left on device" in wrong[0].text and board.bar.value == 1 and not board.go.disabled
+    assert len(wrong) == 1 and "has no space left on its disk" in wrong[0].text and board.bar.value == 1 and not board.go.disabled
     assert pressed(board, board.go) == "2 cells, 2 made"
 
 
@@ -1616,7 +1616,8 @@ def heard_words(model, tmp_path):
 
 
 USED = dict(Tuner=tried, DelayPattern=walked, Ablation=ablated, CodecExplorer=explored, AttentionMap=listened, ListeningTest=asked,
-            Microphone=recorded, PromptAnatomy=read, Conversation=talked, Result=shown_result, Pivot=looked_at, Study=studied, SweepBoard=boarded, WordTimeline=heard_words)
+            Microphone=recorded, PromptAnatomy=read, Conversation=talked, Result=shown_result, Pivot=looked_at, Study=studied, SweepBoard=boarded,
+            WordTimeline=heard_words)
 FRESH = {"Tuner": lambda model, _: Tuner(model), "VoiceChooser": lambda *_: VoiceChooser(), "History": lambda *_: History(print, None),
          "Knobs": lambda model, _: Knobs(model.prompt_forms, vl.read_settings()), "Clip": lambda *_: Clip("a clip"),
          "explorer of one codebook": lambda model, _: vl.widgets.CodecExplorer(of_one_codebook(model))}

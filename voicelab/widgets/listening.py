@@ -83,6 +83,30 @@ class ListeningPage(anywidget.AnyWidget):
         test = self.test
         return dict(agreed=test.agreed, checked=test.check, practised=self.practised, answered=sorted(test.answers))
 
+# %% ../../nbs/13_widgets_listening.ipynb #de575cc0
+class ListeningPage(anywidget.AnyWidget):
+    "The page of a test; conditions and sounds stay in the kernel."
+    _esm, _css = LISTENING_SCRIPT + LISTENING_MODULE, LISTENING_STYLE
+    content = traitlets.Dict().tag(sync=True)           # of `shown_content`
+    done = traitlets.Dict().tag(sync=True)              # what the listener has done
+
+    def __init__(self, test: Blind):
+        super().__init__()
+        self.show(test)
+        self.on_msg(lambda _, message, __: self.send(*self.answer(message)))
+
+    def show(self, test: Blind):
+        "Ask the questions of a test."
+        self.test, self.practised = test, 0
+        shown = shown_content(test, len(test), len(test.practice), test.orders)
+        self.done = self.state()
+        self.content = shown | {"title": ""}            # the panel has it
+
+    def state(self) -> dict:
+        "What the listener has done."
+        test = self.test
+        return dict(agreed=test.agreed, checked=test.check, practised=self.practised, answered=sorted(test.answers))
+
 # %% ../../nbs/13_widgets_listening.ipynb #1f8020d6
 @patch
 def answer(self: ListeningPage, message: dict) -> tuple[dict, list[bytes]]: # what is sent: a message, and the sound
@@ -153,7 +177,7 @@ class Setup(Unit):
         return kept | dict(run=self.run_now(), kind=self.kind.value, by=self.by.value, listener=self.listener.value,
                            seed=self.seed.value, most=self.most.value or None)
 
-# %% ../../nbs/13_widgets_listening.ipynb #45fbd356
+# %% ../../nbs/13_widgets_listening.ipynb #8f925d7c
 class ListeningTest(Panel):
     "A blind test in the page; `test` is the `voicelab.listening.ListeningTest` that keeps it."
     def __init__(self,
@@ -186,7 +210,7 @@ class ListeningTest(Panel):
 
     def _fold(self): self.tools.layout.display = "" if self.opener.value else "none"
 
-# %% ../../nbs/13_widgets_listening.ipynb #867675f7
+# %% ../../nbs/13_widgets_listening.ipynb #cd875bd6
 @patch
 def _guarded(self: ListeningTest, work):
     clear_errors(self.setup.fields)
