@@ -83,30 +83,6 @@ class ListeningPage(anywidget.AnyWidget):
         test = self.test
         return dict(agreed=test.agreed, checked=test.check, practised=self.practised, answered=sorted(test.answers))
 
-# %% ../../nbs/13_widgets_listening.ipynb #de575cc0
-class ListeningPage(anywidget.AnyWidget):
-    "The page of a test; conditions and sounds stay in the kernel."
-    _esm, _css = LISTENING_SCRIPT + LISTENING_MODULE, LISTENING_STYLE
-    content = traitlets.Dict().tag(sync=True)           # of `shown_content`
-    done = traitlets.Dict().tag(sync=True)              # what the listener has done
-
-    def __init__(self, test: Blind):
-        super().__init__()
-        self.show(test)
-        self.on_msg(lambda _, message, __: self.send(*self.answer(message)))
-
-    def show(self, test: Blind):
-        "Ask the questions of a test."
-        self.test, self.practised = test, 0
-        shown = shown_content(test, len(test), len(test.practice), test.orders)
-        self.done = self.state()
-        self.content = shown | {"title": ""}            # the panel has it
-
-    def state(self) -> dict:
-        "What the listener has done."
-        test = self.test
-        return dict(agreed=test.agreed, checked=test.check, practised=self.practised, answered=sorted(test.answers))
-
 # %% ../../nbs/13_widgets_listening.ipynb #1f8020d6
 @patch
 def answer(self: ListeningPage, message: dict) -> tuple[dict, list[bytes]]: # what is sent: a message, and the sound
