@@ -247,15 +247,16 @@ def frame_levels(samples: np.ndarray, codec: Codec) -> np.ndarray: # [frames], d
     return 10 * np.log10(np.square(frames, dtype=np.float64).mean(1).clip(1e-20))
 
 # %% ../nbs/07_session.ipynb #5e550011
-_warm = weakref.WeakSet()           # networks that have spoken
+_warm = weakref.WeakSet()           # networks that have spoken, and engines without one
 
 
 def speak(sessions: list[Session]) -> Iterator[tuple[Session, str | Audio]]:
     "Pieces of text and sound of all `sessions` of one model as they are made, each with its session."
     check_together(sessions)
-    network = sessions[0].engine.network
-    known = dict(rows=len(sessions), warm_up=network not in _warm)
-    _warm.add(network)
+    engine = sessions[0].engine
+    speaker = engine if engine.network is None else engine.network
+    known = dict(rows=len(sessions), warm_up=speaker not in _warm)
+    _warm.add(speaker)
     for session in sessions: session.begun, session.timings = Clock(), session.timings | known
     pieces, error = speak_rounds(sessions), None
     try:
