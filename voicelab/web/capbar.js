@@ -1,7 +1,8 @@
 function capBar({ model, el }) {
   let scale = 1, held = null, times = 0
   const bar = document.createElement("div"), expected = document.createElement("i"), cap = document.createElement("b")
-  bar.className = "bar"; cap.className = "voicelab-cap"; bar.append(expected, cap)
+  const beyond = document.createElement("em")
+  bar.className = "bar"; cap.className = "voicelab-cap"; bar.append(expected, beyond, cap)
   for (const [name, value] of [["role", "slider"], ["tabindex", "0"], ["aria-label", "cap"]]) cap.setAttribute(name, value)
   el.classList.add("voicelab"); el.replaceChildren(bar)
   const get = name => model.get(name), within = seconds => Math.min(get("most"), Math.max(get("least"), seconds))
@@ -9,7 +10,9 @@ function capBar({ model, el }) {
     const known = get("cap") > 0
     el.style.display = known ? "" : "none"
     if (!known) return
-    if (held == null) scale = 1.6 * Math.max(get("cap"), get("expected"))         // it stays while the cap is dragged
+    const long = get("expected"), far = Math.max(3 * long, 1)                         // the scale stays while the cap is dragged
+    if (held == null) scale = Math.max(1.1 * long, Math.min(1.6 * get("cap"), far))
+    beyond.textContent = (held ?? get("cap")) > scale ? "cap far to the right →" : ""
     const share = seconds => `${Math.min(100, 100 * seconds / scale).toFixed(2)}%`
     expected.style.width = share(get("expected")); cap.style.left = share(held ?? get("cap"))
     for (const [name, value] of [["min", get("least")], ["max", get("most")], ["now", get("cap")]])

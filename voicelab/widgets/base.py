@@ -47,10 +47,13 @@ STYLE = f"""<style>
                  border-radius: 3px; }}
 .voicelab .quiet {{ color: var(--jp-ui-font-color2, {INK}); }}
 .voicelab .good {{ color: var(--good); }} .voicelab .bad {{ color: var(--bad); font-weight: 600; }}
-.voicelab .bar {{ position: relative; height: 14px; background: #8883; border-radius: 3px; max-width: 640px; }}
+.voicelab .bar {{ position: relative; height: 14px; background: #8883; border-radius: 3px; }}
 .voicelab .bar > i {{ position: absolute; top: 0; bottom: 0; left: 0; background: rgba({ROLE_COLOURS['assistant']},.8);
                       border-radius: 3px; }}
-.voicelab .bar > b {{ position: absolute; top: -3px; bottom: -3px; width: 2px; background: {BAD}; }}
+.voicelab .bar > b {{ position: absolute; top: -4px; bottom: -4px; width: 6px; margin-left: -3px; border-radius: 3px;
+                      background: {BAD}; cursor: ew-resize; touch-action: none; }}
+.voicelab .bar > b[aria-disabled=true] {{ cursor: default; width: 2px; margin-left: -1px; }}
+.voicelab .bar > em {{ position: absolute; top: -4px; right: 8px; font-size: 12px; }}
 </style>"""
 
 
@@ -294,14 +297,14 @@ class Picture(W.HTML):
         self.png, self.value = b"", ""
 
 # %% ../../nbs/13_widgets_base.ipynb #a064aef8
-def waveform(audio: Audio) -> bytes:
+def waveform(audio: Audio, width: float = 6.0) -> bytes: # width: inches
     "The picture of a clip, its silent stretches shaded."
     def draw(figure):
         ax = figure.subplots()
         audio.draw_waveform(ax)
         for start, end in audio.silences(): ax.axvspan(start, end, color=MARK, alpha=0.3, linewidth=0)
         ax.set(xlim=(0, audio.seconds), xlabel="time (s), silent stretches shaded" if audio.silences() else "time (s)")
-    return picture(draw, width=6.0, height=1.2)
+    return picture(draw, width=width, height=1.2)
 
 
 class Sound(W.HTML):
@@ -323,7 +326,7 @@ class Sound(W.HTML):
 class Clip(Unit):
     "A recording with its waveform and a player; hidden while there is none."
     def __init__(self, name: str): # what the recording is; shown, and read by screen readers
-        self.name, self.audio = name, None
+        self.name, self.audio, self.inches = name, None, 6.0
         self.caption, self.image, self.player = W.HTML(), Picture(), Sound()
         super().__init__([self.caption, self.image, self.player], layout=W.Layout(display="none"))
 
@@ -331,11 +334,20 @@ class Clip(Unit):
         "Show `audio` with its player."
         if not len(audio.samples): return self.clear()
         self.audio = audio
-        self.image.show(waveform(audio), f"waveform of {self.name}, {audio.seconds:.2f} s")
+        self._draw()
         self.player.show(audio, self.name)
         name, about, more = map(html.escape, (self.name, audio.caption, note))
         self.caption.value = card(f"<b>{name}</b> <span class='quiet'>{about}</span> {more}")
         self.layout.display = ""
+
+    def fit(self, inches: float):
+        "Draw the waveform with this width from now on."
+        self.inches = inches
+        if self.audio is not None: self._draw()
+
+    def _draw(self):
+        words = f"waveform of {self.name}, {self.audio.seconds:.2f} s"
+        self.image.show(waveform(self.audio, self.inches), words)
 
     def clear(self):
         "Hide it."

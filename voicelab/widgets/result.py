@@ -16,6 +16,7 @@ from ..budget import Budget
 from ..generation import Generation
 from ..metrics import Report
 from .base import BAD, CODEBOOK_COLOURS, MARK, Clip, Picture, Unit, card, picture, row
+from .deck import Download
 
 # %% ../../nbs/13_widgets_result.ipynb #e6be77f0
 def estimate_html(budgets: list[Budget], # of the chunks, in order
@@ -23,17 +24,14 @@ def estimate_html(budgets: list[Budget], # of the chunks, in order
                  ) -> str:
     "The expected length of the sound, and its cap."
     expected, cap = sum(b.reading_seconds for b in budgets), sum(b.cap_seconds for b in budgets)
-    widest, first = max(expected, cap) * 1.05, budgets[0]
-    share = lambda seconds: f"{100 * seconds / widest:.1f}%"
+    first = budgets[0]
     columns, clips = sum(b.columns for b in budgets), any(b.clips for b in budgets)
     decided = f", set by {html.escape(first.clamped)}" if len(budgets) == 1 and first.clamped else ""
     chunks = f" in {len(budgets)} chunks" if len(budgets) > 1 else ""
     cut = "<br><span class='bad'>The cap is shorter than the text: it will be cut off.</span>" if clips else ""
     early = silence_seconds is not None and silence_seconds < cap
     silence = f" A silence of {silence_seconds:g} s ends it earlier." if early else ""
-    return card(f"<div class='bar' role='img' aria-label='expected {expected:.1f} seconds, cap {cap:.1f} seconds'>"
-                f"<i style='width: {share(expected)}'></i><b style='left: {share(cap)}'></b></div>"
-                f"<b>{expected:.1f} s</b> expected, cap at <b>{cap:.1f} s</b>: "
+    return card(f"<b>{expected:.1f} s</b> expected, cap at <b>{cap:.1f} s</b>: "
                 f"{columns} columns{chunks}{decided}.{silence}"
                 f"<br><span class='quiet'>{html.escape(first.rule)}: {html.escape(first.detail)}</span>{cut}")
 
@@ -62,7 +60,9 @@ def draw_tokens(ax, codes, # [n_codebooks, frames]
     ax.set(yticks=range(len(codes)), ylabel="codebook", xlabel="time (s)")
 
 
-def tokens_picture(made: Generation, codebook_size: int = 1024) -> bytes:
+def tokens_picture(made: Generation, codebook_size: int = 1024,
+                   width: float = 9.0, # inches
+                  ) -> bytes:
     "PNG: probability of the end and the budget, above the grid of tokens."
     def draw(figure):
         above, below = figure.subplots(2, sharex=True, height_ratios=(1, 2))
@@ -75,7 +75,7 @@ def tokens_picture(made: Generation, codebook_size: int = 1024) -> bytes:
         above.set(ylim=(-0.05, 1.05), ylabel="probability\nof the end")
         draw_tokens(below, made.codes, codebook_size, rate)
         below.set_xlim(0, max(shown, cap if cap <= 1.3 * shown else 0))
-    return picture(draw, height=2.6)
+    return picture(draw, width=width, height=2.6)
 
 # %% ../../nbs/13_widgets_result.ipynb #e5225ec5
 def stop_html(made: Generation) -> str:
@@ -111,17 +111,32 @@ class Result(Unit):
     def __init__(self):
         self.made, self.reference, self.clip = None, Clip("reference"), Clip("result")
         self.words, self.measures = W.HTML(), W.HTML()
-        self.tokens, both = Picture(), row(self.clip, self.reference)
+        self.tokens, self.download, both = Picture(), Download(), row(self.clip, self.reference)
+        self.codebook_size, self.inches = 1024, 9.0
         for clip in both.children: clip.layout.flex, clip.layout.min_width = "1 1 380px", "0"
-        super().__init__([self.words, both, self.tokens, self.measures], layout=W.Layout(display="none"))
+        super().__init__([self.words, both, self.download, self.tokens, self.measures], layout=W.Layout(display="none"))
+        self.add_class("voicelab-result")
 
     def show(self, made: Generation, codebook_size: int = 1024):
         "Show `made`, and measure it."
-        self.made = made
+        self.made, self.codebook_size = made, codebook_size
         self.words.value = card(f"<b dir='auto'>{html.escape(made.heading)}</b><br>{stop_html(made)}", "status")
         self.clip.show(made.audio)
-        if not made.codes.shape[1]: self.tokens.clear()
-        else: self.tokens.show(tokens_picture(made, codebook_size), "probability of the end, and the grid of tokens")
+        self.download.offer(made.audio, f"{made.text[:24]} seed {made.sampling.seed}")
+        self._draw()
         if made.reference is None: self.reference.clear()
         else: self.reference.show(made.reference.audio, made.reference.name)
         self.measures.value, self.layout.display = card(measures_html(made.report())), ""
+
+    def fit(self, pixels: int):
+        "Draw the pictures for a panel of this width."
+        inches = min(max(pixels - 24, 320), 2000) / 96
+        if abs(inches - self.inches) < 0.3: return
+        self.inches = inches
+        for clip in (self.clip, self.reference): clip.fit(inches if pixels < 800 else inches / 2)
+        if self.made is not None: self._draw()
+
+    def _draw(self):
+        if not self.made.codes.shape[1]: return self.tokens.clear()
+        png = tokens_picture(self.made, self.codebook_size, self.inches)
+        self.tokens.show(png, "probability of the end, and the grid of tokens")

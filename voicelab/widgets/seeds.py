@@ -109,7 +109,7 @@ def _judge(self: SeedRow):
     name, self.found = self.ruler.value, []
     if name != BY_EAR:
         self.status.say("Measuring.")
-        self.found = [measure_of(name, tried.made) for tried in self.tries]
+        self.found = [measure_of(name, tried.made, self.model) for tried in self.tries]
     best = best_of(name, self.found) if self.found else None
     self._draw(best)
     stopped = any(tried.made.stop_reason == "interrupted" for tried in self.tries)
@@ -117,9 +117,10 @@ def _judge(self: SeedRow):
     if self.found: self.words.value = card(choice_words(self.found, best or 0, by_ear=False))
 
 
-def measure_of(name: str, made: Generation) -> Measure:
-    "One metric of a sample."
-    return measure(made.audio, generation=made, metrics=[name]).measures[0]
+def measure_of(name: str, made: Generation, model) -> Measure:
+    "One metric of a sample of `model`."
+    more = dict(speaker=model) if "speaker" in METRICS[name].takes else {}
+    return measure(made.audio, generation=made, metrics=[name], **more).measures[0]
 
 # %% ../../nbs/13_widgets_seeds.ipynb #86a67ddf
 @patch
