@@ -160,6 +160,7 @@ def error_lines(error: VoicelabError) -> list[str]:
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is None: return traceback.format_exception(error)
     lines = shell.InteractiveTB.structured_traceback(type(error), error, error.__traceback__)
-    if getattr(shell, "kernel", None) is None: return lines
+    shown, error._shown = getattr(error, "_shown", None), id(error.__traceback__)
+    if getattr(shell, "kernel", None) is None or shown == error._shown: return lines
     shell.display_pub.publish({"text/html": traceback_html(lines), "text/plain": "\n".join(lines[:-1])})
-    return shell.InteractiveTB.get_exception_only(type(error), error)
+    return [line.rstrip() for line in shell.InteractiveTB.get_exception_only(type(error), error)]

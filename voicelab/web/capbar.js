@@ -17,7 +17,7 @@ function capBar({ model, el }) {
     expected.style.width = share(get("expected")); cap.style.left = share(held ?? get("cap"))
     for (const [name, value] of [["min", get("least")], ["max", get("most")], ["now", get("cap")]])
       cap.setAttribute(`aria-value${name}`, value.toFixed(2))
-    cap.setAttribute("aria-valuetext", `cap at ${get("cap").toFixed(1)} s, ${get("expected").toFixed(1)} s expected`)
+    cap.setAttribute("aria-valuetext", `cap at ${get("cap").toFixed(2)} s, ${get("expected").toFixed(2)} s expected`)
     cap.setAttribute("aria-disabled", !get("knob")); cap.tabIndex = get("knob") ? 0 : -1
     cap.title = get("knob") ? `drag, or press the arrow keys: sets ${get("knob")}` : ""
   }

@@ -105,15 +105,15 @@ def list_them(self: Presets):
     self.states = {name: sampling_state(sampling) for name, sampling in PRESETS.items()} | own
     mine = [(f"my own: {name}", name) for name in own if name not in PRESETS]
     kept, self.taking = self.chosen.value, True
-    self.chosen.options = [("–", None), *((name, name) for name in PRESETS), *mine]
-    self.chosen.value, self.taking = kept if kept in self.states else None, False
+    self.chosen.options = [("–", ""), *((name, name) for name in PRESETS), *mine]
+    self.chosen.value, self.taking = kept if kept in self.states else "", False
     self._compare()
 
 
 @patch
 def _choose(self: Presets):
-    self.delete.disabled = self.chosen.value in (None, *PRESETS)
-    if self.taking or self.chosen.value is None: return
+    self.delete.disabled = self.chosen.value in ("", *PRESETS)
+    if self.taking or not self.chosen.value: return
     self.taking = True
     left_out = self.knobs.take(self.states[self.chosen.value])
     self.taking = False
@@ -125,7 +125,7 @@ def _compare(self: Presets):
     if self.taking: return
     now, state = self.knobs.state(), self.states.get(self.chosen.value)
     if state is None or all(now[name] == value for name, value in state.items() if name in now): return
-    self.taking, self.chosen.value = True, None
+    self.taking, self.chosen.value = True, ""
     self.taking = False
 
 
