@@ -185,8 +185,8 @@ def forget_widgets(page):
                   "import ipywidgets; ipywidgets.Widget.close_all()")
 
 
-def pictures(page, folder: Path, name: str):
-    "Pictures of the page in both themes, as tall as its notebook."
+def pictures(page, folder: Path, name: str, widths=()):
+    "Pictures of the page in both themes, as tall as its notebook; in the dark one also of other widths."
     folder.mkdir(parents=True, exist_ok=True)
     tall = page.evaluate("() => Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-outer')].map(part => part.scrollHeight))")
     page.set_viewport_size(dict(width=1280, height=min(4000, tall + 120)))
@@ -195,3 +195,7 @@ def pictures(page, folder: Path, name: str):
         page.wait_for_timeout(300)
         page.wait_for_function("() => !document.querySelector('#jupyterlab-splash')")        # or it veils the picture
         page.screenshot(path=folder / f"{name}_{theme.lower()}.png")
+    for width in widths:
+        page.set_viewport_size(dict(width=width, height=900))
+        page.wait_for_timeout(900)                          # the kernel draws anew
+        page.screenshot(path=folder / f"{name}_{width}.png")

@@ -116,8 +116,8 @@ class History(Unit):
     "The tries: a table to sort, to choose from, to compare and to save."
     def __init__(self,
         show: Callable, # called with a `Try` that was chosen
-        beside: Callable, # called with two that are compared
         within: str | Path | None = None, # saving is allowed in this folder and below; None: anywhere
+        beside: Callable = lambda *pair: None, # called with two that are compared
     ):
         self.tries, self.show, self.beside, self.within = [], show, beside, within
         sortable = [name for name, column in columns().items() if column.rising is not None]
@@ -256,7 +256,7 @@ class Tuner(Panel):
 
     def _more_parts(self, within):
         "The history, the sweep that two tries ask for, and the row of seeds, folded up."
-        self.history = History(self._show, lambda *pair: self.settling.ask(*pair), within)
+        self.history = History(self._show, within, lambda *pair: self.settling.ask(*pair))
         self.settling = Settling(self.model, self.history.place)
         self.seeds = SeedRow(self.model, self.asked, self._keep)
         self.more = W.Accordion([self.seeds], titles=["Several seeds at once"])
