@@ -32,10 +32,9 @@ from voicelab.widgets import base
 from voicelab.widgets.ablation import RIGHT
 from voicelab.widgets.attention import AttentionMap
 from voicelab.widgets.base import Clip, Closed, Panel, Status, StreamPlayer, Worker, overheard
-from voicelab.widgets.deck import Deck, Download
 from voicelab.widgets.delay import DelayPattern
 from voicelab.widgets.knobs import Knobs
-from voicelab.widgets.presets import EXAMPLES, MOST_PRESETS, Presets, read_presets, save_preset
+from voicelab.widgets.presets import EXAMPLES, MOST_PRESETS, read_presets, save_preset
 from voicelab.widgets.prompt import PromptAnatomy
 from voicelab.widgets.result import Result, estimate_html, stop_html
 from voicelab.widgets.tuner import History, Tuner, script

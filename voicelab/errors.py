@@ -156,7 +156,7 @@ def traceback_html(lines: list[str]) -> str: # of IPython, with a terminal's col
 
 
 def error_lines(error: VoicelabError) -> list[str]:
-    "What IPython prints for `error`: in a notebook its line, below the traceback folded up; in a terminal the traceback."
+    "What IPython prints: in a notebook the line of `error`, and above it its traceback, folded up; else the traceback."
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is None: return traceback.format_exception(error)
     lines = shell.InteractiveTB.structured_traceback(type(error), error, error.__traceback__)

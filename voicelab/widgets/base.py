@@ -37,7 +37,8 @@ INK, GOOD, BAD, MARK = "#757575", "#288548", "#d1453b", "#e8a33d"     # letters 
 DARK = ":is([data-jp-theme-light=false], .vscode-dark, .vscode-high-contrast)"
 
 STYLE = f"""<style>
-.voicelab {{ color: var(--jp-ui-font-color1, inherit); font-size: 13px; line-height: 1.5; --good: {GOOD}; --bad: {BAD}; }}
+.voicelab {{ color: var(--jp-ui-font-color1, inherit); font-size: 13px; line-height: 1.5;
+             --good: {GOOD}; --bad: {BAD}; }}
 {DARK} .voicelab {{ --good: #4cc27c; --bad: #ff8a80; }} .voicelab-panel:focus {{ outline: none; }}
 {DARK} img.voicelab-picture {{ background: #000; }}
 .voicelab table {{ border-collapse: collapse; }}
@@ -289,8 +290,8 @@ class Picture(W.HTML):
     def show(self, png: bytes, words: str): # png: of `picture`; words: for those who can't see it
         "Show `png` at its size, or as wide as the page."
         self.png, wide = png, int.from_bytes(png[16:20]) * 96 // DPI
-        self.value = (f"<img class='voicelab-picture' alt='{html.escape(words)}' style='width: {wide}px; max-width: 100%' "
-                      f"src='{data_url('image/png', png)}'>")
+        self.value = (f"<img class='voicelab-picture' alt='{html.escape(words)}' "
+                      f"style='width: {wide}px; max-width: 100%' src='{data_url('image/png', png)}'>")
 
     def clear(self):
         "Show nothing."

@@ -15,7 +15,7 @@ from ..budget import RULES, Budget
 from ..page import web_file
 
 # %% ../../nbs/13_widgets_capbar.ipynb #afc72e99
-CAP_SETTINGS = ("reference_margin", "duration_buffer_factor", "max_tokens")      # a rule's own comes first in this order
+CAP_SETTINGS = ("reference_margin", "duration_buffer_factor", "max_tokens")     # the first that a rule depends on
 
 
 def cap_setting(rule: str) -> str:
@@ -45,10 +45,10 @@ def value_for(
 class CapBar(anywidget.AnyWidget):
     "Shows the expected length and the cap; `asked` is where the cap was dragged to, in seconds, and how often."
     _esm = web_file("capbar.js") + "export default { render: capBar }"
-    expected, cap = traitlets.Float(0.0).tag(sync=True), traitlets.Float(0.0).tag(sync=True)    # s; no cap: it is hidden
-    least, most = traitlets.Float(0.0).tag(sync=True), traitlets.Float(0.0).tag(sync=True)      # s; where it may be dragged to
+    expected, cap = traitlets.Float(0.0).tag(sync=True), traitlets.Float(0.0).tag(sync=True)    # s; no cap: hidden
+    least, most = traitlets.Float(0.0).tag(sync=True), traitlets.Float(0.0).tag(sync=True)      # s, of a drag
     step = traitlets.Float(0.1).tag(sync=True)          # of an arrow key, s
-    knob = traitlets.Unicode("").tag(sync=True)         # the label of the setting that follows; empty: it can't be dragged
+    knob = traitlets.Unicode("").tag(sync=True)         # the label of the setting that follows; empty: no dragging
     asked = traitlets.List().tag(sync=True)
 
     def show(self,

@@ -64,7 +64,10 @@ class Deck(anywidget.AnyWidget):
     _css = PAGE_STYLE + web_file("deck.css")
     content = traitlets.Dict(dict(clips=[], keep="")).tag(sync=True)
 
-    def __init__(self, keep: Callable[[int], None] | None = None, words: str = "Keep"): # words: on the buttons for `keep`
+    def __init__(self,
+        keep: Callable[[int], None] | None = None, # gets the place of a clip whose button was pressed; None: no buttons
+        words: str = "Keep", # on these buttons
+    ):
         super().__init__()
         self.keep, self.words, self.clips = keep, words if keep else "", []
         self.on_msg(lambda _, said, __: self._hear(said))

@@ -98,7 +98,8 @@ def on_change(self: Knobs, listener: Callable):
 @patch
 def state(self: Knobs) -> dict:
     "The value of each knob; the page's own sums are off in the last of 16 digits."
-    return {name: round(box.value, 6) if isinstance(box.value, float) else box.value for name, box in self.named.items()}
+    exact = lambda value: round(value, 6) if isinstance(value, float) else value
+    return {name: exact(box.value) for name, box in self.named.items()}
 
 
 @patch

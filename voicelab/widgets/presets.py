@@ -142,8 +142,10 @@ def _act(self: Presets, act: Callable):
     self.list_them()
 
 # %% ../../nbs/13_widgets_presets.ipynb #61ea7276
-EXAMPLES = (("ada", "The kettle whistles, so the tea must be ready."), ("ben", "Nobody at the bakery remembers her order."),
-            ("cleo", "Turn left behind the yellow barn, then stop."), ("noor", "الطَّقْسُ جَمِيلٌ الْيَوْمَ فِي مَدِينَتِنَا."))
+EXAMPLES = (("ada", "The kettle whistles, so the tea must be ready."),
+            ("ben", "Nobody at the bakery remembers her order."),
+            ("cleo", "Turn left behind the yellow barn, then stop."),
+            ("noor", "الطَّقْسُ جَمِيلٌ الْيَوْمَ فِي مَدِينَتِنَا."))
 
 
 class Examples(Unit):
@@ -151,7 +153,8 @@ class Examples(Unit):
     def __init__(self, pick: Callable): # called with a Reference and a text
         voices = shipped_voices()
         known = [(voices[name], text) for name, text in EXAMPLES if name in voices]
-        self.buttons = [W.Button(description=f"{voice.name}: {text[:24]}…", tooltip=text, layout=W.Layout(width="auto"))
-                        for voice, text in known]
+        button = lambda voice, text: W.Button(description=f"{voice.name}: {text[:24]}…", tooltip=text,
+                                              layout=W.Layout(width="auto"))
+        self.buttons = [button(*pair) for pair in known]
         super().__init__([row(W.HTML("<span class='voicelab'>Examples:</span>"), *self.buttons)])
         for button, pair in zip(self.buttons, known): button.on_click(lambda _, pair=pair: pick(*pair))

@@ -123,14 +123,14 @@ class Question:
     @property
     def base(self) -> dict:
         "The options that both tries have."
-        kept = {name: value for name, value in self.tries[0].options.items() if name not in ("settings", "seed", "control")}
-        return {name: value for name, value in kept.items() if name != self.axis}
+        left_out = ("settings", "seed", "control", self.axis)       # `control` follows from the settings
+        return {name: value for name, value in self.tries[0].options.items() if name not in left_out}
 
     @property
     def cells(self) -> int: return 2 * len(self.voices) * len(self.texts) * len(SEEDS)
 
     @property
-    def measures(self) -> tuple[str, ...]: return ("similarity", "ended") if any(self.voices) else ("silence_ratio", "ended")
+    def measures(self) -> tuple[str, ...]: return ("similarity" if any(self.voices) else "silence_ratio", "ended")
 
     @property
     def seconds(self) -> float | None: # of work; None: the tries have no sound

@@ -53,8 +53,8 @@ def choice_words(found: list[Measure], chosen: int, by_ear: bool) -> str:
     name, unit = found[chosen].name.replace("_", " "), found[chosen].unit
     if own is None: return f"{name}: unavailable: {found[chosen].detail}"
     mean = float(np.mean(values))
-    said = (f"{name} {own:.3g} {unit}; the mean of the {len(values)} is {mean:.3g} ({min(values):.3g} to {max(values):.3g}), "
-            f"so choosing changed it by {own - mean:+.2g}.")
+    said = (f"{name} {own:.3g} {unit}; the mean of the {len(values)} is {mean:.3g} ({min(values):.3g} to "
+            f"{max(values):.3g}), so choosing changed it by {own - mean:+.2g}.")
     if by_ear: return f"{said} It was chosen by ear; what one seed is above the mean says nothing about the settings."
     return (f"{said} It was chosen for this value, so the value is too good: the best of {len(values)} flatters. "
             f"For the settings themselves, expect the mean.")
@@ -125,12 +125,13 @@ def measure_of(name: str, made: Generation, model) -> Measure:
 # %% ../../nbs/13_widgets_seeds.ipynb #86a67ddf
 @patch
 def _draw(self: SeedRow, best: int | None):
-    clips = []
+    clips, name = [], self.ruler.value.replace("_", " ")
     for n, tried in enumerate(self.tries):
         made, value = tried.made, self.found[n].value if self.found else None
-        note = f"{made.audio.seconds:.2f} s, {made.stop_reason}"
-        if self.found: note += f", {self.ruler.value.replace('_', ' ')} {'unavailable' if value is None else f'{value:.3g}'}"
-        clips.append(DeckClip(str(n + 1), f"seed {made.sampling.seed}", made.audio, note + (", the best" if n == best else ""),
+        told = [f"{made.audio.seconds:.2f} s, {made.stop_reason}"]
+        if self.found: told.append(f"{name} {'unavailable' if value is None else f'{value:.3g}'}")
+        if n == best: told.append("the best")
+        clips.append(DeckClip(str(n + 1), f"seed {made.sampling.seed}", made.audio, ", ".join(told),
                               made.stop_reason != "eos", n == best))
     self.deck.put(clips)
 
@@ -142,5 +143,6 @@ def _keep(self: SeedRow, n: int):
     tried, found = self.tries[n], self.found
     by_ear = not found or n != best_of(self.ruler.value, found)
     if found: self.words.value = card(choice_words(found, n, by_ear))
-    self.status.say(f"Kept: seed {tried.made.sampling.seed}, chosen {'by ear' if by_ear else f'by {self.ruler.value}'}.")
+    how = BY_EAR if by_ear else f"by {self.ruler.value}"
+    self.status.say(f"Kept: seed {tried.made.sampling.seed}, chosen {how}.")
     self.keep(replace(tried))

@@ -172,8 +172,9 @@ def _draw(self: History):
 def _set_beside(self: History):
     if self.chosen.value is None or self.other.value is None: return self.status.say("Choose two tries to compare.")
     pair = [self.tries[box.value] for box in (self.chosen, self.other)]
-    self.deck.put([DeckClip(letter, f"try {tried.number}", tried.made.audio, tried.text[:60], tried.made.stop_reason != "eos")
-                   for letter, tried in zip("AB", pair)])
+    clip = lambda letter, tried: DeckClip(letter, f"try {tried.number}", tried.made.audio, tried.text[:60],
+                                          tried.made.stop_reason != "eos")
+    self.deck.put([*map(clip, "AB", pair)])
     self.beside(*pair)
     words = html.escape(differences(*(tried.row() for tried in pair)))
     try: measures = compare(*(tried.made.report() for tried in pair)).drop(columns="model").to_html(
