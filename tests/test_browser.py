@@ -168,9 +168,13 @@ def test_the_tuner_by_keyboard(opened, root):
     # Esc stops
     text.fill("The old library opens at nine in the morning. " * 3)
     text.press("Control+Enter")
-    expect(widget.get_by_text("heard while it was made")).to_be_visible()
+    expect(status(widget, "Speaking.")).to_be_visible()
     page.keyboard.press("Escape")
     expect(widget.get_by_text("Stopped: interrupted")).to_be_visible()
+    press(widget, "Generate")                                 # the button is then switched off, and the keys stay here
+    expect(widget.get_by_role("button", name="Generate")).to_be_disabled()
+    page.keyboard.press("Escape")
+    expect(widget.get_by_role("button", name="Generate")).to_be_enabled()
     # the cap, dragged and by keys
     before = eval(browser.run_cell(page, 2))
     cap.scroll_into_view_if_needed()

@@ -1,9 +1,9 @@
 const TYPED = "textarea, select, [contenteditable=true], input:not([type=checkbox], [type=radio], [type=range])"
-const PRESSED = "button, a, summary, audio, input, [role=slider].voicelab-cap, .voicelab-deck *"
+const PRESSED = "button, a, summary, audio, input, .voicelab-deck *"
 
 function panelPage({ model, el }) {
   const set = (part, name, value) => { if (value != null && part.getAttribute(name) !== value) part.setAttribute(name, value) }
-  let panel, watch, sizes, told, waiting = setTimeout(begin)
+  let panel, watch, sizes, told, last, waiting = setTimeout(begin)
   function name() {
     for (const part of panel.querySelectorAll(".widget-slider, .widget-hprogress")) {
       const words = part.querySelector(".widget-label")?.textContent, off = part.querySelector("[disabled]")
@@ -14,9 +14,13 @@ function panelPage({ model, el }) {
       }
     }
   }
-  const quieten = ({ target }) => { target.dataset.lmSuppressShortcuts = "true" }         // or x deletes the cell
+  const quieten = ({ target }) => { last = target; target.dataset.lmSuppressShortcuts = "true" }         // or x deletes the cell
+  function hold() {                                     // a button that is switched off loses the focus, and with it the keys
+    if (last?.disabled && [document.body, last].includes(document.activeElement)) panel.focus({ preventScroll: true })
+  }
   function playOrPause() {
-    const sound = panel.querySelector(".voicelab-result audio[src]")
+    const sounds = [...panel.querySelectorAll(".voicelab-result audio[aria-label=result]")]
+    const sound = sounds.find(each => each.offsetParent)
     if (sound) sound.paused ? sound.play() : sound.pause()
     return sound
   }
@@ -44,7 +48,7 @@ function panelPage({ model, el }) {
     panel.addEventListener("focusin", quieten)
     if (model.get("makes")) panel.addEventListener("keydown", press, true)
     const attributes = ["aria-valuetext", "disabled", "tabindex"]     // el may no longer be in the panel by then
-    watch = new MutationObserver(name); sizes = new ResizeObserver(tell)
+    watch = new MutationObserver(() => { name(); hold() }); sizes = new ResizeObserver(tell)
     watch.observe(panel, { childList: true, subtree: true, characterData: true, attributeFilter: attributes })
     sizes.observe(panel); name()
   }
