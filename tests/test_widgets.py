@@ -1348,6 +1348,26 @@ def test_the_code_of_a_question_makes_the_cells_of_its_sweep(model, tmp_path, ch
     assert asked.by in made.table.columns or asked.by in ("sampling", "control")
 
 
+def test_the_code_of_a_question_has_voices_of_ones_own(model, tmp_path, monkeypatch):
+    from voicelab.widgets.script import question
+    monkeypatch.chdir(tmp_path)
+    tuner, ada = Tuner(model, TEXT), shipped_voices()["ada"]
+    mine = [replace(ada, audio=ada.audio.slice(0, seconds), name="mine/../me", transcript="The old library.") for seconds in (1.5, 2.0)]
+    tries = []
+    for voice in (*mine, replace(ada, transcript="Something else.")):
+        tuner.voice.put(voice)
+        tries.append(tuner.asked())
+    for pair in (tries[:2], tries[1:]):
+        asked = question(*pair)
+        code = asked.code("tiny", "out").split("sweep = ")[0]
+        for tried in pair:
+            if tried.reference.transcript == "The old library.": tried.reference.audio.save(tmp_path / "mine_me.wav")
+        exec(code, space := {})
+        names = [name for name in space if name.startswith("own_")]
+        assert names == ["own_0", "own_1"] and f"references=[{', '.join(names)}]" in asked.code("tiny", "out")
+        assert [space[name].transcript for name in names] == [tried.reference.transcript for tried in pair]
+
+
 def contrast(one, other):
     def light(colour):
         parts = [int(colour[n:n + 2], 16) / 255 for n in (1, 3, 5)]

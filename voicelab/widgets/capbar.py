@@ -25,7 +25,7 @@ def cap_setting(rule: str) -> str:
 # %% ../../nbs/13_widgets_capbar.ipynb #c9548fdc
 def value_for(
     asked: float,                       # seconds
-    cap_of: Callable[[float], float],   # seconds of a value; never falls as the value grows
+    cap_of: Callable[[float], float],   # seconds of a value; never falls as the value grows; 0: it can't be used
     value: float,                       # the current one
     low: float,                         # least value
     high: float,                        # greatest value
@@ -38,7 +38,7 @@ def value_for(
         middle = (first + last) // 2
         if cap_of(at(middle)) < asked: first = middle + 1
         else: last = middle
-    tried = [value, at(first), at(max(0, first - 1))]
+    tried = [value, *(each for each in (at(first), at(max(0, first - 1))) if cap_of(each))]
     return min(tried, key=lambda each: (abs(cap_of(each) - asked), abs(each - value)))
 
 # %% ../../nbs/13_widgets_capbar.ipynb #aeaf24c9

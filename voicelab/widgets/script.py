@@ -85,7 +85,7 @@ def options_apart(first, second) -> dict[str, tuple]: # by axis of a sweep: the 
 def levels_in_words(axis: str, levels: tuple) -> tuple[str, str, str]: # the column of the table, and the two levels
     "What a sweep calls the difference of two levels."
     if axis == "reference": return axis, *(each.name if each else "no reference" for each in levels)
-    if not all(map(is_dataclass, levels)): return axis, *map(str, levels)
+    if not all(map(is_dataclass, levels)): return axis, *("the default" if each is None else str(each) for each in levels)
     differ = [item.name for item in fields(levels[0]) if len({getattr(level, item.name) for level in levels}) > 1]
     if len(differ) == 1: return differ[0], *(str(getattr(level, differ[0])) for level in levels)
     return axis, *(", ".join(f"{name} {getattr(level, name)}" for name in differ) for level in levels)
@@ -182,14 +182,15 @@ def as_code(level) -> str:
 @patch
 def code(self: Question, source: str, folder: str) -> str: # source: what `load` takes
     "Python that asks the question."
-    shipped = {voice.sha256: f"voices[{name!r}]" for name, voice in shipped_voices().items()}
-    own = [voice for voice in self.voices if voice is not None and voice.sha256 not in shipped]
-    lines = [line for tried in self.tries for line in reference_lines(tried)[:-1 if tried.reference is None else None]
-             if tried.reference in own] if own else []
+    known, lines = {(each.sha256, each.transcript): f"voices[{name!r}]" for name, each in shipped_voices().items()}, []
+    for tried in self.tries:
+        if tried.reference is None or (key := (tried.reference.sha256, tried.reference.transcript)) in known: continue
+        known[key] = f"own_{len(lines)}"
+        lines.append("\n".join(reference_lines(tried)).replace("reference = ", f"{known[key]} = ", 1))
     default, audio = AudioGenerationConfig(), self.tries[0].options["settings"].audio_generation
     changed = {name: value for name, value in vars(audio).items() if value != getattr(default, name)}
-    names = [shipped.get(voice.sha256, "reference") if voice is not None else "None" for voice in self.voices]
-    sampled = {name: as_code(value) for name, value in self.base.items() if name != "reference"}
+    names = [known[each.sha256, each.transcript] if each is not None else "None" for each in self.voices]
+    sampled = {name: as_code(value) for name, value in self.base.items()}
     axis = {} if self.axis == "reference" else {self.axis: f"[{', '.join(map(as_code, self.levels))}]"}
     given = dict(references=f"[{', '.join(names)}]", texts=f"{self.texts!r}", seeds=f"{[*SEEDS]}") | axis | sampled
     return "\n".join([
