@@ -186,7 +186,9 @@ def code(self: Question, source: str, folder: str) -> str: # source: what `load`
     for tried in self.tries:
         if tried.reference is None or (key := (tried.reference.sha256, tried.reference.transcript)) in known: continue
         known[key] = f"own_{len(lines)}"
-        lines.append("\n".join(reference_lines(tried)).replace("reference = ", f"{known[key]} = ", 1))
+        told = "\n".join(reference_lines(tried)).replace("reference = ", f"{known[key]} = ", 1)
+        if told.startswith("#"): told = told.replace(".wav'", f"_{len(lines)}.wav'")     # a file that is saved first
+        lines.append(told)
     default, audio = AudioGenerationConfig(), self.tries[0].options["settings"].audio_generation
     changed = {name: value for name, value in vars(audio).items() if value != getattr(default, name)}
     names = [known[each.sha256, each.transcript] if each is not None else "None" for each in self.voices]
