@@ -1352,7 +1352,7 @@ def test_the_code_of_a_question_has_voices_of_ones_own(model, tmp_path, monkeypa
     from voicelab.widgets.script import question
     monkeypatch.chdir(tmp_path)
     tuner, ada = Tuner(model, TEXT), shipped_voices()["ada"]
-    mine = [replace(ada, audio=ada.audio.slice(0, seconds), name="mine/../me", transcript="The old library.") for seconds in (1.5, 2.0)]
+    mine = [replace(ada, audio=ada.audio.slice(0, seconds), name="me", transcript="The old library.") for seconds in (1.5, 2.0)]
     tries = []
     for voice in (*mine, replace(ada, transcript="Something else.")):
         tuner.voice.put(voice)
@@ -1360,7 +1360,7 @@ def test_the_code_of_a_question_has_voices_of_ones_own(model, tmp_path, monkeypa
     for pair in (tries[:2], tries[1:]):
         asked = question(*pair)
         code = asked.code("tiny", "out").split("sweep = ")[0]
-        for number in (0, 1): pair[0].reference.audio.save(tmp_path / f"mine_me_{number}.wav")
+        for number in (0, 1): pair[0].reference.audio.save(tmp_path / f"me_{number}.wav")
         exec(code, space := {})
         names = [name for name in space if name.startswith("own_")]
         assert names == ["own_0", "own_1"] and f"references=[{', '.join(names)}]" in asked.code("tiny", "out")
