@@ -48,7 +48,7 @@ STYLE = f"""<style>
                  border-radius: 3px; }}
 .voicelab .quiet {{ color: var(--jp-ui-font-color2, {INK}); }}
 .voicelab .good {{ color: var(--good); }} .voicelab .bad {{ color: var(--bad); font-weight: 600; }}
-.voicelab .bar {{ position: relative; height: 14px; background: #8883; border-radius: 3px; }}
+.voicelab .bar {{ position: relative; height: 14px; background: #8883; border-radius: 3px; margin: 6px 3px; }}
 .voicelab .bar > i {{ position: absolute; top: 0; bottom: 0; left: 0; background: rgba({ROLE_COLOURS['assistant']},.8);
                       border-radius: 3px; }}
 .voicelab .bar > b {{ position: absolute; top: -4px; bottom: -4px; width: 6px; margin-left: -3px; border-radius: 3px;

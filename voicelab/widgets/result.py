@@ -101,9 +101,9 @@ def measures_html(report: Report) -> str:
         value = "–" if m.value is None else f"{m.value:.3g}"
         return (f"<tr><td>{m.name.replace('_', ' ')}</td><td>{value} {html.escape(m.unit)}</td>"
                 f"<td class='{STATUS_CLASSES[m.status]}'>{m.status}</td>"
-                f"<td class='quiet'>{html.escape(m.detail)}</td></tr>")
+                f"<td class='quiet' style='min-width: 12em'>{html.escape(m.detail)}</td></tr>")
     head = "<tr><th>measure</th><th>value</th><th></th><th>limits</th></tr>"
-    return f"<table>{head}{''.join(map(row, report.measures))}</table>"
+    return f"<div style='overflow-x: auto'><table>{head}{''.join(map(row, report.measures))}</table></div>"
 
 # %% ../../nbs/13_widgets_result.ipynb #5d6e6da9
 class Result(Unit):
