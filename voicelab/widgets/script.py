@@ -136,6 +136,7 @@ class Question:
     def seconds(self) -> float | None: # of work; None: the tries have no sound
         "The work of all cells, by the timings of the tries."
         made = [tried.made for tried in self.tries if tried.made is not None and tried.made.audio.seconds]
+        made = [each for each in made if "rtf" in each.timings]
         if not made: return None
         speech = sum(letter_seconds(text, speaking_rate(voice)) for text in self.texts for voice in self.voices)
         measuring = min(each.timings.get("report", 0.0) for each in made)
