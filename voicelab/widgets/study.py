@@ -23,8 +23,8 @@ from ..study import Study as Asked
 from ..sweep import file_of
 from . import base
 from .base import LABEL, WIDE, Clip, Panel, Picture, Status, WidgetError, Worker, card, go_and_stop, row
+from .history import path_within
 from .pivot import Pivot
-from .tuner import path_within
 from .voice import NONE, VoiceChooser
 
 # %% ../../nbs/13_widgets_study.ipynb #57d71006
