@@ -249,6 +249,12 @@ def test_the_tuner_by_keyboard(opened, root):
     cap.press("ArrowRight")
     expect(cap).not_to_have_attribute("aria-valuetext", re.compile(f"^cap at {dragged[2]:.2f} s"))
     assert eval(browser.run_cell(page, 2))[2] > dragged[2]
+    # a cap far beyond the speech is at the end of the bar, and the speech is still seen
+    text.fill("Good.")
+    widget.get_by_label("budget rule", exact=True).select_option("fixed")
+    expect(widget.get_by_text("cap far to the right")).to_be_visible()
+    shares = [each.bounding_box()["width"] for each in (widget.locator(".bar > i"), widget.locator(".bar"))]
+    assert shares[0] > 0.18 * shares[1]
 
 
 def test_sounds_in_turn_and_as_files(opened, tmp_path):

@@ -36,7 +36,7 @@ from voicelab.widgets import base
 from voicelab.widgets.ablation import RIGHT
 from voicelab.widgets.attention import AttentionMap
 from voicelab.widgets.base import Clip, Closed, Panel, Status, StreamPlayer, Worker, overheard
-from voicelab.widgets.capbar import bar_seconds
+from voicelab.widgets.capbar import WIDEST_BAR, bar_seconds
 from voicelab.widgets.delay import DelayPattern
 from voicelab.widgets.history import History, added_lines
 from voicelab.widgets.knobs import Knobs
@@ -84,7 +84,8 @@ def test_no_name_of_ours_hides_one_of_ipywidgets(model, make):
     for part in (part for part in parts(make(model)) if type(part).__module__.startswith("voicelab")):
         theirs = next(kind for kind in type(part).__mro__ if kind.__module__.startswith(("ipywidgets", "anywidget")))
         ours = {name for kind in type(part).__mro__ if kind.__module__.startswith("voicelab") for name in vars(kind)} | set(vars(part))
-        meant = {*vars(W.VBox()), *vars(W.VBox), "_esm", "_anywidget_id", "close"}       # ours goes on to theirs
+        meant = {*vars(W.VBox()), *vars(W.VBox), "_esm", "_anywidget_id", "close",        # ours goes on to theirs
+                 "_holding_sync"}                                # set by their own hold_sync
         hidden = {name for name in ours & set(dir(theirs)) if not name.startswith("__")} - meant
         assert not hidden, (type(part), hidden)
 
@@ -331,7 +332,7 @@ def test_tries_that_no_ruler_compares_are_still_heard_side_by_side(model):
     history.other.value = 0
     history.against.click()
     assert "voice: no reference against ada" in history.versus.value and "be compared" in history.versus.value
-    assert [clip.name for clip in history.deck.clips] == ['try 2', 'try 1'] and all(len(clip.audio.samples) for clip in history.deck.clips)
+    assert [clip.name for clip in history.deck.clips] == ['try 1', 'try 0'] and all(len(clip.audio.samples) for clip in history.deck.clips)
 
 
 def test_a_history_without_tries_has_nothing_to_save(model, tmp_path):
@@ -649,12 +650,12 @@ def test_the_status_says_how_it_ended(tuner, stop_reason, words): assert ending(
 def test_under_a_far_cap_speech_is_still_seen(model):
     tuner = Tuner(model, TEXT)
     tuner.knobs.set(dict(rule="fixed", most=1000))
-    assert float(re.search("width: ([0-9.]+)%", tuner.estimate.value)[1]) > 18 and "cap far to the right" in tuner.estimate.value
+    assert tuner.bar.cap > tuner.bar.widest == WIDEST_BAR * tuner.bar.expected > 0
     finish(tuner)
     assert tuner.progress.value == 1
     tuner.knobs.set(dict(rule="reference_rate"))
     tuner.text.value = "The garden is open today, and the old library opens at nine in the morning."
-    assert "far to the right" not in tuner.estimate.value and "<b style='left:" in tuner.estimate.value
+    assert 0 < tuner.bar.cap < tuner.bar.widest
 
 
 @pytest.mark.parametrize("expected, cap, seconds", [(1, 2, 2), (1, 40, 5), (2, 1, 2), (0, 40, 40)])
@@ -1528,7 +1529,7 @@ def test_an_example_fills_voice_and_text(model):
 def test_the_cap_is_dragged_and_the_setting_of_the_rule_follows(model, rule, knob):
     tuner = Tuner(model, "The old library opens at nine in the morning, and the garden behind it a little later.")
     tuner.knobs.set(dict(rule=rule, least=10))
-    for times, asked in enumerate((9.0, 6.0, 7.5)):
+    for times, asked in enumerate((10.0, 6.0, 7.5)):
         before = tuner.knobs.state()
         tuner.bar.asked = [asked, times]
         now = tuner.knobs.state()
@@ -1653,7 +1654,10 @@ def contrast(one, other):
 
 
 def test_letters_are_legible_on_light_and_dark_pages():
-    assert min(contrast(colour, page) for colour in (base.INK, base.BAD) for page in ("#ffffff", "#000000")) >= 4.5       # in pictures
-    light, dark = (re.findall(r"--(?:good|bad): (#\w+)", rule) for rule in base.STYLE.split(base.DARK)[:2])
+    turned = lambda colour: "#" + "".join(f"{255 - int(colour[n:n + 2], 16):02x}" for n in (1, 3, 5))
+    assert contrast(base.INK, "#ffffff") >= 4.5 and contrast(turned(base.INK), "#1f1f1f") >= 4.5        # in pictures; a dark page inverts them
+    named = lambda start: re.findall(start + r"\.voicelab \.(?:good|bad) \{ color: (#\w+)", base.STYLE)
+    dark = named(re.escape(base.DARK) + " ")
+    light = [colour for colour in named("") if colour not in dark]
     assert len(light) == len(dark) == 2
     assert min(contrast(colour, "#ffffff") for colour in light) >= 4.5 and min(contrast(colour, "#1f1f1f") for colour in dark) >= 4.5
