@@ -18,11 +18,10 @@ from voicelab.audio import Audio
 from voicelab.cli import main
 from voicelab.errors import VoicelabError
 from voicelab.listening import ListeningError, ListeningTest, read_results
-from voicelab.pairs import RunError
+from voicelab.pairs import RunError, path_within
 from voicelab.runs import Run
 from voicelab.store import MOST_LINE_BYTES, Lines, hold, open_own, sound_path
 from voicelab.sweep import Sweep, SweepError
-from voicelab.widgets.history import path_within
 
 HOSTILE = Path(__file__).with_name("hostile")
 SECRET = "the secret of the machine"

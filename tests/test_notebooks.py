@@ -81,7 +81,8 @@ def test_no_line_of_code_is_wide(root):
     written = lambda text: text.partition("\n# %% ../")[2] or text    # what is before that, nbdev has written
     wide += [(path.name, line) for path in modules for line in written(path.read_text("utf-8")).split("\n")
              if len(line) > MOST_WIDTH]
-    wide += [(path.name, line) for path in (root / "voicelab/web").iterdir() for line in path.read_text("utf-8").split("\n")
+    own = [path for path in (root / "voicelab/web").iterdir() if not path.name.startswith("wavesurfer-")]       # as its makers ship it
+    wide += [(path.name, line) for path in own for line in path.read_text("utf-8").split("\n")
              if len(line) > MOST_WIDTH]
     assert not wide, f"over {MOST_WIDTH} characters: {wide}"
 

@@ -22,7 +22,7 @@ from voicelab.sweep import Sweep
 
 SMALLEST = {"length": dict(seconds=[1.0], windows=1), "window": dict(places=2), "carry_over": dict(properties=["rate"]),
             "corruption": dict(damages={"noise": [10]}, clean=[]), "generations": dict(generations=2), "sampling": dict(temperatures=[0.5]),
-            "caps": dict(margins=[1.0])}
+            "caps": dict(margins=[1.0]), "two_references": dict(weights=[0.5])}
 REFUSED = {"gain": "which has no likelihoods of a given utterance; these have: ", "attention": "which has no attention weights of a given utterance; ",
            "transcript": "does not read the transcript of a reference"}
 LITTLE = Settings()
@@ -69,12 +69,13 @@ def test_one_voice_one_text_and_an_interruption(name, whistler, voices, tmp_path
     init = STUDIES[name].__init__
     monkeypatch.setattr(STUDIES[name], "__init__", lambda self, *given, **more: (begun.append(self), init(self, *given, **more))[1])
     seeds = dict(texts=["The garden is open."])
+    voice = [voices["ada"], voices["ben"]] if name == "two_references" else voices["ada"]
     with monkeypatch.context() as patched:
         stop_after(patched, Sweep, "_keep", 1 if name not in ("caps", "variance") else 0)
-        half = ask(name, whistler, voices["ada"], tmp_path / "a", **seeds)
+        half = ask(name, whistler, voice, tmp_path / "a", **seeds)
     assert half is begun[0] and half.state.startswith("unfinished, ") and half.answer.startswith(half.state.capitalize())
     assert half.state in half._repr_html_()
-    done = ask(name, whistler, voices["ada"], tmp_path / "a", **seeds)
+    done = ask(name, whistler, voice, tmp_path / "a", **seeds)
     assert done.state.startswith("complete, "), done.state
     shown(done)
 
@@ -84,8 +85,10 @@ def test_a_short_reference_is_used_or_refused_in_a_line(name, whistler, voices, 
     short = vl.Reference(Audio(voices["ada"].audio.samples[:9600], 16_000), name="short", transcript="The old", consent="synthetic")
     try: made = ask(name, whistler, [short, voices["ben"]], tmp_path / "a")
     except VoicelabError as error:
-        needs = "can't have its rate changed: " if name == "carry_over" else "has 0.60 s, not more than the "
-        assert name in ("length", "window", "carry_over") and str(error).startswith(f"references: 'short' {needs}") and "\n" not in str(error)
+        too_long = "references: 'short' has 0.60 s, not more than the "
+        says = {"length": too_long, "window": too_long, "carry_over": "references: 'short' can't have its rate changed: ",
+                "two_references": "weights: 0.5 leaves 0.30 s of 0.60 s to one of 'short' and 'ben'"}
+        assert str(error).startswith(says[name]) and "\n" not in str(error)
     else: assert made.state.startswith("complete, ")
 
 

@@ -799,7 +799,8 @@ def test_a_listening_test_pairs_cells_that_differ_in_one_axis_only(make):
     assert {trial.conditions for trial in ListeningTest(made, "similarity", by="seed").trials} == {("0",), ("1",)}
     axes = "model, reference, temperature, text, seed"
     with pytest.raises(ListeningError, match=f"^by: must be the axis of the sweep to ask about, one of {axes}; got 'prompt_form'$"):
-        ListeningTest(made)
+        ListeningTest(made, by="prompt_form")
+    assert ListeningTest(made.folder, "similarity", listener="of a folder").by == "temperature"
     fewer = make(sampling=[LOUD, replace(LOUD, temperature=1.0)], texts=TEXTS[:1], seeds=[0])
     assert len(ListeningTest(fewer, by="temperature", listener="second").trials) == 1
 

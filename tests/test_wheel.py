@@ -33,8 +33,8 @@ def test_the_wheel_clones_a_voice(root, tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert not [name for name in names if name.split("/")[0] in ("nbs", "tests", "data")]
     assert "voicelab/py.typed" in names
-    for folder in ("voices", "testset"):                # not the links of the checkout: the files that they lead to
-        for file in (root / "data" / folder).iterdir():
+    for folder, data in (("voices", "voices"), ("testset", "testset"), ("example", "listening")):       # not links: what they lead to
+        for file in (root / "data" / data).iterdir():
             assert zipfile.ZipFile(wheel).read(f"voicelab/{folder}/{file.name}") == file.read_bytes()
     lessons = {f"voicelab/lessons/{file.relative_to(root / 'nbs/lessons')}" for file in (root / "nbs/lessons").rglob("*")
                if file.is_file() and not any(part.startswith((".", "__")) for part in file.parts)}
@@ -56,7 +56,7 @@ def test_the_wheel_clones_a_voice(root, tmp_path):
     assert offered.returncode == 0, offered.stderr
     said = dict(line.split("\t") for line in (root / "data/voices/transcripts.tsv").read_text(encoding="utf-8").splitlines())
     offered = json.loads(offered.stdout)
-    assert offered["voices"] == said and offered["choices"] == [*said, "upload", "no reference"]
+    assert offered["voices"] == said and offered["choices"] == [*said, "upload", "microphone", "a folder of mine", "no reference"]
     assert offered["folder"].startswith(str(site)) and offered["rows"] == 120
     assert (offered["copied"], offered["changed"]) == (len(lessons) + 2, [])
     assert (offered["samples"], offered["failed"]) == (2, "None")

@@ -1,10 +1,12 @@
 """What the widgets do, without a browser: estimates, tries, scripts, errors, turns."""
 import base64
 import copy
+import errno
 import gc
 import html
 import io
 import json
+import os
 import re
 import shutil
 import threading
@@ -12,7 +14,6 @@ import time
 import warnings
 import weakref
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +26,7 @@ import torch
 from ipywidgets.widgets.widget import _instances as living
 
 import voicelab as vl
+from voicelab.asr import Recogniser
 from voicelab.audio import Audio, load_audio
 from voicelab.codec import Codec
 from voicelab.errors import VoicelabError
@@ -32,6 +34,7 @@ from voicelab.pairs import RunError
 from voicelab.reference import shipped_voices
 from voicelab.session import TRACE
 from voicelab.study import STUDIES
+from voicelab.voice_checks import Finding
 from voicelab.widgets import base
 from voicelab.widgets.ablation import RIGHT
 from voicelab.widgets.attention import AttentionMap
@@ -44,10 +47,11 @@ from voicelab.widgets.presets import EXAMPLES, MOST_PRESETS, read_presets, save_
 from voicelab.widgets.prompt import PromptAnatomy
 from voicelab.widgets.result import Result, ending, estimate_html, stop_html
 from voicelab.widgets.tuner import Tuner, script
-from voicelab.widgets.voice import NONE, UPLOAD, VoiceChooser
+from voicelab.widgets.voice import FOLDER, NONE, OF_ANOTHER, PROPOSED, UPLOAD, VoiceChooser
+from voicelab.words import HeardWord
 
 TEXT = "Good evening."
-WIDGETS = [getattr(vl.widgets, name) for name in vl.widgets.__all__ if name not in ("ListeningTest", "Microphone", "Pivot")]
+WIDGETS = [getattr(vl.widgets, name) for name in vl.widgets.__all__ if name not in ("ListeningTest", "Microphone", "Pivot", "WordTimeline")]
 WIDGETS += [lambda model: vl.widgets.Microphone()]          # a listening test is made of a run, a pivot of a sweep
 
 
@@ -109,18 +113,21 @@ MADE_OF = {         # of each widget: arguments beside the model, and what is wr
     "PromptAnatomy": [(dict(text=5), "text: must be"), (dict(reference={}), "reference: must be a Reference or None, got {}")],
     "Conversation": [(dict(text=5), "text: must be"), (dict(question=5), "question: must be an Audio or a file, got 5"),
                      (dict(reference=5), "reference: must be")],
-    "ListeningTest": [(dict(kind=[]), "kind: must be one of preference, similarity, got []"), (dict(by=5), "by: must be a function or a text, got 5"),
+    "ListeningTest": [(dict(kind=[]), "kind: must be one of preference, similarity, naturalness, got []"),
+                      (dict(by=5), "by: must be a function or a text, got 5"),
                       (dict(file=5), "file: must be a path or None, got 5")],
     "Study": [(dict(study="beauty"), "study: must be one of "), (dict(references="ada"), "references: must be a list of References or None, got 'ada'"),
               (dict(references=[]), "references: must be a list of References"), (dict(texts="Hi."), "texts: must be a list of texts or None, got 'Hi.'"),
               (dict(folder=5), "folder: must be a folder or None, got 5")],
+    "SweepBoard": [(dict(folder=5), "folder: must be a folder or None, got 5"), (dict(folder=""), "folder: needs a name")],
+    "WordTimeline": [(dict(text="Hi."), "sample: must be a Generation or an Audio, got ")],
     "Pivot": [], "Microphone": []}
 
 
 def test_every_widget_says_what_it_is_made_of(): assert set(MADE_OF) == set(vl.widgets.__all__)
 
 
-@pytest.mark.parametrize("name", [name for name in MADE_OF if name not in ("ListeningTest", "Microphone", "Pivot")])
+@pytest.mark.parametrize("name", [name for name in MADE_OF if name not in ("ListeningTest", "Microphone", "Pivot", "SweepBoard", "WordTimeline")])
 def test_a_name_in_place_of_a_model_is_refused_in_one_line(name):
     before = kept()
     for wrong in NOT_A_MODEL:
@@ -135,7 +142,7 @@ def test_what_a_widget_can_not_be_made_of_is_refused_in_one_line(model, tmp_path
     assert str(error.value).startswith(said) and kept() == before
 
 
-@pytest.mark.parametrize("wrong", [5, None, []])
+@pytest.mark.parametrize("wrong", [5, []])
 def test_what_is_no_run_and_no_sweep(wrong):
     with pytest.raises(VoicelabError, match="^run: must be a Run, a Sweep or a folder, got "): vl.widgets.ListeningTest(wrong)
     with pytest.raises(VoicelabError, match="^sweep: must be a Sweep or its folder, got "): vl.widgets.Pivot(wrong)
@@ -796,20 +803,21 @@ def test_nobody_speaks_in_the_place_of_a_recording_that_is_not_there(model, make
 def test_an_upload_is_checked_and_used(root):
     chooser, told = VoiceChooser(), []
     chooser.on_change(lambda: told.append(chooser.reference))
-    upload = lambda name, content: setattr(chooser.file, "value", ({"name": name, "type": "audio/wav", "size": len(content), "content": memoryview(content),
-                                                                   "last_modified": datetime.now(timezone.utc)},))
-    upload("../../evil name.wav", b"not a recording")
+    upload(chooser, "../../evil name.wav", b"not a recording")
     assert chooser.status.failed and "evil name.wav" in chooser.status.text and "/tmp" not in chooser.status.text
-    upload("../../my voice.wav", (root / "data/voices/ben.wav").read_bytes())
+    upload(chooser, "../../my voice.wav", (root / "data/voices/ben.wav").read_bytes())
     assert chooser.voice.value == UPLOAD and "/" not in chooser.reference.name and chooser.reference.transcript is None
     assert "consent" in chooser.status.text
     chooser.consent.value, chooser.transcript.value = "my own voice", "We walked along the river."
     assert chooser.reference.consent == "my own voice" and told[-1].transcript == "We walked along the river."
 
 
-def upload(chooser, name, content):
-    chooser.file.value = ({"name": name, "type": "audio/wav", "size": len(content), "content": memoryview(content),
-                           "last_modified": datetime.now(timezone.utc)},)
+def upload(chooser, name, content, piece=2**19):
+    "As the page sends a file: in pieces."
+    hear = chooser.file._hear
+    hear(None, dict(kind="begin", name=name, size=len(content)), [])
+    for number, start in enumerate(range(0, len(content), piece)): hear(None, dict(kind="piece", number=number), [memoryview(content)[start:start + piece]])
+    hear(None, dict(kind="end"), [])
 
 
 def test_an_upload_shows_the_notice_and_gives_it_nowhere_else(root):
@@ -921,6 +929,201 @@ def test_what_a_player_offers_for_download_is_marked(model, tuner, tmp_path):
     assert played(walk.clip.player, tmp_path / "b.wav").mark == walk.generation.audio.mark
 
 
+def test_a_stretch_is_a_reference_of_its_own(model):
+    tuner = Tuner(model, TEXT)
+    voice, full = tuner.voice, shipped_voices()["ada"]
+    with voice.stretch.wave.hold_trait_notifications(): voice.stretch.wave.start, voice.stretch.wave.end = 0.5, 2.0        # a drag
+    part = voice.reference
+    assert (part.name, part.consent, part.audio.samples.tolist()) == ("ada, 0.50 to 2.00 s", full.consent, full.audio.slice(0.5, 2.0).samples.tolist())
+    assert voice.doubt == OF_ANOTHER and voice.confirm.layout.display == "" and "of another stretch" in voice.note.text
+    finish(tuner)
+    assert "transcript: it was of another stretch, and is not confirmed" in tuner.status.text and tuner.generation.reference.sha256 == part.sha256
+    assert "data/voices/ada.wav" not in tuner.code() and "save it first" in tuner.code()
+    voice.transcript.value = "library opens at"
+    assert voice.doubt == "" and voice.confirm.layout.display == "none" and voice.reference.transcript == "library opens at"
+    voice.stretch.whole.click()
+    assert voice.reference.sha256 == full.sha256 and voice.transcript.value == full.transcript
+    voice.stretch.start.value, voice.stretch.end.value = 0.5, 2.0                                                            # by the keyboard
+    assert voice.reference.sha256 == part.sha256 and voice.transcript.value == "library opens at"                              # what the user wrote for it
+    voice.stretch.end.value = 0.6
+    assert voice.reference.sha256 == part.sha256 and "0.5 to 30 s" in voice.stretch.status.text and voice.stretch.end.value == 2.0
+
+
+def test_a_long_recording_offers_its_stretches_and_no_more_than_five_minutes(root):
+    samples, rate = soundfile.read(root / "data/voices/ben.wav")
+    chooser = VoiceChooser()
+    upload(chooser, "talk.wav", wav(np.tile(samples, 150), rate))                             # 414 s, 20 MB
+    assert chooser.stretch.audio.seconds == 300 and chooser.reference.audio.seconds <= 30 and chooser.stretch.span == (0, chooser.reference.audio.seconds)
+    assert "'talk.wav' is 414.0 s long, longer than the limit of 300 s" in chooser.status.text
+    chooser.stretch._take(120.0, 125.0)
+    assert chooser.reference.audio.seconds == pytest.approx(5) and chooser.reference.name == "talk, 120.00 to 125.00 s"
+    chooser.stretch._take(0, 300)
+    assert "this one would have 300.00 s" in chooser.stretch.status.text and chooser.reference.audio.seconds == pytest.approx(5)
+
+
+@pytest.mark.parametrize("messages, said", [
+    ([dict(kind="begin", name="../film.wav", size=2 * 2**30)], "upload: '../film.wav' has 2.0 GB, at most 100.0 MB are taken: cut it first, with: ffmpeg"),
+    ([dict(kind="begin", name="a.wav", size=-1)], "upload: 'a.wav' is empty"), ([dict(kind="begin", name="a.wav", size="9")], "upload: 'a.wav' is empty"),
+    ([dict(kind="begin", name="a.wav", size=9), dict(kind="piece", number=1)], "upload: a piece of 'a.wav' was lost"),
+    ([dict(kind="begin", name="a.wav", size=9), dict(kind="end")], "upload: 'a.wav' was cut on the way"),
+    ([dict(kind="error", name="a.wav", text="gone")], "upload: 'a.wav' could not be read in the page: gone")])
+def test_an_upload_that_can_not_be_is_one_line(messages, said):
+    chooser = VoiceChooser()
+    upload(chooser, "ben.wav", (shipped_voices()["ben"].audio).wav_bytes())
+    sent = []
+    chooser.file.send = lambda content, *_: sent.append(content["kind"])
+    for message in messages: chooser.file._hear(None, message, [b"12345"])
+    assert chooser.status.failed and chooser.status.text.startswith(said) and chooser.reference is None and sent[-1] == "stop"
+    chooser.file._hear(None, dict(kind="piece", number=0), [b"12345"])                        # what is still under way
+    assert chooser.file.pieces == []
+
+
+def test_a_folder_of_ones_own_is_offered_and_never_called_synthetic(model, tmp_path, monkeypatch):
+    (folder := tmp_path / "mine").mkdir()
+    voices = shipped_voices()
+    voices["ben"].audio.save(folder / "uncle.wav")
+    (folder / "uncle.txt").write_text("We walked along the river.")
+    (folder / "broken.wav").write_text("no sound")
+    tuner = Tuner(model, TEXT, voices=vl.TestSet(folder, consent="my uncle agrees"))
+    tuner.voice.voice.value = "uncle (mine)"
+    assert (tuner.voice.reference.consent, tuner.voice.reference.transcript) == ("my uncle agrees", "We walked along the river.")
+    assert "broken" in tuner.voice.opened.text and "synthetic" not in tuner.voice.consent.value
+    for make in (DelayPattern, PromptAnatomy, AttentionMap, vl.widgets.Ablation, vl.widgets.CodecExplorer, vl.widgets.Study):
+        widget = make(model, voices=str(folder))
+        choosers = [each for each in vars(widget).values() if isinstance(each, VoiceChooser)]
+        assert choosers and all("uncle (mine)" in chooser.voice.options for chooser in choosers)
+    chooser = VoiceChooser(within=tmp_path)
+    chooser.voice.value = FOLDER
+    assert chooser.status.text == "Name a folder." and chooser.folders.layout.display == ""
+    for path, consent, said in (("", "", "folder: name one"), ("mine", "", "consent: state who agreed"), ("..", "mine", "folder: must be in"),
+                                ("no", "mine", "folder: "), (str(folder / "uncle.txt"), "mine", "folder: ")):
+        chooser.folder.value, chooser.owners.value = path, consent
+        chooser.opener.click()
+        assert chooser.opened.failed and chooser.opened.text.startswith(said) and chooser.reference is None, chooser.opened.text
+    chooser.folder.value, chooser.owners.value = "mine", "my uncle agrees"
+    chooser.opener.click()
+    assert chooser.voice.value == "uncle (mine)" and chooser.reference.consent == "my uncle agrees" and not chooser.opened.failed
+
+
+def test_a_voice_of_ones_own_in_the_shipped_folder_gets_no_statement_of_ours(tmp_path, monkeypatch, root):
+    import shutil
+    shutil.copytree(root / "data/voices", tmp_path / "voices")
+    samples, rate = soundfile.read(root / "data/voices/ben.wav")
+    soundfile.write(tmp_path / "voices/ada.wav", samples * 0.5, rate)                          # another in the place of one
+    shutil.copy(tmp_path / "voices/ada.wav", tmp_path / "voices/me.wav")
+    with open(tmp_path / "voices/transcripts.tsv", "a") as file: file.write("me\tWe walked.\n")
+    monkeypatch.setattr("voicelab.reference.VOICE_FOLDER", tmp_path / "voices")
+    stated = {name: voice.consent for name, voice in shipped_voices().items()}
+    assert stated["ada"] == stated["me"] == "not stated" and all("synthetic" in stated[name] for name in ("ben", "cleo", "dan", "noor"))
+
+
+class Ears:
+    "A recogniser that hears what it is told to."
+    id = "ears"
+    def __init__(self): self.words, self.heard, self.wait = "What was heard.", [], threading.Event()
+    def hear(self, audio, code):
+        self.heard.append((round(audio.seconds, 2), code))
+        self.wait.wait(30)
+        return self.words
+
+
+@pytest.fixture
+def ears(monkeypatch):
+    monkeypatch.setattr(VoiceChooser, "recogniser", ears := Ears())
+    monkeypatch.setattr("voicelab.widgets.voice.of_speakers", lambda audio: Finding("speakers", "one voice", True))
+    ears.wait.set()
+    return ears
+
+
+def test_the_recogniser_proposes_the_words_of_ones_own_recording(model, root, ears):
+    tuner, content = Tuner(model, TEXT), (root / "data/voices/ben.wav").read_bytes()
+    voice = tuner.voice
+    assert not ears.heard                                                                     # the shipped voices have theirs
+    upload(voice, "ben.wav", content)
+    voice.ears.wait(30)
+    assert (voice.transcript.value, voice.doubt, ears.heard) == ("What was heard.", PROPOSED, [(2.76, None)]) and "one voice" in voice.checks.value
+    assert voice.reference.transcript == "What was heard." and "not confirmed" in voice.note.text and voice.confirm.layout.display == ""
+    finish(tuner)
+    assert "transcript: proposed by the recogniser, not confirmed" in tuner.status.text
+    voice.keeper.start(voice._keep)
+    voice.keeper.wait(30)
+    assert voice.keeping.failed and voice.keeping.text.startswith("transcript: confirm it first") and not voice.link.value
+    voice.confirm.click()
+    assert voice.doubt == "" and voice.confirm.layout.display == "none" and voice.note.text == ""
+    ears.words = "Was heard."
+    voice.stretch._take(0.5, 2.0)                                                             # other words: it listens again
+    voice.ears.wait(30)
+    assert (voice.transcript.value, voice.doubt, ears.heard[-1]) == ("Was heard.", PROPOSED, (1.5, None))
+    voice.transcript.value = "was heard"
+    assert voice.doubt == "" and voice.reference.transcript == "was heard"
+    voice.stretch.whole.click()
+    voice.ears.wait(30)
+    assert voice.transcript.value == "What was heard." and voice.doubt == ""                  # confirmed before
+
+
+def test_what_the_user_writes_meanwhile_stays(root, ears):
+    chooser = VoiceChooser()
+    ears.wait.clear()
+    upload(chooser, "ben.wav", (root / "data/voices/ben.wav").read_bytes())
+    assert soon(lambda: ears.heard) and "listens" in chooser.note.text
+    chooser.transcript.value = "We walked."
+    ears.wait.set()
+    chooser.ears.wait(30)
+    assert (chooser.transcript.value, chooser.doubt, chooser.reference.transcript) == ("We walked.", "", "We walked.")
+
+
+def soon(true, seconds=30):
+    ends = time.monotonic() + seconds
+    while not true() and time.monotonic() < ends: time.sleep(0.01)
+    return true()
+
+
+def test_a_missing_transcript_is_told_beside_its_box(root):
+    chooser = VoiceChooser()
+    assert chooser.note.text == ""
+    upload(chooser, "ben.wav", (root / "data/voices/ben.wav").read_bytes())
+    chooser.ears.wait(60)
+    assert chooser.note.text.startswith("No transcript: ") and not chooser.doubt
+
+
+def test_a_voice_is_saved_and_comes_back(model, ears):
+    chooser = VoiceChooser(model=model)
+    chooser.consent.value = "<b>mine</b>"
+    chooser.keep.click()
+    chooser.keeper.wait(30)
+    assert "download='ada.safetensors'" in chooser.link.value and not chooser.keeping.failed
+    content = base64.b64decode(chooser.link.value.split("base64,")[1].split("'")[0])
+    chooser.consent.value = "another"
+    assert chooser.link.value == ""                                                           # it was of another statement
+    other = VoiceChooser()
+    upload(other, "from a colleague.safetensors", content)
+    assert other.reference.sha256 == shipped_voices()["ada"].sha256 and other.reference.consent == other.consent.value == "<b>mine</b>"
+    assert other.transcript.value == shipped_voices()["ada"].transcript and "61 frames of codes by tiny-codec" in other.status.text
+    upload(other, "broken.safetensors", content[:-7])
+    assert other.status.failed and "'broken.safetensors' is damaged" in other.status.text and other.reference is None
+
+
+def test_the_estimate_counts_all_chunks_and_warns_of_a_language(model):
+    tuner = Tuner(model, "The garden is open today and the old library opens at nine in the morning. " * 4)
+    assert " chunks" in tuner.estimate.value
+    letters = [float(found) for found in re.findall(r"reference_rate: (\d+) letters", tuner.estimate.value)]
+    assert letters == [pytest.approx(sum(float(budget.detail.split()[0]) for budget in tuner.budgets()), abs=5)]
+    assert "it seems to be" not in tuner.estimate.value
+    tuner.text.value = "今天天气很好。"
+    assert "it seems to be Chinese, and the model was trained on Arabic and English" in tuner.estimate.value
+    finish(tuner)
+    assert tuner.status.text.count("it seems to be Chinese") == 1
+
+
+def test_an_empty_text_is_told_once(model):
+    tuner = Tuner(model, "")
+    assert "nothing to say" in tuner.estimate.value
+    finish(tuner)
+    assert tuner.status.failed and "nothing to say" in tuner.status.text and tuner.estimate.value == ""
+    tuner.text.value = "Good evening."
+    assert " expected, cap at " in tuner.estimate.value
+
+
 def test_a_microphone_can_be_plugged_in(root):
     import traitlets
     class Recorder(W.Label):
@@ -936,10 +1139,33 @@ def test_a_microphone_can_be_plugged_in(root):
 def test_the_tuner_offers_the_microphone(model):
     tuner = Tuner(model, TEXT)
     tuner.voice.voice.value = "microphone"
-    assert tuner.voice.transcript.layout.display == tuner.voice.consent.layout.display == "none"       # the microphone has its own
-    assert tuner.voice.recorder.layout.display == "" and tuner.voice.status.text == "Record something first."
+    assert tuner.voice.own.layout.display == "" and tuner.voice.status.text == "Record something first."
     finish(tuner)
     assert tuner.generation is None and tuner.status.failed
+    say(tuner.voice.own, shipped_voices()["ben"].audio)
+    assert tuner.voice.reference is None and tuner.voice.status.text.startswith("consent: state who speaks") and tuner.voice.clip.audio is not None
+    tuner.voice.consent.value, tuner.voice.transcript.value = "my own voice", "We walked."
+    finish(tuner)
+    assert (tuner.generation.reference.name, tuner.generation.reference.consent) == ("microphone", "my own voice")
+
+
+def say(recorder, audio):
+    "As the page sends a recording."
+    for content, buffers in ((dict(kind="begin", rate=audio.rate), []), (dict(kind="piece", number=0), [audio.samples.tobytes()]), (dict(kind="end"), [])):
+        recorder._hear(None, content, buffers)
+
+
+@pytest.mark.parametrize("content, said", [
+    (dict(kind="error", text="the browser refused it: allow the microphone for this page, or upload a recording"), "microphone: the browser refused it"),
+    (None, "recording: it is silent; is the microphone muted")], ids=["refused", "silent"])
+def test_a_microphone_that_gives_nothing_is_told_and_leaves_no_earlier_voice(model, content, said):
+    tuner = Tuner(model, TEXT)
+    say(tuner.voice.own, shipped_voices()["ben"].audio)
+    if content: tuner.voice.own._hear(None, content, [])
+    else: say(tuner.voice.own, Audio(np.zeros(32_000, np.float32), 16_000))
+    assert tuner.voice.status.failed and tuner.voice.status.text.startswith(said) and tuner.voice.reference is tuner.voice.base is None
+    finish(tuner)
+    assert tuner.generation is None and tuner.status.text == f"voice: the recording was refused: {tuner.voice.status.text}"
 
 
 def test_no_reference_needs_no_words():
@@ -979,20 +1205,6 @@ def test_pieces_wait_for_the_page():
     player.muted = True
     player.play(Audio(np.zeros(80, np.float32), 8000))
     assert len(sent) == 3
-
-
-# ---- the listening test
-
-def test_a_double_click_answers_one_question(model, tmp_path, root):
-    run = vl.Run(tmp_path / "run")
-    ada = vl.Reference(root / "data/voices/ada.wav", transcript="The old library opens.", consent="synthetic")
-    for seed in (0, 1): run.save(model.clone(TEXT, reference=ada, seed=seed))
-    ask = vl.widgets.ListeningTest(run, kind="similarity")
-    for _ in range(2): ask.buttons[4].click()
-    assert len(ask.test.answers) == 1 and ask.number == 1
-    ask.pressed -= 1
-    ask.buttons[4].click()
-    assert ask.number is None
 
 
 # ---- closing
@@ -1052,8 +1264,11 @@ def asked(model, tmp_path):
     run = vl.Run(tmp_path / "run")
     for seed in (0, 1): run.save(model.clone(TEXT, reference=shipped_voices()["ada"], seed=seed))
     ask = vl.widgets.ListeningTest(run, kind="similarity")
-    ask.buttons[4].click()
-    assert len(ask.test.answers) == 1
+    for message in (dict(agree=True), dict(headphones=[]), dict(trial=0, answer=4, heard=[1, 1])): ask.page.answer(message)
+    ask.opener.value = True
+    for button in (ask.writer, ask.show_results): button.click()
+    ask.worker.wait()
+    assert len(ask.test.answers) == 1 and ask.results.value
     return ask
 
 
@@ -1117,6 +1332,179 @@ def test_the_pivot_makes_what_is_missing_and_stops_when_asked(model, tmp_path):
         pivot.go.click()
         pivot.worker.wait()
     assert pivot.status.failed and "is being run by another process" in pivot.status.text
+
+
+def of_board(model, tmp_path, **options):
+    "A board of two cells."
+    board = vl.widgets.SweepBoard(model, tmp_path / "board")
+    board.axes.texts.value, board.axes.ticks["ben"].value = TEXT, False
+    board.axes.add_option("sampling.temperature", [0.3, 1.0])
+    return board
+
+
+def pressed(board, *buttons):
+    "The status of a board after its buttons were pressed, one after the other."
+    for button in buttons:
+        button.click()
+        board.worker.wait(60)
+    assert board.worker.error is None, board.worker.error
+    return board.status.text
+
+
+def boarded(model, tmp_path):
+    board = of_board(model, tmp_path)
+    board.names.value = ("length", "ended")
+    said = pressed(board, board.go, board.measurer, board.comparer, board.writer, board.again)
+    assert board.comparison is not None and board.listing.value and board.bar.value == 2, said
+    return board
+
+
+def test_a_board_has_everything_of_a_sweep(model, tmp_path):
+    board = of_board(model, tmp_path)
+    assert "2 cells, 0 made; 2 missing, about" in board.estimate.value and not (tmp_path / "board").exists()
+    assert pressed(board, board.try_one).startswith("2 cells, 1 made; 1 missing, about") and "estimated from 1 cell" in board.estimate.value
+    assert pressed(board, board.go) == "2 cells, 2 made" and {point["status"] for point in board.page.content["points"]} == {"ok"}
+    board.names.value = ("length", "wer")
+    board.recogniser.value = "no-such-recogniser"
+    pressed(board, board.measurer)
+    assert next(field for field in board.fields if field.takes("recogniser")).error.failed and not board.status.failed
+    board.recogniser.value, board.names.value = "", ("length",)
+    assert pressed(board, board.measurer) == "Measured."
+    board.by.value, board.measure_name.value, board.anchors.value = "temperature", "length", False
+    assert pressed(board, board.comparer) == "Compared." and board.comparison._repr_html_() in board.found.value
+    assert board.comparison.table.level.tolist() == [0.3, 1.0]
+    board.base.value = 1.0
+    pressed(board, board.comparer)
+    assert board.comparison.baseline == 1.0
+    for kind, end in (("csv", ".csv"), ("html", ".html"), ("hf", "-hf")):
+        board.kind.value = kind
+        assert pressed(board, board.exporter) == f"Written: {tmp_path / 'board'}{end}"
+    board.kind.value, board.path.value = "csv", str(tmp_path / "no" / "file.csv")
+    pressed(board, board.exporter)
+    assert next(field for field in board.fields if field.takes("path")).error.text.startswith("path: there is no folder")
+
+
+def test_the_code_of_a_board_makes_the_same_cells(model, tmp_path):
+    own = vl.Reference(shipped_voices()["cleo"].audio, transcript="We 'met'.", consent="mine", name="cleo two")
+    noisy = own.altered(dict(cut_seconds=1.5), audio=own.audio.slice(0, 1.5))
+    sweep = vl.Sweep(tmp_path / "sweep", model, references=[own, noisy, None, (own, shipped_voices()["ada"])], texts=[TEXT, "Two\n\"lines\"."], seeds=[3, 4, 9],
+                     sampling=[vl.Sampling(temperature=t, top_k=k) for t in (0.3, 1.0) for k in (5, None)], budget=[None, "fixed"], batch=2,
+                     settings=replace(vl.read_settings(), audio_generation=replace(vl.read_settings().audio_generation, reference_margin=1.25)))
+    board, names = vl.widgets.SweepBoard(folder=sweep.folder), [cell.name for cell in sweep.grid.cells]
+    assert [(row.name.value, row.levels.value) for row in board.axes.rows] == [
+        ("sampling.temperature", "0.3\n1.0"), ("sampling.top_k", "5\nnone"), ("budget", "none\nfixed")]
+    assert board.axes.seeds.value == "3-4, 9" and board.batch.value == 2 and "192 cells, 0 made" in board.estimate.value
+    space = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exec(board.code().replace("sweep.run()\n", ""), space)
+    assert [cell.name for cell in space["sweep"].grid.cells] == names == [cell.name for cell in board.sweep.grid.cells]
+    board.folder.value = str(tmp_path / "elsewhere")
+    assert [cell.name for cell in board.made().grid.cells] == names               # the controls alone make them, too
+    exec(board.code().replace("sweep.run()\n", ""), space)
+    assert [cell.name for cell in space["sweep"].grid.cells] == names and space["sweep"].folder == tmp_path / "elsewhere"
+
+
+def test_a_board_opens_pairs_and_levels_that_are_not_crossed(model, tmp_path):
+    ada = shipped_voices()["ada"]
+    levels = [vl.Sampling(temperature=0.3, top_k=5), vl.Sampling(temperature=1.0)]
+    sweep = vl.Sweep(tmp_path / "sweep", model, pairs=[(ada, "One."), (None, "Two.")], sampling=levels, seeds=[1])
+    board = vl.widgets.SweepBoard(model, sweep.folder)
+    assert [row.name.value for row in board.axes.rows] == ["sampling"] and board.axes.fields[0].layout.display == "none"
+    assert [cell.name for cell in board.made().grid.cells] == [cell.name for cell in sweep.grid.cells]
+
+
+@pytest.mark.parametrize("change, place, said", [
+    (lambda board: setattr(board.axes.texts, "value", " \n"), "texts", "texts: needs at least one"),
+    (lambda board: setattr(board.axes.ticks["ada"], "value", False), "voices", "voices: tick at least one"),
+    (lambda board: setattr(board.axes.seeds, "value", "1, -x"), "seeds", "seeds: must be numbers"),
+    (lambda board: setattr(board.axes.seeds, "value", "0-9999999999"), "seeds", "seeds: at most 10000"),
+    (lambda board: setattr(board.axes.rows[0].levels, "value", "-1"), "temperature", "temperature: must be 0 to 10"),
+    (lambda board: setattr(board.axes.rows[0].levels, "value", ""), "temperature", "sampling.temperature: needs at least one level"),
+    (lambda board: setattr(board.axes.rows[0].levels, "value", "0.3, 0.3"), "sampling", "sampling: values 0 and 1 are equal"),
+    (lambda board: board.axes.add_option("sampling.temperature", [1]), "temperature", "sampling.temperature: has two rows"),
+    (lambda board: board.axes.add_option("prompt_form", ["<b>"]), "prompt_form", "prompt_form: must be one of"),
+    (lambda board: board.axes.add_option("budget", [[1]]), "budget", "budget: "),
+    (lambda board: setattr(board.folder, "value", " "), "folder", "folder: needs a name"),
+    (lambda board: setattr(board.folder, "value", "/dev/null"), "folder", "folder: "),
+    (lambda board: setattr(board.models, "value", "no-such-model"), "", "'no-such-model'")])
+def test_what_a_board_can_not_run_is_one_line_beside_its_field(model, tmp_path, monkeypatch, change, place, said):
+    monkeypatch.chdir(tmp_path)
+    board = of_board(model, tmp_path)
+    change(board)
+    pressed(board, board.go)
+    wrong = [field.error for field in (*board.fields, *board.axes.rows) if field.error.failed] or [board.status]
+    assert len(wrong) == 1 and wrong[0].failed and said in wrong[0].text and "\n" not in wrong[0].text and "<b>" not in wrong[0].value, wrong[0].text
+    if place: assert wrong[0] in [each.error for each in (*board.axes.rows, *board.fields) if each.takes(place)] and not board.status.failed
+    assert not (tmp_path / "board").exists() and not board.go.disabled
+
+
+def test_a_board_stops_and_goes_on(model, tmp_path):
+    board, said = of_board(model, tmp_path), []
+    say = board.status.say
+    def heard(words):
+        said.append(words)
+        say(words)
+        if words.startswith("1 of 2"): board.stop.click()
+    board.status.say = heard
+    assert pressed(board, board.go).startswith("Stopped: 2 cells, 1 made; 1 missing"), said
+    board.status.say = say
+    assert pressed(board, board.go) == "2 cells, 2 made" and board.stop.disabled and not board.go.disabled
+
+
+def test_two_boards_on_a_folder_know_of_each_other(model, tmp_path):
+    board = of_board(model, tmp_path)
+    pressed(board, board.go)
+    other = vl.widgets.SweepBoard(folder=tmp_path / "board")
+    assert "Another board" in other.notice.value and "2 cells, 2 made" in other.estimate.value
+    with other.sweep._alone(): pressed(board, board.go)
+    assert next(field for field in board.fields if field.takes("folder")).error.text.endswith("is being run by another process")
+    board.close()
+    other.folder.value = str(tmp_path / "third")
+    assert not other.notice.value
+
+
+def test_a_sweep_that_is_deleted_while_it_is_shown(model, tmp_path):
+    board = of_board(model, tmp_path)
+    pressed(board, board.go)
+    shutil.rmtree(tmp_path / "board")
+    for button in (board.again, board.measurer, board.comparer, board.exporter):
+        pressed(board, button)
+        assert next(field for field in board.fields if field.takes("folder")).error.failed and not (tmp_path / "board").exists()
+    sent, sounds = board.page.answer("g0")
+    assert "problem" in sent and not sounds
+    assert pressed(board, board.go) == "2 cells, 2 made"
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(model, tmp_path, monkeypatch):
+    board = of_board(model, tmp_path)
+    pressed(board, board.try_one)
+    def full(*_, **__): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with monkeypatch.context() as patch:
+        patch.setattr("voicelab.runs.Run._publish", full)
+        pressed(board, board.go)
+    wrong = [field.error for field in board.fields if field.error.failed] + [board.status] * board.status.failed
+    assert len(wrong) == 1 and "has no space left on its disk" in wrong[0].text and board.bar.value == 1 and not board.go.disabled
+    assert pressed(board, board.go) == "2 cells, 2 made"
+
+
+def test_a_model_that_is_gone_makes_failed_cells_and_the_board_stays(model, tmp_path, monkeypatch):
+    board = of_board(model, tmp_path)
+    pressed(board, board.writer)
+    with monkeypatch.context() as patch:
+        patch.setattr("voicelab.family.BaseSpeaker.clone", lambda *_, **__: (_ for _ in ()).throw(VoicelabError("model: was unloaded")))
+        patch.setattr(type(model), "stream", lambda *_, **__: (_ for _ in ()).throw(VoicelabError("model: was unloaded")))
+        pressed(board, board.go)
+    assert "2 failed" in board.status.text and "model: was unloaded" in board.sweep.table.error[0]
+    board.retry.value = True
+    assert pressed(board, board.go) == "2 cells, 2 made"
+
+
+@pytest.mark.parametrize("wrong, said", [(5, "model: must be a name"), ([], "model: must be a name"), ("no-such-model", "no-such-model")])
+def test_a_board_of_no_model(tmp_path, wrong, said):
+    before = kept()
+    with pytest.raises(VoicelabError, match=said): vl.widgets.SweepBoard(wrong, tmp_path / "board")
+    assert kept() == before and not (tmp_path / "board").exists()
 
 
 def of_study(model, tmp_path, **given):
@@ -1217,8 +1605,22 @@ def of_one_codebook(model):
     return made
 
 
+def heard_words(model, tmp_path):
+    "A timeline of a sample in which a recogniser heard its own text."
+    class Hearer(Recogniser):
+        id = "a fake"
+        def __init__(self): pass
+        def hear_words(self, audio, code):
+            return [HeardWord(word, n / 8, n / 8 + 0.1, 0.9) for n, word in enumerate(TEXT.split())]
+    widget = vl.widgets.WordTimeline(model.clone(TEXT, reference=shipped_voices()["ada"], seed=1), recogniser=Hearer())
+    widget.worker.wait(60)
+    assert widget.status.text.startswith("Timeline(2 same; a fake)") and widget.words.html.count("data-begin") == 2
+    return widget
+
+
 USED = dict(Tuner=tried, DelayPattern=walked, Ablation=ablated, CodecExplorer=explored, AttentionMap=listened, ListeningTest=asked,
-            Microphone=recorded, PromptAnatomy=read, Conversation=talked, Result=shown_result, Pivot=looked_at, Study=studied)
+            Microphone=recorded, PromptAnatomy=read, Conversation=talked, Result=shown_result, Pivot=looked_at, Study=studied, SweepBoard=boarded,
+            WordTimeline=heard_words)
 FRESH = {"Tuner": lambda model, _: Tuner(model), "VoiceChooser": lambda *_: VoiceChooser(), "History": lambda *_: History(print, None),
          "Knobs": lambda model, _: Knobs(model.prompt_forms, vl.read_settings()), "Clip": lambda *_: Clip("a clip"),
          "explorer of one codebook": lambda model, _: vl.widgets.CodecExplorer(of_one_codebook(model))}

@@ -41,6 +41,7 @@ def __getattr__(name):
     if name not in HOMES: return moved("")(name)
     globals()[name] = found = getattr(import_module(f"voicelab.{HOMES[name]}"), name)
     if name == "Generation": import_module("voicelab.measures")     # for its `report`
+    if name == "Reference": import_module("voicelab.voicefile")     # for its `save` and `load`
     return found
 
 

@@ -30,7 +30,7 @@ from .audio import Audio
 from .errors import ArgumentError, VoicelabError, one_line, shown
 from .generation import EngineError, check_process
 from .hub import hub_errors
-from .language import LANGUAGE_CODES, sentence_language
+from .language import LANGUAGE_CODES, LATIN_LANGUAGES, sentence_language
 from .metrics import ARGUMENTS, METRICS, Measure, Metric, unavailable
 from .reference import SILENT_DB
 from .registry import Latest
@@ -141,10 +141,8 @@ def without_repeats(words: list[str], most: int = MOST_REPEATS) -> tuple[list[st
     return kept, lost
 
 # %% ../nbs/09_asr.ipynb #8fe51138
-CODES = LANGUAGE_CODES | {
-    "english": "en", "german": "de", "french": "fr", "spanish": "es", "italian": "it", "portuguese": "pt",
-    "turkish": "tr", "polish": "pl", "dutch": "nl", "persian": "fa", "urdu": "ur", "mandarin": "zh",
-    "arb": "ar", "cmn": "zh"}
+CODES = LANGUAGE_CODES | LATIN_LANGUAGES | {
+    "turkish": "tr", "polish": "pl", "persian": "fa", "urdu": "ur", "mandarin": "zh", "arb": "ar", "cmn": "zh"}
 
 
 def code_of(text: str, language: str | None = None) -> str: # language: a name or a code, perhaps with a region
@@ -249,21 +247,21 @@ class Recogniser:
 
 # %% ../nbs/09_asr.ipynb #d62d9fe6
 @patch
-def hear(self: Recogniser, audio: Audio, code: str) -> str: # code: of the language
+def hear(self: Recogniser, audio: Audio, code: str | None) -> str: # code: of the language; None: as it sounds
     "The words in `audio`; empty if it hears none."
     key = hashlib.sha256(audio.samples.tobytes()).hexdigest(), audio.rate, code
     return self._heard.get_or_make(key, lambda: self._listen(audio, code))
 
 
 @patch
-def _listen(self: Recogniser, audio: Audio, code: str) -> str:
+def _listen(self: Recogniser, audio: Audio, code: str | None) -> str:
     return " ".join("".join(segment.text for segment in self._transcribe(audio, code)).split())
 
 
 @patch
-def _transcribe(self: Recogniser, audio: Audio, code: str, **more) -> list: # more: options of faster-whisper
+def _transcribe(self: Recogniser, audio: Audio, code: str | None, **more) -> list: # more: options of faster-whisper
     model = whisper_model(self.folder, self.device, self.compute_type)
-    if code not in model.supported_languages:
+    if code is not None and code not in model.supported_languages:
         raise RecogniserError(f"recogniser: {self.folder.name!r} does not know the language {code!r}")
     wave = np.ascontiguousarray(audio.resample(HEARING_RATE).samples, np.float32)
     try:

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 import voicelab.measures  # noqa: F401
+import voicelab.voicefile  # noqa: F401
 
 from . import families
 from .batch import check_options

@@ -153,7 +153,7 @@ PAGE_STYLE = web_file("page.css")
 PAGE_SCRIPT = "".join(web_file(f"{name}.js") for name in SCRIPTS)
 
 # %% ../nbs/11_page.ipynb #d5418691
-FILE_SCRIPT = web_file("file.js")
+FILE_SCRIPT = web_file("stored.js") + web_file("file.js")
 BODY_STYLE = "html { color-scheme: light dark; } body { margin: 16px; background: Canvas; }"
 
 
@@ -165,10 +165,12 @@ def policy(script: str, style: str) -> str:
 
 
 def html_file(content: dict, # of `content_of`
-              sounds: dict[str, bytes], # MP3 by key
+              sounds: dict[str, bytes], # by key
+             script: str = PAGE_SCRIPT + FILE_SCRIPT,
+             style: str = PAGE_STYLE, # besides that of the body
              ) -> bytes:
     "The page as a self-contained file."
-    script, style = PAGE_SCRIPT + FILE_SCRIPT, BODY_STYLE + PAGE_STYLE
+    style = BODY_STYLE + style
     data = json.dumps(content, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     blocks = [f'<script type="text/plain" id="vl-sound-{key}">{base64.b64encode(sound).decode()}</script>\n'
               for key, sound in sounds.items()]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAMED', 'HEADINGS', 'HEAD', 'MOST_SHOWN_BYTES', 'MOST_PAGE', 'MOST_SHOWN', 'sound_names', 'RunError', 'sound_errors',
-           'Pair', 'field_html']
+           'path_within', 'Pair', 'field_html']
 
 # %% ../nbs/10_pairs.ipynb #7f77a308
 import os
@@ -44,6 +44,17 @@ def sound_errors(kind: str):
     except OSError as error: raise RunError(f"{kind}: {os.path.basename(error.filename)!r}: {error.strerror}") from None
     except StoreError as error: raise RunError(f"{kind}: {error}") from None
 
+
+# %% ../nbs/10_pairs.ipynb #f891ab13
+def path_within(folder: str | Path, # as someone wrote it; relative to `within`
+                within: str | Path,
+               ) -> Path: # absolute, without links
+    "`folder`, if it is `within` or below it; else a RunError."
+    if "\0" in str(folder): raise RunError(f"folder: must not contain a null byte, got {str(folder)!r}")
+    home = Path(os.path.realpath(within))
+    path = Path(os.path.realpath(home / folder))
+    if not path.is_relative_to(home): raise RunError(f"folder: must be in {str(home)!r} or below, got {str(folder)!r}")
+    return path
 
 # %% ../nbs/10_pairs.ipynb #7ade6759
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TABS', 'Connection', 'TabBar', 'new_folder', 'Kept', 'said_in', 'lesson_pictures', 'LessonPictures', 'Voices',
-           'Listen', 'Tab', 'StudioPage']
+           'Listen', 'Tab', 'with_voices', 'StudioPage']
 
 # %% ../nbs/14_studio_page.ipynb #ad10f003
 import base64
@@ -29,7 +29,7 @@ from .errors import VoicelabError, check_type
 from .family import Responder
 from .listening import KINDS
 from .runs import Run
-from .widgets import Conversation, ListeningTest, Microphone, Study, Tuner
+from .widgets import Conversation, ListeningTest, Study, Tuner
 from .widgets.base import LABEL, STYLE, WIDE, Status, Unit, WidgetError, card, check_made_of, row
 from .widgets.voice import VoiceChooser
 
@@ -203,7 +203,7 @@ class LessonPictures(Unit):
 class Voices(Unit):
     "Record, upload or choose a voice, and take it to the tuner."
     def __init__(self, page):
-        self.page, self.voice, self.status = page, VoiceChooser(None, Microphone()), Status()
+        self.page, self.voice, self.status = page, VoiceChooser(None, None, page.model, within=page.within), Status()
         self.use = W.Button(description="Use in the tuner", icon="arrow-right", button_style="primary",
                             layout=W.Layout(width="auto"))
         super().__init__([self.voice, row(self.use), self.status])
@@ -251,10 +251,18 @@ class Tab(NamedTuple):
     fits: Callable = lambda model: True # whether the tab makes sense for a model
 
 
-TABS = [Tab("Tuner", lambda page: Tuner(page.model, within=page.folder)),
-        Tab("Conversation", lambda page: Conversation(page.model), lambda model: isinstance(model, Responder)),
+def with_voices(page, widget):
+    "A widget that opens folders of voices anywhere in the studio's folder; what it saves stays in the page's own."
+    for part in vars(widget).values():
+        if isinstance(part, VoiceChooser): part.within = page.within
+    return widget
+
+
+TABS = [Tab("Tuner", lambda page: with_voices(page, Tuner(page.model, within=page.folder))),
+        Tab("Conversation", lambda page: Conversation(page.model, within=page.within),
+            lambda model: isinstance(model, Responder)),
         Tab("Voices", Voices),
-        Tab("Study", lambda page: Study(page.model, within=page.folder)),
+        Tab("Study", lambda page: with_voices(page, Study(page.model, within=page.folder))),
         Tab("Listening test", Listen),
         Tab("Lessons", lambda page: LessonPictures()),
         Tab("What is kept", Kept)]

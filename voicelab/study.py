@@ -141,7 +141,7 @@ def same_words(self: Study) -> SpokenTexts | None: # None: Ctrl-C came first
     found = {(voices[pair.row["cell"]], pair.row["text"]): pair.generated for pair in made if pair.row["generated"]}
     return SpokenTexts(found)
 
-
+# %% ../nbs/12_study.ipynb #e346a4ad
 @patch
 def run(self: Study,
         backend: str = "inline", workers: int = 1, say: Callable[[str], None] | None = None, # as for `Sweep.run`

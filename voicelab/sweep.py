@@ -26,7 +26,7 @@ from fastcore.basics import patch
 import voicelab.on_ray  # noqa: F401
 
 from .backends import BACKENDS, Job, Made, WorkerSetup
-from .cost import MOST_TIMED, Cost, expected_seconds
+from .cost import Cost, cost_of
 from .errors import VoicelabError, check_type, level_outside, one_of, shown, whole
 from .files import safe_name, utf8
 from .generation import check_process
@@ -257,17 +257,11 @@ def table(self: Sweep) -> pd.DataFrame:
 @patch(as_prop=True)
 def cost(self: Sweep) -> Cost:
     "The cost of the missing cells."
-    rows, expected = self._rows_now(), expected_seconds(self.grid)
-    counts = Counter(self.statuses().values())
-    ahead = sum(seconds for name, seconds in expected.items() if name not in rows)
-    timed = [row for row in rows.values() if row["status"] == "ok" and isinstance(row.get("work_seconds"), float)]
-    timed = timed[-MOST_TIMED:]
-    said = sum(expected[row["cell"]] for row in timed)
-    if not said: return Cost(len(expected), counts["ok"], counts["failed"], ahead, None, None, 0)
-    sizes = [len(line_of(row)) + self._bytes(row["generated"]) for row in timed]
-    share = lambda values: ahead * sum(values) / said
-    return Cost(len(expected), counts["ok"], counts["failed"], share(row["seconds"] for row in timed),
-                share(row["work_seconds"] for row in timed), share(sizes), len(timed))
+    return cost_of(self.grid, self._rows_now(), self._bytes_of)
+
+
+@patch
+def _bytes_of(self: Sweep, row: dict) -> int: return len(line_of(row)) + self._bytes(row["generated"])
 
 
 @patch

@@ -30,7 +30,7 @@ from .files import utf8
 from .formats import Entry, TestSetError, decoded, read_bounded, read_list
 from .progress import Progress
 from .recordings import MAX_SECONDS
-from .reference import MAX_REFERENCE_SECONDS, NOT_STATED, SHIPPED, VOICE_FOLDER, Reference, shipped_voices
+from .reference import MAX_REFERENCE_SECONDS, NOT_STATED, VOICE_FOLDER, Reference, shipped_voices
 from .settings import read_settings
 from .store import sound_below
 from .text import check_text, language_of
@@ -155,7 +155,7 @@ def shipped_entries():      # as `read_list`
     "Every shipped voice with every sentence of `TEXT_FILE`."
     rows = [line.split("\t") for line in decoded(read_bounded(TEXT_FILE)).strip().split("\n")[1:]]
     pairs = [(name, voice, row) for name, voice in shipped_voices().items() for row in rows]
-    entries = [Entry(place, f"{name}-{id}", f"{name}.wav", voice.transcript, text, speaker=name, consent=SHIPPED,
+    entries = [Entry(place, f"{name}-{id}", f"{name}.wav", voice.transcript, text, speaker=name, consent=voice.consent,
                      kind=kind)
                for place, (name, voice, (id, kind, text)) in enumerate(pairs, 1)]
     return entries, "shipped", VOICE_FOLDER

@@ -151,7 +151,7 @@ def saved(self: Length) -> pd.DataFrame: # reference, reference_seconds, window,
             rows.append(dict(reference=voice.name, **each.change, text=text, gain=gain, lacks=lacks))
     return pd.DataFrame(rows)
 
-
+# %% ../../nbs/12_studies_length.ipynb #0292650b
 @patch
 def compare(self: Length, measure: str) -> Comparison:
     "As `Study.compare`; of likelihood_gain, too."

@@ -27,7 +27,6 @@ from ..crossed import CrossedMean, crossed_interval, detectable
 from ..curves import BLUE, GREEN, RED, draw_steps, panels
 from ..errors import VoicelabError, level_outside, shown
 from ..grid import Cell
-from ..identity import ModelSource
 from ..intervals import INSIDE
 from ..measured import measure_saved
 from ..metrics import METRICS
@@ -36,7 +35,6 @@ from ..progress import Progress
 from ..reference import MIN_REFERENCE_SECONDS, Reference
 from ..retouch import faster
 from ..study import STUDIES, Study, StudyError, averaged
-from ..sweep import Sweep
 from .carry_over import ratio_interval
 
 # %% ../../nbs/12_studies_two_references.ipynb #20f00006
@@ -142,14 +140,12 @@ def alter(self: TwoReferences, voice: Reference) -> list[Reference]:
 @patch
 def add_way(self: TwoReferences, way: str, **axes):
     "Add the sweep of a way in a subfolder, or note why there can be none."
-    (known,), loaded = self.sweep.grid.models, [*self.sweep.speakers.values()]
+    known, = self.sweep.grid.models
     for name in axes:
         if name not in ("references", *known.facts.options):
             self.lacking[way] = f"{known.facts.name!r} has no option {name}"
             return
-    dtype, device = (None if each == "none" else each for each in (known.facts.dtype, known.facts.device))
-    model = loaded[0] if loaded else ModelSource(known.source.name, known.source.codec, dtype, device)
-    try: made = Sweep(self.folder / way, model, texts=self.texts, seeds=self.seeds, **axes, **self.options)
+    try: made = self.further(self.folder / way, texts=self.texts, seeds=self.seeds, **axes)
     except VoicelabError as error: self.lacking[way] = str(error)
     else: self.sweeps.append(made)
 
@@ -174,7 +170,7 @@ def sides(self: TwoReferences) -> list[tuple[Pair, Reference, str]]: # sample, v
 @patch
 def measure(self: TwoReferences, **more) -> TwoReferences: # more: as for `Study.run`
     "Measure what is missing, and compare with both voices; Ctrl-C keeps what is done."
-    for sweep in self.sweeps: sweep.measure(*self.measures, **more)
+    for sweep in self.sweeps: sweep.complete(*self.measures, **more)
     metric, known = METRICS["similarity"], self.sweep.measured.values()
     todo = {key: (pair, voice) for pair, voice, key in self.sides if (key, metric.name, metric.maker()) not in known}
     try:
@@ -320,6 +316,7 @@ def judged(self: TwoReferences) -> list[str]:
         reason = next((each for each in points.lacks if each), "nothing was measured yet")
         return [f"similarity is not judged: no sample has a value; {reason}"]
     ends = self.apart()
+    if not ends.found.count: return ["can't tell: no text was said with a value after both references alone"]
     if ends.verdict != "higher":
         return [f"can't tell: by similarity, the clones of the two references can't be told apart, "
                 f"{found_words(ends.found)}"]
@@ -402,17 +399,22 @@ def plot(self: TwoReferences, ax=None): # ax: for all ways on one scale; None: a
 @patch
 def telling(self: TwoReferences) -> dict[str, Pair]: # by what it shows
     "Of the pair that is furthest apart: a clone of each reference, and of each way the middle weight's median clone."
-    points = self.points.dropna(subset="toward")
-    ends = points[points.way == ALONE].pivot_table(index="pair", columns="weight", values="toward")
-    if len(ends.columns) < 2 or (gap := (ends[1.0] - ends[0.0]).dropna()).empty: return {}
-    points, found = points[points.pair == gap.idxmax()], {}
+    points, found = self.points, {}
+    heard = [bool(self.sweeps[row.part]._rows_now().get(row.cell, {}).get("generated")) for row in points.itertuples()]
+    points = points[heard]
+    if points.empty: return {}
+    ends = points[points.way == ALONE].groupby(["pair", "weight"]).toward.mean().unstack().reindex(columns=[0.0, 1.0])
+    gap = (ends[1.0] - ends[0.0]).dropna()
+    points = points[points.pair == (points.pair.iloc[0] if gap.empty else gap.idxmax())]
     middle = points[points.way.isin(WAYS) & (points.weight == self.middle)]
     wanted = [points[(points.way == ALONE) & (points.weight == 0)],
               *(middle[middle.way == way] for way in WAYS), points[(points.way == ALONE) & (points.weight == 1)]]
     for part in wanted:
         if part.empty: continue
-        row = part.iloc[(part.toward - part.toward.median()).abs().argmin()]
-        words = f"{row.pair}, {row.way}, weight {row.weight:g}: similarity {row.to_first:.2f} and {row.to_second:.2f}"
+        known = part[part.toward.notna()]
+        row = part.iloc[0] if known.empty else known.iloc[(known.toward - known.toward.median()).abs().argmin()]
+        near = "" if known.empty else f": similarity {row.to_first:.2f} and {row.to_second:.2f}"
+        words = f"{row.pair}, {row.way}, weight {row.weight:g}{near}"
         found[words] = self.sweeps[row.part][row.cell]
     return found
 

@@ -13,6 +13,7 @@ function panelPage({ model, el }) {
         set(handle, "aria-valuetext", part.querySelector(".widget-readout")?.textContent)
       }
     }
+    for (const box of panel.querySelectorAll("input[type=text], textarea")) set(box, "dir", "auto")
   }
   const quieten = ({ target }) => { last = target; target.dataset.lmSuppressShortcuts = "true" }         // or x deletes the cell
   function hold() {                                     // a button that is switched off loses the focus, and with it the keys

@@ -3,6 +3,7 @@ import voicelab.widgets.still  # noqa: F401
 from voicelab.old_names import moved
 from voicelab.widgets.ablation import Ablation
 from voicelab.widgets.attention import AttentionMap
+from voicelab.widgets.board import SweepBoard
 from voicelab.widgets.conversation import Conversation
 from voicelab.widgets.delay import DelayPattern
 from voicelab.widgets.explore import CodecExplorer
@@ -15,6 +16,6 @@ from voicelab.widgets.tuner import Tuner
 from voicelab.widgets.words import WordTimeline
 
 __all__ = ["Ablation", "AttentionMap", "CodecExplorer", "Conversation", "DelayPattern", "ListeningTest", "Microphone",
-           "Pivot", "PromptAnatomy", "Study", "Tuner", "WordTimeline"]
+           "Pivot", "PromptAnatomy", "Study", "SweepBoard", "Tuner", "WordTimeline"]
 
 __getattr__ = moved("widgets")

@@ -52,10 +52,12 @@ class Ablation(Panel):
         reference: Reference | None = None, # None: the first shipped voice
         other: Reference | None = None, # None: the second shipped voice
         also: tuple[str, ...] = (), # names of further metrics
+        voices=None, # a folder of voices to offer as well, or a test set
     ):
         base.check_made_of(model, text, reference=reference, other=other)
         self.also = tuple(metric.name for metric in chosen_metrics(also, "also"))
-        self.model, self.result, self.voice, self.text = model, None, VoiceChooser(reference), text_box(text)
+        self.model, self.result, self.text = model, None, text_box(text)
+        self.voice = VoiceChooser(reference, model=model, voices=voices)
         self.others = shipped_voices() | ({} if other is None else {other.name: other})
         second = next((name for name in self.others if name != self.voice.voice.value), NONE)
         self.other = W.Dropdown(options=[*self.others, NONE], value=other.name if other else second,

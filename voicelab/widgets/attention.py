@@ -226,6 +226,7 @@ class AttentionMap(Panel):
         generation: Generation | None = None, # a sample to show at once
         seed: int = 0,
         recogniser=None, # writes the words above the map, as for `chosen_recogniser`; none is no error
+        voices=None, # a folder of voices to offer as well, or a test set
     ):
         check_made_of(model, text, reference=reference)
         reader_of(model)
@@ -234,7 +235,7 @@ class AttentionMap(Panel):
         check_type("generation", generation, Generation | None, "a Generation or None", WidgetError)
         Sampling(seed=seed)                                 # raises the error of a wrong seed
         self.model, self.attention, self.seed, self.ready = model, None, seed, False
-        self.voice, self.text = VoiceChooser(reference), text_box(text)
+        self.voice, self.text = VoiceChooser(reference, model=model, voices=voices), text_box(text)
         self.over = W.ToggleButtons(options=["recording", "text"], description="over",
                                     style=LABEL | {"button_width": "auto"})
         self.head = W.Dropdown(options=[("mean of all heads", (None, None))], description="head", style=LABEL,

@@ -47,6 +47,8 @@ STYLE = f"""<style>
                               border-bottom: 1px solid var(--jp-border-color2, #8884); }}
 .voicelab pre {{ white-space: pre-wrap; overflow-wrap: anywhere; margin: 4px 0; padding: 6px; background: #8882;
                  border-radius: 3px; }}
+.voicelab-panel textarea {{ field-sizing: content; min-height: 3.2em; max-height: 40vh; }}
+.voicelab-text textarea {{ min-height: 6em; }}
 .voicelab .quiet {{ color: var(--jp-ui-font-color2, {INK}); }}
 .voicelab .good {{ color: {GOOD}; }} .voicelab .bad {{ color: {BAD}; font-weight: 600; }}
 {DARK} .voicelab .quiet {{ color: var(--jp-ui-font-color2, #a9afba); }}
@@ -91,6 +93,8 @@ class WidgetError(VoicelabError): "A choice that a widget can't work with."
 
 class Status(W.HTML):
     "One line with the current state or an error."
+    failed, text = False, ""
+
     def say(self, words: str):
         "Show plain words."
         self.failed, self.text = False, words
@@ -369,8 +373,11 @@ class Sound(W.HTML):
 # %% ../../nbs/13_widgets_base.ipynb #9b4c2151
 class Clip(Unit):
     "A recording with its waveform and a player; hidden while there is none."
-    def __init__(self, name: str): # what the recording is; shown, and read by screen readers
-        self.name, self.audio, self.inches = name, None, 6.0
+    def __init__(self,
+        name: str, # what the recording is; shown, and read by screen readers
+        waveform: bool = True, # draw it
+    ):
+        self.name, self.audio, self.drawn, self.inches = name, None, waveform, 6.0
         self.caption, self.image, self.player = W.HTML(), Picture(), Sound()
         super().__init__([self.caption, self.image, self.player], layout=W.Layout(display="none"))
 
@@ -390,6 +397,7 @@ class Clip(Unit):
         if self.audio is not None: self._draw()
 
     def _draw(self):
+        if not self.drawn: return
         words = f"waveform of {self.name}, {self.audio.seconds:.2f} s"
         self.image.show(waveform(self.audio, self.inches), words)
 

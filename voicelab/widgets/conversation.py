@@ -22,7 +22,9 @@ from . import base
 from .base import LABEL, WIDE, Clip, Panel, Status, StreamPlayer, Unit, Worker, card, row
 from .microphone import Recorder, check_recording
 from .result import ending, stop_html
-from .voice import FORMATS, NONE, VoiceChooser, text_box, upload_path
+from .sources import FORMATS, upload_path
+from .upload import Upload
+from .voice import NONE, VoiceChooser, text_box
 
 # %% ../../nbs/13_widgets_conversation.ipynb #c07e0006
 class Question(Unit):
@@ -30,12 +32,10 @@ class Question(Unit):
     def __init__(self):
         self.audio = None
         self.source = W.Dropdown(options=["microphone", "upload"], description="question by", style=LABEL)
-        self.file = W.FileUpload(accept=FORMATS, multiple=False, description="question",
-                                 tooltip="a recording of what you say")
+        self.file = Upload("a recording of what you say:", FORMATS, self._upload, self._failed)
         self.recorder, self.status, self.clip = Recorder(self._recorded, self._failed), Status(), Clip("input audio")
         super().__init__([row(self.source, self.recorder, self.file), self.status, self.clip])
         self.source.observe(lambda _: self._choose(), "value")
-        self.file.observe(lambda _: self._upload(), "value")
         self._choose()
 
     def put(self, audio: Audio | None):
@@ -61,11 +61,9 @@ def _recorded(self: Question, audio: Audio):
 
 
 @patch
-def _upload(self: Question):
-    if not self.file.value: return
-    given = self.file.value[0]
+def _upload(self: Question, name: str, content: bytes):
     try:
-        with upload_path(given["name"], bytes(given["content"])) as path: self.put(load_audio(path, limit_seconds=None))
+        with upload_path(name, content) as path: self.put(load_audio(path, limit_seconds=None))
     except (VoicelabError, OSError) as error: self._failed(error)
 
 # %% ../../nbs/13_widgets_conversation.ipynb #c07e000a
@@ -141,6 +139,8 @@ class Conversation(Panel):
         text: str = "",
         question: Audio | str | None = None, # what the user says, or a file
         reference: Reference | None = None, # None: the first shipped voice
+        voices=None, # a folder of voices to offer as well, or a test set
+        within: str | Path | None = None, # folders of voices are opened here and below; None: anywhere
         **options, # of the model's `session`, such as sampling or control
     ):
         base.check_made_of(model, text, reference=reference)
@@ -152,7 +152,8 @@ class Conversation(Panel):
         self.worker = Worker(model, self.status, (self.ask, self.again), self.stop)
         self.stream, self.shown = StreamPlayer(), W.VBox()
         self.able = isinstance(model, Responder)
-        super().__init__("Conversation", *(self._parts(text, reference) if self.able else ()), self.status)
+        parts = self._parts(text, VoiceChooser(reference, None, model, voices, within)) if self.able else ()
+        super().__init__("Conversation", *parts, self.status)
         if not self.able:
             return self.status.say(f"{model.info.name} has no tasks, it only speaks: use vl.widgets.Tuner.")
         if question is not None:
@@ -161,12 +162,12 @@ class Conversation(Panel):
 
 # %% ../../nbs/13_widgets_conversation.ipynb #c07e000f
 @patch
-def _parts(self: Conversation, text: str, reference: Reference | None) -> list:
+def _parts(self: Conversation, text: str, voice: VoiceChooser) -> list:
     "The parts between heading and status, made and observed."
     tasks, number = self.model.tasks, dict(style=LABEL, min=0)
     first = next((name for name, task in tasks.items() if task.talks and task.uses("audio")), next(iter(tasks)))
     self.task, self.about = W.Dropdown(options=list(tasks), value=first, description="task", style=LABEL), W.HTML()
-    self.voice, self.question = VoiceChooser(reference), Question()
+    self.voice, self.question = voice, Question()
     self.whose, self.what = (W.HTML(card(f"<b>{words}</b>")) for words in ("Who answers", "What is asked"))
     self.form = W.Dropdown(options=self.model.prompt_forms, description="prompt form", style=LABEL)
     self.persona = W.Dropdown(options=[TASK_OWN, *self.model.personas, OWN], description="persona", style=LABEL)

@@ -86,11 +86,12 @@ class DelayPattern(Panel):
         text: str = "Good evening.",
         reference: Reference | None = None, # None: the first shipped voice
         seed: int = 1,
+        voices=None, # a folder of voices to offer as well, or a test set
     ):
         base.check_made_of(model, text, reference=reference)
         Sampling(seed=seed)                                 # raises the error of a wrong seed
         self.model, self.generation, self.columns, self.seed = model, None, None, seed
-        self.voice, self.text = VoiceChooser(reference), text_box(text)
+        self.voice, self.text = VoiceChooser(reference, model=model, voices=voices), text_box(text)
         self.generate, self.stop = go_and_stop("Generate")
         self.image, self.counters, self.status = Picture(), W.HTML(), Status()
         self.at = W.IntSlider(0, 0, 0, description="step", style=LABEL, layout=WIDE, disabled=True)

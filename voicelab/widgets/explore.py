@@ -35,11 +35,13 @@ class CodecExplorer(Panel):
         model, # what `load` gives; only its codec is used
         a: Reference | None = None, # None: the first shipped voice
         b: Reference | None = None, # None: the second shipped voice
+        voices=None, # a folder of voices to offer as well, or a test set
     ):
         base.check_made_of(model, a=a, b=b)
         self.model, self.codec, self.through, self.mixture = model, model.codec, None, None
         shipped = list(shipped_voices().values())
-        self.voice_a, self.voice_b = VoiceChooser(a), VoiceChooser(shipped[1] if b is None and len(shipped) > 1 else b)
+        second = shipped[1] if b is None and len(shipped) > 1 else b
+        self.voice_a, self.voice_b = (VoiceChooser(each, model=model, voices=voices) for each in (a, second))
         self.image, self.ladder, self.status = Picture(), Clip("first codebooks"), Status()
         self.hear = W.Button(description="Decode", button_style="primary", icon="play")
         self.worker, self.k = Worker(model, self.status, (self.hear,)), self._slider()

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 
 from ..audio import Audio, AudioError
 from ..errors import VoicelabError
-from ..reference import MAX_CLIPPED_SHARE, MAX_REFERENCE_SECONDS, MIN_LOUDEST_DB, Reference
+from ..reference import MAX_CLIPPED_SHARE, MAX_REFERENCE_SECONDS, MIN_LOUDEST_DB, SILENT_DB, Reference
 from .base import LABEL, WIDE, Clip, Panel, Status, card
 
 # %% ../../nbs/13_widgets_microphone.ipynb #1087a392
@@ -28,6 +28,8 @@ def check_recording(audio: Audio) -> Audio:
     if audio.seconds < MIN_SECONDS:
         raise AudioError(f"recording: {audio.seconds:.2f} s long, but at least {MIN_SECONDS:g} s are needed; "
                          f"say a sentence")
+    if audio.loudest_db <= SILENT_DB:
+        raise AudioError("recording: it is silent; is the microphone muted, or is another one chosen in the browser?")
     if audio.loudest_db < MIN_LOUDEST_DB:
         raise AudioError(f"recording: its loudest 20 ms reach {audio.loudest_db:.0f} dBFS, but at least "
                          f"{MIN_LOUDEST_DB:g} are needed; come nearer, or raise the microphone's level")
@@ -56,8 +58,13 @@ WORKLET = """
 
 # %% ../../nbs/13_widgets_microphone.ipynb #58fb845d
 RECORDER_PAGE = """
+    const REFUSED = {
+      NotAllowedError: "the browser refused it: allow the microphone for this page, or upload a recording",
+      NotFoundError: "the browser finds none: connect one, or upload a recording",
+      NotReadableError: "another program uses it, or the system refused it: close that program, or upload a recording",
+    }
     function render({ model, el }) {
-      let stream, context, number = 0, samples = 0, on = false
+      let stream, context, number = 0, samples = 0, on = false, loudest = 0
       const [button, meter, state] = ["button", "meter", "span"].map(kind => document.createElement(kind))
       button.className = "jupyter-widgets jupyter-button widget-button"
       button.textContent = "Record"
@@ -76,14 +83,17 @@ RECORDER_PAGE = """
         if (!on) return
         model.send({ kind: "piece", number: number++ }, undefined, [data.buffer])
         samples += data.length; meter.value = data.reduce((most, x) => Math.max(most, Math.abs(x)), 0)
-        state.textContent = `recording: ${(samples / context.sampleRate).toFixed(1)} s`
+        loudest = Math.max(loudest, meter.value)
+        const seconds = samples / context.sampleRate, muted = seconds > 2 && loudest < 0.001
+        const hint = muted ? "; no sound yet, is the microphone muted?" : ""
+        state.textContent = `recording: ${seconds.toFixed(1)} s${hint}`
       }
 """
 
 # %% ../../nbs/13_widgets_microphone.ipynb #ac2774cf
 RECORDER_START = """
       async function record() {
-        on = true; show(); number = samples = 0; state.textContent = "asking for the microphone"
+        on = true; show(); number = samples = loudest = 0; state.textContent = "asking for the microphone"
         try {
           const why = "this page may not use a microphone: open JupyterLab at localhost or over https"
           if (!navigator.mediaDevices) throw new Error(why)
@@ -99,7 +109,7 @@ RECORDER_START = """
           context.createMediaStreamSource(stream).connect(tap)
         } catch (error) {
           close(); state.textContent = ""
-          model.send({ kind: "error", text: String(error.message || error) })
+          model.send({ kind: "error", text: REFUSED[error.name] || String(error.message || error) })
         }
       }
       button.addEventListener("click", () => on ? stop() : record())

@@ -94,7 +94,7 @@ class Presets(Unit):
         self.chosen.observe(lambda _: self._choose(), "value")
         self.save.on_click(lambda _: self._act(lambda: self._save()))
         self.delete.on_click(lambda _: self._act(lambda: delete_preset(self.chosen.value)))
-        knobs.on_change(self._compare)
+        knobs.on_change(self._match)
 
 # %% ../../nbs/13_widgets_presets.ipynb #827dbeae
 @patch
@@ -107,7 +107,7 @@ def list_them(self: Presets):
     kept, self.taking = self.chosen.value, True
     self.chosen.options = [("–", ""), *((name, name) for name in PRESETS), *mine]
     self.chosen.value, self.taking = kept if kept in self.states else "", False
-    self._compare()
+    self._match()
 
 
 @patch
@@ -121,7 +121,7 @@ def _choose(self: Presets):
 
 
 @patch
-def _compare(self: Presets):
+def _match(self: Presets):
     if self.taking: return
     now, state = self.knobs.state(), self.states.get(self.chosen.value)
     if state is None or all(now[name] == value for name, value in state.items() if name in now): return

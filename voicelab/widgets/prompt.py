@@ -48,9 +48,11 @@ class PromptAnatomy(Panel):
         model, # what `load` gives
         text: str = "The garden is open today.",
         reference: Reference | None = None, # None: the first shipped voice
+        voices=None, # a folder of voices to offer as well, or a test set
     ):
         check_made_of(model, text, reference=reference)
-        self.model, self.prompt, self.voice = model, None, VoiceChooser(reference)
+        self.model, self.prompt = model, None
+        self.voice = VoiceChooser(reference, model=model, voices=voices)
         self.form = W.ToggleButtons(options=model.prompt_forms, description="prompt form",
                                     style=LABEL | {"button_width": "auto"})
         self.text = text_box(text)

@@ -22,6 +22,7 @@ from .deck import Download
 # %% ../../nbs/13_widgets_result.ipynb #e6be77f0
 def estimate_html(budgets: list[Budget], # of the chunks, in order
                   silence_seconds: float | None = None, # a silence of this length ends the sample
+                  counted: str = "", # what was counted in all chunks; "": in the first
                  ) -> str:
     "The expected length of the sound, and its cap."
     expected, cap = sum(b.reading_seconds for b in budgets), sum(b.cap_seconds for b in budgets)
@@ -29,12 +30,13 @@ def estimate_html(budgets: list[Budget], # of the chunks, in order
     columns, clips = sum(b.columns for b in budgets), any(b.clips for b in budgets)
     decided = f", set by {html.escape(first.clamped)}" if len(budgets) == 1 and first.clamped else ""
     chunks = f" in {len(budgets)} chunks" if len(budgets) > 1 else ""
+    counted = html.escape(counted or first.detail)
     cut = "<br><span class='bad'>The cap is shorter than the text: it will be cut off.</span>" if clips else ""
     early = silence_seconds is not None and silence_seconds < cap
     silence = f" A silence of {silence_seconds:g} s ends it earlier." if early else ""
     return card(f"<b>{expected:.1f} s</b> expected, cap at <b>{cap:.1f} s</b>: "
                 f"{columns} columns{chunks}{decided}.{silence}"
-                f"<br><span class='quiet'>{html.escape(first.rule)}: {html.escape(first.detail)}</span>{cut}")
+                f"<br><span class='quiet'>{html.escape(first.rule)}: {counted}</span>{cut}")
 
 # %% ../../nbs/13_widgets_result.ipynb #6fdc7b42
 def codebook_colours(n_codebooks: int) -> list[str]:

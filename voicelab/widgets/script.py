@@ -39,8 +39,8 @@ def reference_lines(tried) -> list[str]:
     reference = tried.reference
     if reference is None: return ["reference = None"]
     words = dict(transcript=reference.transcript, consent=reference.consent, name=reference.name)
-    file = VOICE_FOLDER / f"{tried.voice}.wav"
-    if file.exists(): path, lines = os.path.relpath(file), []
+    file, ships = VOICE_FOLDER / f"{tried.voice}.wav", shipped_voices().get(tried.voice)
+    if ships is not None and ships.sha256 == reference.sha256: path, lines = os.path.relpath(file), []
     else:
         path = f"{safe_name(reference.name, 'reference')}.wav"
         lines = [f"# the recording: save it first, with tuner.voice.reference.audio.save({path!r})"]

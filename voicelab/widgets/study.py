@@ -16,6 +16,7 @@ from fastcore.basics import patch
 
 from ..ask import read_options, study_named, usual_options
 from ..errors import VoicelabError, check_type, shown
+from ..pairs import path_within
 from ..progress import watched
 from ..reference import Reference, shipped_voices
 from ..study import STUDIES, TEXTS, VOICES, png
@@ -23,7 +24,6 @@ from ..study import Study as Asked
 from ..sweep import file_of
 from . import base
 from .base import LABEL, WIDE, Clip, Panel, Picture, Status, WidgetError, Worker, card, go_and_stop, row
-from .history import path_within
 from .pivot import Pivot
 from .voice import NONE, VoiceChooser
 
@@ -71,6 +71,7 @@ class Study(Panel):
         texts: list[str] | None = None, # None: four short sentences
         folder: str | Path | None = None, # of the sweep; None: study-NAME
         within: str | Path | None = None, # the folder must be in this one or below; None: anywhere
+        voices=None, # a folder of voices to offer as well, or a test set
     ):
         base.check_made_of(model)
         check_given(study, references, texts, folder)
@@ -82,8 +83,9 @@ class Study(Panel):
         ticked = [each.name for each in references] if references else VOICES
         self.ticks = {name: W.Checkbox(name in ticked, description=name, indent=False, layout=W.Layout(width="110px"))
                       for name in self.voices}
-        self.other = VoiceChooser()
+        self.other = VoiceChooser(model=model, voices=voices, within=within)
         self.texts = W.Textarea("\n".join(texts or TEXTS), description="texts", style=LABEL, layout=WIDE)
+        self.usual_seeds = 3
         self.seeds = W.IntSlider(3, 1, 10, description="seeds", style=LABEL, layout=WIDE, continuous_update=False)
         self.options = W.Textarea(description="options", style=LABEL, layout=WIDE)
         self.folder = W.Text("" if folder is None else str(folder), description="folder", style=LABEL, layout=WIDE)
@@ -123,7 +125,9 @@ def _ask(self: Study):
     name, folders = self.study.value, {"", *(f"study-{name}" for name in STUDIES)}
     self.question.value = card(html.escape(STUDIES[name].question))
     self.options.value, usual = "", usual_options(study_named(name))
-    self.seeds.value = len(signature(study_named(name)).parameters["seeds"].default)
+    usual_seeds = len(signature(study_named(name)).parameters["seeds"].default)
+    if self.seeds.value == self.usual_seeds: self.seeds.value = usual_seeds         # nobody chose another number
+    self.usual_seeds = usual_seeds
     self.options.placeholder = "\n".join(f"{each}={value}" for each, value in usual.items())
     self.options.layout.display = "" if usual else "none"
     if self.folder.value in folders: self.folder.value = f"study-{name}"

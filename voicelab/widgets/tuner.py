@@ -12,7 +12,7 @@ from pathlib import Path
 import ipywidgets as W
 from fastcore.basics import patch
 
-from ..budget import Budget
+from ..budget import Budget, rule_named, speaking_rate
 from ..errors import VoicelabError, check_type, shown
 from ..generation import Generation
 from ..reference import Reference
@@ -24,7 +24,6 @@ from .capbar import CapBar, bar_seconds
 from .earlier import KeptSample
 from .history import History, Try, has_run
 from .knobs import Knobs
-from .microphone import Microphone
 from .presets import Examples, Presets
 from .result import Result, ending, estimate_html
 from .script import Settling, script
@@ -45,15 +44,15 @@ class Tuner(Panel):
         recorder=None, # a widget with a `reference`, only lent; None: the browser's microphone
         within: str | Path | None = None, # *Save all* and *Open* are allowed in this folder and below; None: anywhere
         run: str | Path | Run | None = None, # a run to go on from, or its folder, which need not exist yet
+        voices=None, # a folder of voices to offer as well, or a test set
     ):
         base.check_made_of(model, text, reference=reference)
-        if not hasattr(recorder or Microphone, "reference"):
+        if recorder is not None and not hasattr(recorder, "reference"):
             raise base.WidgetError(f"recorder: must be a widget with a reference, got {shown(recorder)}")
         check_type("within", within, str | Path | None, "a folder or None", base.WidgetError)
         check_type("run", run, str | Path | Run | None, "a Run, a folder or None", base.WidgetError)
-        self.model, self.shown = model, None
-        self.microphone = Microphone() if recorder is None else None
-        self.voice = VoiceChooser(reference, recorder or self.microphone)
+        self.model, self.shown, self.making = model, None, False
+        self.voice = VoiceChooser(reference, recorder, model, voices, within)
         self.knobs = self._new_knobs()
         self.presets, self.examples, self.bar = Presets(self.knobs), Examples(self._example), CapBar()
         self.text = text_box(text)
@@ -69,7 +68,7 @@ class Tuner(Panel):
         super().__init__("Tuner", self.examples, self.voice, self.text, self.bar, self.estimate,
                          row(self.generate, self.stop, self.progress, self.listen, self.write), W.HTML(KEYS),
                          self.status, self.stream, self.script, self.presets, self.knobs, self.result, self.more,
-                         self.history, self.settling, make=self._make)
+                         self.history, self.settling, make=self._enter)
         for part in (self.voice, self.knobs): part.on_change(self._estimate)
         self.text.observe(lambda _: self._estimate(), "value")
         self.bar.observe(lambda change: self._drag(change.new), "asked")
@@ -106,25 +105,33 @@ def asked(self: Tuner) -> Try:
 
 
 @patch
-def budgets(self: Tuner, settings: Settings | None = None) -> list[Budget]: # settings: None: as the knobs say
-    "The budget of each chunk of the text."
+def pieces(self: Tuner, settings: Settings | None = None) -> list[tuple[str, Budget]]: # settings: None: of the knobs
+    "The chunks of the text, each with its budget."
     knobs = self.knobs
-    pieces = self.model.budgets(self.text.value, self.voice.reference, knobs.rule.value,
-                                settings or knobs.made_settings(), **knobs.chunk_options())
-    return [budget for _, budget in pieces]
+    return self.model.budgets(self.text.value, self.voice.reference, knobs.rule.value,
+                              settings or knobs.made_settings(), **knobs.chunk_options())
+
+
+@patch
+def budgets(self: Tuner, settings: Settings | None = None) -> list[Budget]: # settings: None: of the knobs
+    "The budget of each chunk of the text."
+    return [budget for _, budget in self.pieces(settings)]
 
 
 @patch
 def _estimate(self: Tuner):
+    self.untold = True                                      # False: the estimate tells an error
     try:
-        with base.overheard() as said: budgets = self.budgets()         # the estimate shows their warnings
+        with base.overheard() as said: pieces = self.pieces()           # the estimate shows their warnings
+        words, budgets = " ".join(piece for piece, _ in pieces), [budget for _, budget in pieces]
         self.bar.show(budgets, self.knobs.cap_slider)
-        shown = estimate_html(budgets, self.knobs.silence.value / self.model.codec.frame_rate)
+        counted = rule_named(budgets[0].rule).detail(words, speaking_rate(self.voice.reference))
+        shown = estimate_html(budgets, self.knobs.silence.value / self.model.codec.frame_rate, counted)
         read = [words for words in base.words_of(said) if words.startswith("text: ")]
         self.estimate.value = shown + "".join(card(html.escape(words)) for words in read)
     except VoicelabError as error:
         self.bar.show([], None)
-        self.estimate.value = card(f"<span class='bad'>{html.escape(str(error))}</span>", "alert")
+        self.estimate.value, self.untold = card(f"<span class='bad'>{html.escape(str(error))}</span>", "alert"), False
 
 # %% ../../nbs/13_widgets_tuner.ipynb #61bbd351
 @patch
@@ -143,7 +150,7 @@ def _drag(self: Tuner, asked: list): # of the page: seconds, and how often
 
 
 @patch
-def _make(self: Tuner, text: str | None): # text: in the page
+def _enter(self: Tuner, text: str | None): # text: in the page
     if isinstance(text, str): self.text.value = text
     self.run()
 
@@ -162,7 +169,16 @@ def run(self: Tuner):
 
 @patch
 def _work(self: Tuner):
+    self.making = True
+    try: tried = self._make()
+    finally: self.making = False
+    self.history.add(tried)
+
+
+@patch
+def _make(self: Tuner) -> Try: # which is shown
     self.status.say("Preparing.")
+    if not self.untold: self.estimate.value = ""           # or the status line would repeat its error
     with base.outdated(*([] if self.shown is None else [self.result])):
         self.progress.value = 0.0
         with base.overheard() as said:
@@ -172,8 +188,8 @@ def _work(self: Tuner):
                                            for name in ("reading_seconds", "cap_seconds"))))
         self.status.say("Measuring.")
         tried.made = session.generation
-        self.history.add(tried)
         self._show(tried, " ".join([ending(tried.made), *base.words_of(said)]))
+    return tried
 
 
 @patch
@@ -190,7 +206,7 @@ def _speak(self: Tuner, session, seconds: float): # seconds: of a full progress 
 # %% ../../nbs/13_widgets_tuner.ipynb #a92c4453
 @patch
 def _show(self: Tuner, tried: Try, words: str = "") -> bool: # whether it is shown
-    if self.worker.busy and not words:
+    if self.making and not words:
         self.history.status.say("A sample is being made: wait for its end, or stop it.")
         return False
     if tried is not self.shown and not words:              # an earlier try: its settings are restored, too

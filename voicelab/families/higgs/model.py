@@ -27,6 +27,7 @@ from ...errors import check_flag, check_type, level_outside, one_of, shown, whol
 from ...family import BaseSpeaker, Family, register
 from ...generation import Chunk, EngineError, Generation, check_process
 from ...hub import find, hub_id
+from ...language import warn_of_language
 from ...profile import part
 from ...reference import NOT_STATED, Reference
 from ...session import Session
@@ -170,7 +171,9 @@ def prompt(self: HiggsModel,
     "The exact prompt that the model gets for `text`, in one piece."
     check_process()
     form = form_from(chat.get("text_form"), self.card)
-    text = normalise_turns(escape_control_tokens(form.read(text)), form=form)
+    said = form.read(text)
+    warn_of_language(text, self.card.get("languages", ()))
+    text = normalise_turns(escape_control_tokens(said), form=form)
     return self.render(self._chats([text], speakers_of(reference), prompt_form, **chat)[0])
 
 
@@ -192,7 +195,9 @@ def budgets(self: HiggsModel,
     **chunking, # chunking, chunk_words and chunk_turns, as for `session`
 ) -> list[tuple[Piece, Budget]]:
     "The chunks of a text with the budget of each; quick, since nothing is encoded or rendered."
-    text = escape_control_tokens(form_from(text_form, self.card).read(text))
+    said = form_from(text_form, self.card).read(text)
+    warn_of_language(text, self.card.get("languages", ()))
+    text = escape_control_tokens(said)
     return plan_text(text, reference, rule=rule, settings=settings, turn=SPEAKER_TAG, **chunking,
                      frame_rate=self._codec.frame_rate, n_codebooks=self._codec.n_codebooks,
                      chunk_seconds=self.card.get("chunk_seconds", CHUNK_SECONDS))
