@@ -196,8 +196,8 @@ def violations(page, where: str = ".voicelab-panel") -> list[str]:
     return found
 
 
-def pictures(page, folder: Path, name: str) -> list[str]:
-    "Pictures of the page in both themes, as tall as its notebook; what axe finds serious in its widgets."
+def pictures(page, folder: Path, name: str, widths=()) -> list[str]:
+    "Pictures of the page in both themes, as tall as its notebook, in the dark one also of other widths; what axe finds serious in its widgets."
     found = []
     folder.mkdir(parents=True, exist_ok=True)
     tall = page.evaluate("() => Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-outer')].map(part => part.scrollHeight))")
@@ -208,4 +208,8 @@ def pictures(page, folder: Path, name: str) -> list[str]:
         page.wait_for_function("() => !document.querySelector('#jupyterlab-splash')")        # or it veils the picture
         page.screenshot(path=folder / f"{name}_{theme.lower()}.png")
         found += [f"{theme}: {each}" for each in violations(page)]
+    for width in widths:
+        page.set_viewport_size(dict(width=width, height=900))
+        page.wait_for_timeout(900)                          # the kernel draws anew
+        page.screenshot(path=folder / f"{name}_{width}.png")
     return found

@@ -22,6 +22,7 @@ if browser.missing() and os.environ.get("VOICELAB_BROWSER") != "required": pytes
 
 START = 'import voicelab as vl\nif "model" not in globals(): model = vl.load("tiny")     # the notebooks share a kernel'
 SECONDS = 60_000            # ms: for what a model does
+ALL_WIDTHS = ("sounds_in_turn_and_as_files",)               # pictures of these pages have three widths
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def opened(lab, root, request):
         return pages[0]
     yield open_notebook
     for page in pages:
-        found = browser.pictures(page, root / "tests/out", name)
+        found = browser.pictures(page, root / "tests/out", name, (1920, 390) if name in ALL_WIDTHS else ())
         browser.forget_widgets(page)
         page.close()
         assert not page.errors and not found, "\n".join(found)
@@ -122,7 +123,7 @@ def test_yesterdays_work_and_a_kernel_that_ends(opened, lab, tmp_path):
                   "[tried.number for tried in tuner.history.tries]")
     widget, second = cell(page, 1), cell(page, 2)
     for seed in ("4", "5"):
-        widget.get_by_label("seed").fill(seed)
+        widget.get_by_label("seed", exact=True).fill(seed)
         page.keyboard.press("Tab")
         press(widget, "Generate")
         expect(widget.get_by_role("button", name=f"show try {int(seed) - 4} again")).to_be_visible()
@@ -130,12 +131,12 @@ def test_yesterdays_work_and_a_kernel_that_ends(opened, lab, tmp_path):
     expect(status(widget, "2 samples are in ")).to_be_visible()
     widget.get_by_role("row", name=re.compile("^show try 0 again.* 4 ")).click()
     expect(status(widget, "Try 0, with its settings.")).to_be_visible()
-    assert widget.get_by_label("seed").input_value() == "4" and heard(widget, "result") == heard(second, "result")       # both views
+    assert widget.get_by_label("seed", exact=True).input_value() == "4" and heard(widget, "result") == heard(second, "result")       # both views
     page.evaluate("() => { window.played = []; HTMLMediaElement.prototype.play = function () { window.played.push(this.ariaLabel) } }")
     widget.get_by_label("try", exact=True).select_option("1: Good evening.")
     press(widget, "Replay")
     page.wait_for_function("() => window.played.length")
-    assert page.evaluate("() => window.played")[0] == "result" and widget.get_by_label("seed").input_value() == "5"
+    assert page.evaluate("() => window.played")[0] == "result" and widget.get_by_label("seed", exact=True).input_value() == "5"
     assert not page.locator("[class^=voicelab-still] *").count()               # while the widget is there, it is not there twice
     browser.run_cell(page, 1)                                                   # the next day
     expect(status(widget, "Try 1, with its settings. Its tokens are not kept")).to_be_visible()
@@ -187,6 +188,120 @@ def test_no_key_on_a_widget_is_a_command_of_the_notebook(opened):
     page.keyboard.press("Escape")                           # outside of the widget the keys are commands
     page.keyboard.press("x")
     assert kinds() == ["code"] * 3
+
+
+def said(page) -> str: return page.evaluate("() => document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent.trim()")
+
+
+LOOK = "[tried.text for tried in tuner.history.tries], tuner.knobs.margin.value, tuner.bar.cap, tuner.page_part.pixels"
+
+
+def test_the_tuner_by_keyboard(opened, root):
+    page = opened("tuner = vl.widgets.Tuner(model, 'Good evening.')\ntuner", LOOK)
+    widget = cell(page, 1)
+    text, cap, margin = widget.get_by_label("text", exact=True), widget.get_by_role("slider", name="cap"), widget.get_by_role("slider", name="reference margin")
+    player = widget.locator("audio[aria-label='result']")
+    # from the text it is two steps to Generate, and none of them on a slider that is off
+    text.focus()
+    page.keyboard.press("Tab")
+    assert said(page) == "cap"
+    page.keyboard.press("Tab")
+    assert said(page) == "Generate"
+    assert {handle.get_attribute("tabindex") for handle in widget.locator(".widget-slider:has([disabled]) .noUi-handle").all()} == {"-1"}
+    margin.press("ArrowRight")
+    expect(margin).to_have_attribute("aria-valuetext", "2.05")
+    # Ctrl+Enter makes what has just been typed
+    text.press_sequentially(" Hello.", delay=0)
+    text.press("Control+Enter")
+    expect(status(widget, "Done.")).to_be_visible()
+    assert eval(browser.run_cell(page, 2))[0] == ["Good evening. Hello."]
+    # space plays and stops, outside of a text
+    text.focus()
+    page.keyboard.press("Escape")
+    page.keyboard.press(" ")
+    page.wait_for_function("() => document.querySelector('audio[aria-label=result]').currentTime > 0.1")
+    assert text.input_value() == "Good evening. Hello."
+    page.keyboard.press(" ")
+    expect(player).to_have_js_property("paused", True)
+    # Esc stops
+    text.fill("The old library opens at nine in the morning. " * 3)
+    text.press("Control+Enter")
+    expect(status(widget, "Speaking.")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(widget.get_by_text("Stopped: interrupted")).to_be_visible()
+    press(widget, "Generate")                                 # the button is then switched off, and the keys stay here
+    expect(widget.get_by_role("button", name="Generate")).to_be_disabled()
+    page.keyboard.press("Escape")
+    expect(widget.get_by_role("button", name="Generate")).to_be_enabled()
+    # the cap, dragged and by keys
+    before = eval(browser.run_cell(page, 2))
+    cap.scroll_into_view_if_needed()
+    at = cap.bounding_box()
+    page.mouse.move(at["x"] + 3, at["y"] + 11)
+    page.mouse.down()
+    page.mouse.move(at["x"] - 150, at["y"] + 11, steps=4)
+    page.mouse.up()
+    expect(cap).not_to_have_attribute("aria-valuetext", re.compile(f"^cap at {before[2]:.2f} s"))
+    page.wait_for_timeout(300)
+    dragged = eval(browser.run_cell(page, 2))
+    assert dragged[1] < before[1] and dragged[2] < before[2] and dragged[3] > 800
+    cap.press("ArrowRight")
+    expect(cap).not_to_have_attribute("aria-valuetext", re.compile(f"^cap at {dragged[2]:.2f} s"))
+    assert eval(browser.run_cell(page, 2))[2] > dragged[2]
+    # a cap far beyond the speech is at the end of the bar, and the speech is still seen
+    text.fill("Good.")
+    widget.get_by_label("budget rule", exact=True).select_option("fixed")
+    expect(widget.get_by_text("cap far to the right")).to_be_visible()
+    shares = [each.bounding_box()["width"] for each in (widget.locator(".bar > i"), widget.locator(".bar"))]
+    assert shares[0] > 0.18 * shares[1]
+
+
+def test_sounds_in_turn_and_as_files(opened, tmp_path):
+    from voicelab.audio import load_audio
+    page = opened("tuner = vl.widgets.Tuner(model, 'The old library opens at nine.')\ntuner", "getattr(tuner.settling.asked, 'by', None), tuner.seeds.worker.error",
+                  "model.clone('Hello.', sampling=vl.Sampling(temperature=20))")
+    # an error is one line, and its traceback opens at a click
+    below = cell(page, 3).locator(".jp-OutputArea")
+    expect(below.get_by_text("ControlError: temperature: must be 0 to 10, got 20")).to_have_count(1)
+    expect(below.locator("details")).to_have_count(1)
+    frames = below.locator("details pre")
+    assert not frames.is_visible()
+    below.locator("summary").click()
+    expect(frames).to_contain_text("in _check")
+    widget = cell(page, 1)
+    for times, place in enumerate(("Home", "ArrowRight"), 1):
+        widget.get_by_role("slider", name="temperature").press(place)
+        press(widget, "Generate")
+        expect(widget.get_by_label("try", exact=True).locator("option")).to_have_count(times + 1)
+        expect(status(widget, "Done.")).to_be_visible()
+    widget.get_by_label("against", exact=True).select_option(index=1)
+    press(widget, "Compare")
+    expect(widget.get_by_text("Is 0.05 better than 0.0 (temperature)? Two samples can't tell.")).to_be_visible()
+    # one button plays, and the other sound goes on where this one was
+    deck = widget.locator(".voicelab-deck").last
+    press(deck, "▶ Play")
+    expect(status(deck, re.compile(r"playing try 2, 0\.[3-9]"))).to_be_visible()
+    press(deck, "switch to try 1")
+    expect(status(deck, re.compile(r"playing try 1, (0\.[3-9]|1)"))).to_be_visible()
+    page.keyboard.press("a")
+    expect(status(deck, "playing try 2")).to_be_visible()
+    press(deck, "■ Stop")
+    # a row of seeds, one of which is kept
+    widget.get_by_role("slider", name="temperature").press("End")
+    widget.get_by_text("Several seeds at once").click()
+    widget.get_by_label("seeds", exact=True).fill("3")
+    press(widget, "Make a row")
+    expect(status(widget, "Done: 3 samples.")).to_be_visible()
+    expect(widget.get_by_text("flatters")).to_be_visible()
+    press(widget, "Keep seed 3")
+    expect(status(widget, "Try 3, with its settings.")).to_be_visible()
+    assert browser.run_cell(page, 2) == "('temperature', None)"
+    # every format keeps the mark
+    for kind in ("WAV", "FLAC", "OGG", "MP3"):
+        with page.expect_download() as saved: press(widget, f"download as {kind}")
+        assert saved.value.suggested_filename == f"The_old_library_opens_at_seed_3.{kind.lower()}"
+        saved.value.save_as(path := tmp_path / saved.value.suggested_filename)
+        assert load_audio(path).synthetic
 
 
 def test_prompt_anatomy(opened):

@@ -136,3 +136,35 @@ def test_a_widget_tells_a_refusal_from_a_bug(monkeypatch, tmp_path):
 def test_a_report_can_hold_any_letters(monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert re.search("traceback is in", bug_report(RuntimeError("\ud800 مرحبا"))) and len(list(tmp_path.iterdir())) == 1
+
+
+# ---- in a notebook
+
+CELLS = ["from voicelab.errors import whole\ndef deep(): whole('n', '<b>', 6)\ndef deeper(): deep()\ndeeper()", "%tb", "1 / 0", "1"]
+
+
+def test_in_a_notebook_an_error_is_one_line_above_its_folded_traceback():
+    import nbformat
+    from nbclient import NotebookClient
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+    NotebookClient(notebook, allow_errors=True, timeout=60, kernel_name="python3").execute()
+    first, again, bug, rest = ([dict(output) for output in cell.outputs] for cell in notebook.cells)
+    folded, error = first
+    line, = error["traceback"]
+    assert re.sub(r"\x1b\[[0-9;]*m", "", line) == "ArgumentError: n: must be a whole number from 6, got '<b>'"
+    assert error["output_type"] == "error" and error["ename"] == "ArgumentError"            # the cell has failed, for whoever runs it
+    html = folded["data"]["text/html"]
+    assert html.startswith("<details><summary") and html.count("in deep") == 2 and "&lt;b&gt;" in html and "<b>" not in html and "\x1b" not in html
+    assert "deeper" in folded["data"]["text/plain"]                                         # for what shows no HTML
+    assert len(again[-1]["traceback"]) > 2 and len(bug[0]["traceback"]) > 2 and len(bug) == 1 and rest[0]["data"]["text/plain"] == "1"
+
+
+def test_elsewhere_an_error_is_what_it_has_always_been(tmp_path):
+    import subprocess
+    import sys
+    run = lambda *words: subprocess.run([sys.executable, *words, CELLS[0]], capture_output=True, text=True, cwd=tmp_path)
+    plain, terminal = run("-c"), run("-m", "IPython", "--no-banner", "--colors=NoColor", "-c")
+    assert plain.stderr.startswith("Traceback (most recent call last):") and plain.stderr.count("File ") == 4
+    assert terminal.stdout.count("deeper()") >= 2 and "details" not in terminal.stdout + plain.stderr
+    try: whole("n", 5, 6)
+    except ArgumentError as error: assert any("Traceback" in line for line in error._render_traceback_())

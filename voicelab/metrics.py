@@ -281,7 +281,9 @@ class Report:
         return rows
 
 # %% ../nbs/09_metrics.ipynb #4a9336a4
-COLOURS = {"ok": "inherit", "pass": "#2f9e57", "fail": "#d1453b", "unavailable": "#777"}
+COLOURS = {     # those of JupyterLab's page, light or dark, else of a white one
+    "ok": "inherit", "pass": "var(--jp-success-color0, #288548)", "fail": "var(--jp-error-color1, #d1453b)",
+    "unavailable": "var(--jp-ui-font-color2, #757575)"}
 
 
 @patch(as_prop=True)

@@ -7,7 +7,7 @@ __all__ = ['BUDGET_RULES', 'MOST_LETTERS', 'GROUPS', 'SettingsError', 'limited',
            'fitted', 'fits', 'cast', 'check_value', 'SettingsGroup', 'AudioGenerationConfig', 'QualityThresholds',
            'GenerationParams', 'ReferencePolicy', 'MeasuringConfig', 'Settings', 'read_ini', 'parse_value',
            'parse_boolean', 'make_group', 'section_names', 'is_near_group', 'find_settings', 'read_settings',
-           'settings_or_default']
+           'settings_or_default', 'user_folder']
 
 # %% ../nbs/00_settings.ipynb #6f1a2249
 import configparser
@@ -280,3 +280,8 @@ def read_settings(
 def settings_or_default(settings: Settings | None) -> Settings:
     "`settings`, or what `read_settings` gives; raise a SettingsError for anything else."
     return check_type("settings", settings, Settings | None, "Settings", SettingsError) or read_settings()
+
+# %% ../nbs/00_settings.ipynb #430a5bde
+def user_folder() -> Path:
+    "The folder for what a user saves: `voicelab` in XDG_CONFIG_HOME or in ~/.config. It may not exist yet."
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "voicelab"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DPI', 'CODEBOOK_COLOURS', 'INK', 'GOOD', 'BAD', 'MARK', 'DARK', 'STYLE', 'QUEUE', 'WIDE', 'LABEL', 'card', 'title',
            'WidgetError', 'Status', 'overheard', 'words_of', 'lock_of', 'waiting_words', 'Closed', 'Worker', 'outdated',
-           'Names', 'row', 'go_and_stop', 'check_made_of', 'find_parts', 'Unit', 'Panel', 'picture', 'Picture',
+           'PanelPage', 'row', 'go_and_stop', 'check_made_of', 'find_parts', 'Unit', 'Panel', 'picture', 'Picture',
            'waveform', 'sound_key', 'Sound', 'Clip', 'StreamPlayer']
 
 # %% ../../nbs/13_widgets_base.ipynb #189eae79
@@ -29,6 +29,7 @@ from ..audio import Audio, data_url
 from ..chat import ROLE_COLOURS
 from ..errors import VoicelabError, bug_report, check_type, is_refusal
 from ..family import check_speaker
+from ..page import web_file
 from ..reference import Reference
 from ..turns import SharedTurns, Turns
 from .watch import Watch
@@ -53,7 +54,8 @@ STYLE = f"""<style>
 {DARK} .voicelab .quiet {{ color: var(--jp-ui-font-color2, #a9afba); }}
 {DARK} .voicelab .good {{ color: #6fd08f; }} {DARK} .voicelab .bad {{ color: #ff9a90; }}
 {DARK} .voicelab-picture {{ filter: invert(1) hue-rotate(180deg); }}     /* dark letters become light, hues stay */
-.voicelab .bar {{ position: relative; height: 14px; background: #8883; border-radius: 3px; max-width: 640px; }}
+.voicelab-panel:focus {{ outline: none; }}
+.voicelab .bar {{ position: relative; height: 14px; background: #8883; border-radius: 3px; margin: 6px 3px; }}
 .voicelab .bar > i {{ position: absolute; top: 0; bottom: 0; left: 0; background: rgba({ROLE_COLOURS['assistant']},.8);
                       border-radius: 3px; }}
 @media (max-width: 600px) {{        /* on a telephone, what starts the work stays in reach */
@@ -62,10 +64,12 @@ STYLE = f"""<style>
     position: fixed; left: 0; right: 0; bottom: 0; z-index: 5; padding: 4px 12px; margin: 0;
     background: var(--jp-layout-color1, Canvas); border-top: 1px solid #8888; }}
 }}
-.voicelab .bar > b {{ position: absolute; top: -3px; bottom: -3px; width: 2px; background: {BAD}; }}
+.voicelab .bar > b {{ position: absolute; top: -4px; bottom: -4px; width: 6px; margin-left: -3px; border-radius: 3px;
+                      background: {BAD}; cursor: ew-resize; touch-action: none; }}
+.voicelab .bar > b[aria-disabled=true] {{ cursor: default; width: 2px; margin-left: -1px; }}
 {DARK} .voicelab .bar > b {{ background: #ff9a90; }}
 {DARK} .voicelab-panel audio, {DARK} .voicelab-studio audio {{ color-scheme: dark; }}
-.voicelab .bar > em {{ position: absolute; top: -3px; right: 4px; font-size: 12px; font-style: normal; }}
+.voicelab .bar > em {{ position: absolute; top: -3px; right: 8px; font-size: 12px; font-style: normal; }}
 .voicelab-earlier > * {{ opacity: .5; }}
 .voicelab-earlier::before {{ content: "Earlier result: the new one is not there yet."; font-size: 13px;
                              font-weight: 600; padding: 2px 0; color: var(--jp-ui-font-color1, inherit); }}
@@ -226,32 +230,15 @@ def outdated(*parts): # widgets that show an earlier result; none, if there is n
     for part in marked: part.remove_class("voicelab-earlier")
 
 # %% ../../nbs/13_widgets_base.ipynb #5b1e02a2
-class Names(anywidget.AnyWidget):
-    "Gives the sliders and bars of its panel names for screen readers, and keeps the panel's keys from JupyterLab."
-    _esm = """
-    function render({ el }) {
-      const name = panel => {
-        for (const part of panel.querySelectorAll(".widget-slider, .widget-hprogress")) {
-          const words = part.querySelector(".widget-label")?.textContent
-          const handles = part.querySelectorAll(".noUi-handle, .progress")
-          for (const handle of handles) handle.setAttribute("aria-label", words)
-        }
-        for (const bar of panel.querySelectorAll(".progress")) bar.setAttribute("role", "progressbar")
-        for (const box of panel.querySelectorAll("input[type=text], textarea")) box.dir = "auto"
-      }
-      const quieten = ({ target }) => { target.dataset.lmSuppressShortcuts = "true" }     // or x deletes the cell
-      let watch, waiting = setTimeout(begin)
-      function begin() {
-        const panel = el.closest(".voicelab-panel")
-        if (!panel) return waiting = setTimeout(begin, 50)
-        panel.addEventListener("focusin", quieten)
-        watch = new MutationObserver(() => name(panel))              // el may no longer be in the panel then
-        watch.observe(panel, { childList: true, subtree: true }); name(panel)
-      }
-      return () => { clearTimeout(waiting); watch?.disconnect() }
-    }
-    export default { render }
-    """
+class PanelPage(anywidget.AnyWidget):
+    "A panel's part in the page: names for screen readers, keys, its width."
+    _esm = web_file("panel.js") + "export default { render: panelPage }"
+    makes = traitlets.Bool(False).tag(sync=True)
+    pixels = traitlets.Int(0).tag(sync=True)            # width of the panel; 0: not shown yet
+
+    def __init__(self, make: Callable | None = None): # as for `Panel`
+        super().__init__(makes=make is not None)
+        if make is not None: self.on_msg(lambda _, said, __: make(said.get("text")))
 
 # %% ../../nbs/13_widgets_base.ipynb #0955009e
 WIDE, LABEL = {"width": "98%"}, {"description_width": "130px"}      # layout and style of controls
@@ -264,8 +251,10 @@ def row(*parts) -> W.HBox:
 
 def go_and_stop(words: str) -> tuple[W.Button, W.Button]: # words: on the first
     "The buttons that start and stop the work."
-    return (W.Button(description=words, button_style="primary", icon="play"),
-            W.Button(description="Stop", icon="stop", tooltip="stop, and keep what has been made"))
+    go = W.Button(description=words, button_style="primary", icon="play")
+    stop = W.Button(description="Stop", icon="stop", tooltip="stop, and keep what has been made")
+    stop.add_class("voicelab-stop")
+    return go, stop
 
 # %% ../../nbs/13_widgets_base.ipynb #de036270
 def check_made_of(model, text: str = "", **references: Reference | None): # references: by the name of their argument
@@ -310,9 +299,11 @@ class Panel(Unit):
     "A widget of the lab: parts below a heading."
     still_name = ""                     # class of the HTML that stays without a kernel; "": not shown yet
 
-    def __init__(self, heading: str, *parts):
-        self.watch = Watch()
-        super().__init__([title(heading), self.watch, *parts, Names()])
+    def __init__(self, heading: str, *parts,
+        make: Callable | None = None, # Ctrl+Enter calls it with the text in the page, or None
+    ):
+        self.watch, self.page_part = Watch(), PanelPage(make)
+        super().__init__([title(heading), self.watch, *parts, self.page_part])
         self.add_class("voicelab-panel")
 
     def __repr__(self): return f"{type(self).__name__}()"        # the parts hold sound and pictures
@@ -349,14 +340,14 @@ class Picture(W.HTML):
         self.png, self.value = b"", ""
 
 # %% ../../nbs/13_widgets_base.ipynb #a064aef8
-def waveform(audio: Audio) -> bytes:
+def waveform(audio: Audio, width: float = 6.0) -> bytes: # width: inches
     "The picture of a clip, its silent stretches shaded."
     def draw(figure):
         ax = figure.subplots()
         audio.draw_waveform(ax)
         for start, end in audio.silences(): ax.axvspan(start, end, color=MARK, alpha=0.3, linewidth=0)
         ax.set(xlim=(0, audio.seconds), xlabel="time (s), silent stretches shaded" if audio.silences() else "time (s)")
-    return picture(draw, width=6.0, height=1.2)
+    return picture(draw, width=width, height=1.2)
 
 
 def sound_key(audio: Audio) -> str:
@@ -386,7 +377,7 @@ class Clip(Unit):
         name: str, # what the recording is; shown, and read by screen readers
         waveform: bool = True, # draw it
     ):
-        self.name, self.audio, self.drawn = name, None, waveform
+        self.name, self.audio, self.drawn, self.inches = name, None, waveform, 6.0
         self.caption, self.image, self.player = W.HTML(), Picture(), Sound()
         super().__init__([self.caption, self.image, self.player], layout=W.Layout(display="none"))
 
@@ -394,11 +385,21 @@ class Clip(Unit):
         "Show `audio` with its player."
         if not len(audio.samples): return self.clear()
         self.audio = audio
-        if self.drawn: self.image.show(waveform(audio), f"waveform of {self.name}, {audio.seconds:.2f} s")
+        self._draw()
         self.player.show(audio, self.name)
         name, about, more = map(html.escape, (self.name, audio.caption, note))
         self.caption.value = card(f"<b>{name}</b> <span class='quiet'>{about}</span> {more}")
         self.layout.display = ""
+
+    def fit(self, inches: float):
+        "Draw the waveform with this width from now on."
+        self.inches = inches
+        if self.audio is not None: self._draw()
+
+    def _draw(self):
+        if not self.drawn: return
+        words = f"waveform of {self.name}, {self.audio.seconds:.2f} s"
+        self.image.show(waveform(self.audio, self.inches), words)
 
     def clear(self):
         "Hide it."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_OPENED', 'KeptSample', 'part_of', 'kept_report', 'kept_reference', 'kept_chunks', 'kept_sample', 'knobs_state',
-           'set_knobs', 'kept_samples']
+           'kept_samples']
 
 # %% ../../nbs/13_widgets_earlier.ipynb #110119aa
 import math
@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields, replace
 
 import pandas as pd
 import torch
-from traitlets import TraitError
 
 from ..budget import RULES, Budget
 from ..chat import Prompt
@@ -24,7 +23,6 @@ from ..pairs import Pair, RunError
 from ..reference import NOT_STATED, Reference
 from ..runs import Run
 from ..session import TRACE
-from .knobs import Knobs
 
 # %% ../../nbs/13_widgets_earlier.ipynb #8b356fad
 @dataclass(repr=False)
@@ -114,14 +112,6 @@ def knobs_state(row: dict, # of a sample that `kept_sample` takes
                   top_p=1.0 if sampling.top_p is None else float(sampling.top_p), ras=sampling.ras_window > 0)
     own = row.get("knobs")
     return state | (own if isinstance(own, dict) else {})
-
-
-def set_knobs(knobs: Knobs, state: dict) -> dict: # of all knobs, afterwards
-    "Set the knobs that `state` has; a value that a knob can't take is left out."
-    for name in knobs.named.keys() & state.keys():
-        try: knobs.named[name].value = state[name]
-        except TraitError: pass
-    return knobs.state()
 
 # %% ../../nbs/13_widgets_earlier.ipynb #87253f28
 MOST_OPENED = 100           # samples

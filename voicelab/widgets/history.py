@@ -28,8 +28,9 @@ from ..pairs import path_within
 from ..reference import Reference
 from ..runs import Run, RunError
 from . import base
-from .base import LABEL, Clip, Status, Unit, card, row
-from .earlier import KeptSample, kept_samples, knobs_state, set_knobs
+from .base import LABEL, Status, Unit, card, row
+from .deck import Deck, DeckClip
+from .earlier import KeptSample, kept_samples, knobs_state
 from .knobs import Knobs
 from .rows import Rows, heading, in_words
 from .voice import NONE
@@ -131,8 +132,10 @@ class History(Unit):
         show: Callable, # called with a `Try` that was chosen; says whether it is shown
         knobs: Callable[[], Knobs], # makes knobs, for the settings of earlier tries
         within: str | Path | None = None, # saving is allowed in this folder and below; None: anywhere
+        beside: Callable[[Try, Try], None] = lambda *pair: None, # called with two that are compared
     ):
-        self.tries, self.show, self.knobs, self.within, self.listing = [], show, knobs, within, False
+        self.tries, self.show, self.knobs, self.within, self.beside = [], show, knobs, within, beside
+        self.listing = False
         sortable = [name for name, column in columns().items() if column.rising is not None]
         self.sort = W.Dropdown(options=sortable, description="sort by", style=LABEL)
         self.chosen = W.Dropdown(options=[("–", None)], description="try", style=LABEL)
@@ -142,11 +145,9 @@ class History(Unit):
         self.folder = W.Text("voicelab-out", description="folder", style=LABEL)
         self.save, self.status = W.Button(description="Save all", icon="save"), Status()
         self.opener = W.Button(description="Open", icon="folder-open", tooltip="go on from the tries in this folder")
-        self.table, self.versus, self.clips = Rows(self.pick), W.HTML(), (Clip("first"), Clip("second"))
-        both = row(*self.clips)
-        for clip in self.clips: clip.layout.flex, clip.layout.min_width = "1 1 380px", "0"
+        self.table, self.versus, self.deck = Rows(self.pick), W.HTML(), Deck()
         self.listed = W.VBox([self.sort, self.table, row(self.chosen, self.replay, self.other, self.against),
-                              self.versus, both], layout=W.Layout(display="none"))
+                              self.deck, self.versus], layout=W.Layout(display="none"))
         super().__init__([base.title("History"), self.listed, row(self.folder, self.opener, self.save), self.status])
         self.sort.observe(lambda _: self._draw(), "value")
         self.chosen.observe(lambda _: self._draw(), "value")
@@ -206,7 +207,10 @@ def beside_html(first: Try, second: Try) -> str:
 def _set_beside(self: History):
     if self.chosen.value is None or self.other.value is None: return self.status.say("Choose two tries to compare.")
     pair = [self.tries[box.value] for box in (self.chosen, self.other)]
-    for clip, tried in zip(self.clips, pair): clip.show(tried.made.audio, f"try {tried.number}")
+    clip = lambda letter, tried: DeckClip(letter, f"try {tried.number}", tried.made.audio, tried.text[:60],
+                                          tried.made.stop_reason != "eos")
+    self.deck.put([*map(clip, "AB", pair)])
+    self.beside(*pair)
     words = html.escape(differences(*(tried.row() for tried in pair)))
     try: measures = beside_html(*pair)
     except VoicelabError as error:                          # different models made the measures
@@ -285,7 +289,8 @@ def earlier_tries(run: Run, knobs: Knobs) -> list[Try]:
     "The samples of a run as tries, with the settings that their rows tell."
     tries, usual = [], knobs.state()
     for pair, made in kept_samples(run):
-        state = set_knobs(knobs, usual | knobs_state(pair.row, made))
+        knobs.take(usual | knobs_state(pair.row, made))
+        state = knobs.state()
         try: options = knobs.options()
         except VoicelabError: continue                      # its row has settings that contradict each other
         options |= dict(sampling=replace(made.sampling, seed=None), control=made.control, budget=made.budget.rule,

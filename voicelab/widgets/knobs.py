@@ -11,11 +11,13 @@ from dataclasses import replace
 
 import ipywidgets as W
 from fastcore.basics import patch
+from traitlets import TraitError
 
 from ..budget import CHUNKINGS, RULES, choose_rule
 from ..control import Control, Sampling
 from ..settings import Settings
 from .base import LABEL, WIDE, Unit
+from .capbar import cap_setting, value_for
 
 # %% ../../nbs/13_widgets_knobs.ipynb #98db06e9
 def whole_slider(value: int, low: int, high: int, words: str) -> W.IntSlider:
@@ -95,8 +97,9 @@ def on_change(self: Knobs, listener: Callable):
 
 @patch
 def state(self: Knobs) -> dict:
-    "The value of each knob."
-    return {name: box.value for name, box in self.named.items()}
+    "The value of each knob; the page's own sums are off in the last of 16 digits."
+    exact = lambda value: round(value, 6) if isinstance(value, float) else value
+    return {name: exact(box.value) for name, box in self.named.items()}
 
 
 @patch
@@ -106,13 +109,41 @@ def set(self: Knobs, state: dict):
 
 
 @patch
-def made_settings(self: Knobs) -> Settings:
+def take(self: Knobs, state: dict) -> list[str]: # the names that were left out
+    "Set the knobs that `state` has a value for, if they are here and can have it."
+    left_out = []
+    for name, value in state.items():
+        try: self.named[name].value = value
+        except (KeyError, TraitError): left_out.append(name)
+    return left_out
+
+
+@patch(as_prop=True)
+def cap_slider(self: Knobs):
+    "The slider that the cap of the chosen rule grows with, or None."
+    return self.limits.get(cap_setting(self.rule.value))
+
+
+@patch
+def set_cap(self: Knobs, asked: float, cap_of: Callable[[Settings], float]): # seconds; of the text, with these settings
+    "Set the slider of the cap so that the cap is as near to `asked` as it can be."
+    slider, name = self.cap_slider, cap_setting(self.rule.value)
+    whole = isinstance(slider.value, int)
+    def cap(value): return cap_of(self.made_settings(**{name: int(value) if whole else value}))
+    value = value_for(asked, cap, slider.value, slider.min, slider.max, slider.step)
+    slider.value = int(value) if whole else value
+
+
+@patch
+def made_settings(self: Knobs,
+                  **instead, # keys of AUDIO_GENERATION_CONFIG, in place of their knobs
+                 ) -> Settings:
     "The lab's settings with these budgets; a SettingsError if two that the rule uses contradict each other."
     least = self.least.value if not self.least.disabled else min(self.least.value, self.most.value)
-    return replace(self.settings, audio_generation=replace(
-        self.settings.audio_generation, base_tokens_per_second=self.rate.value,
-        duration_buffer_factor=round(self.buffer.value, 3), reference_margin=round(self.margin.value, 3),
-        min_tokens=least, max_tokens=self.most.value, max_silence_tokens=self.silence.value))
+    knobs = dict(base_tokens_per_second=self.rate.value, duration_buffer_factor=round(self.buffer.value, 3),
+                 reference_margin=round(self.margin.value, 3), min_tokens=least, max_tokens=self.most.value,
+                 max_silence_tokens=self.silence.value)
+    return replace(self.settings, audio_generation=replace(self.settings.audio_generation, **knobs | instead))
 
 
 @patch

@@ -14,31 +14,18 @@ import traitlets
 from fastcore.basics import patch
 
 from ..errors import VoicelabError, check_type
-from ..page import PAGE_SCRIPT, PAGE_STYLE, content_of
+from ..page import PAGE_SCRIPT, PAGE_STYLE, content_of, web_file
 from ..sweep import Sweep
 from .base import Panel, Status, WidgetError, Worker, go_and_stop, row
 
 # %% ../../nbs/13_widgets_pivot.ipynb #09fe6115
 PAGE_MODULE = r"""
 function render({ model, el }) {
-  const waiting = new Map()
-  const answer = ({ key, problem }, buffers) => {
-    for (const [done, failed] of waiting.get(key) ?? []) {
-      const bytes = buffers?.[0]
-      if (problem || !bytes) failed(new Error(problem || "the kernel sent no sound"))
-      else done(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength))
-    }
-    waiting.delete(key)
-  }
-  const load = key => new Promise((done, failed) => {
-    waiting.has(key) ? waiting.get(key).push([done, failed]) : waiting.set(key, [[done, failed]])
-    model.send({ key })
-  })
-  const draw = () => sweepPage(el, model.get("content"), load)
+  const asked = asker(model), draw = () => sweepPage(el, model.get("content"), asked.load)
   let close = draw()
   const again = () => { close(); close = draw() }
-  model.on("msg:custom", answer); model.on("change:content", again)
-  return () => { model.off("msg:custom", answer); model.off("change:content", again); close() }
+  model.on("change:content", again)
+  return () => { model.off("change:content", again); asked.close(); close() }
 }
 export default { render }
 """
@@ -46,7 +33,7 @@ export default { render }
 
 class SweepPage(anywidget.AnyWidget):
     "The page of a sweep; the sounds stay in the kernel until they are played."
-    _esm, _css = PAGE_SCRIPT + PAGE_MODULE, PAGE_STYLE
+    _esm, _css = PAGE_SCRIPT + web_file("ask.js") + PAGE_MODULE, PAGE_STYLE
     content = traitlets.Dict().tag(sync=True)           # of `content_of`
 
     def __init__(self, sweep: Sweep):

@@ -1,0 +1,24 @@
+function downloads({ model, el }) {
+  const state = document.createElement("span")
+  state.setAttribute("role", "status")
+  function draw() {
+    const kinds = model.get("kinds"), buttons = kinds.map(kind => {
+      const button = document.createElement("button")
+      button.textContent = kind.toUpperCase(); button.className = "jupyter-button widget-button"; button.style.width = "auto"
+      button.setAttribute("aria-label", `download as ${kind.toUpperCase()}`)
+      button.onclick = () => { state.textContent = ""; model.send({ kind }) }
+      return button
+    })
+    el.style.cssText = "display: flex; flex-wrap: wrap; align-items: center; gap: 2px 6px; font-size: 13px"
+    el.replaceChildren(...(kinds.length ? ["Download:", ...buttons, state] : []))
+  }
+  function save({ name, problem }, buffers) {
+    if (problem) { state.textContent = `can't be saved: ${problem}`; return }
+    const { buffer, byteOffset: from, byteLength: length } = buffers[0]
+    const link = document.createElement("a")
+    link.href = URL.createObjectURL(new Blob([new Uint8Array(buffer, from, length)])); link.download = name
+    link.click(); setTimeout(() => URL.revokeObjectURL(link.href), 10000)
+  }
+  model.on("msg:custom", save); model.on("change:kinds", draw); draw()
+  return () => { model.off("msg:custom", save); model.off("change:kinds", draw) }
+}
