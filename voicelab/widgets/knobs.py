@@ -133,7 +133,7 @@ def set_cap(self: Knobs, asked: float, cap_of: Callable[[Settings], float]): # s
     value = value_for(asked, cap, slider.value, slider.min, slider.max, slider.step)
     slider.value = int(value) if whole else value
 
-
+# %% ../../nbs/13_widgets_knobs.ipynb #024524b3
 @patch
 def made_settings(self: Knobs,
                   **instead, # keys of AUDIO_GENERATION_CONFIG, in place of their knobs
