@@ -258,7 +258,8 @@ def test_the_tuner_by_keyboard(opened, root):
 
 def test_sounds_in_turn_and_as_files(opened, tmp_path):
     from voicelab.audio import load_audio
-    page = opened("tuner = vl.widgets.Tuner(model, 'The old library opens at nine.')\ntuner", "getattr(tuner.settling.asked, 'by', None), tuner.seeds.worker.error",
+    page = opened("tuner = vl.widgets.Tuner(model, 'The old library opens at nine.')\ntuner",
+                  "getattr(tuner.settling.asked, 'by', None), tuner.seeds.worker.error",
                   "model.clone('Hello.', sampling=vl.Sampling(temperature=20))")
     # an error is one line, and its traceback opens at a click
     below = cell(page, 3).locator(".jp-OutputArea")

@@ -133,7 +133,7 @@ class SweepSamples:
 # %% ../nbs/12_listening.ipynb #aa120002
 RESULTS = ("id", "status", "generated", "reference", "text", "transcript", "language", "consent", "notice", "created",
            "written", "seed", "stop_reason", "seconds", "frames", "rtf", "torch_threads", "synthetic", "speaks", "cell",
-           "work_seconds", "columns", "clamped", "detail", "reading_seconds", "frame_rate", "error")
+           "work_seconds", "warm_up", "columns", "clamped", "detail", "reading_seconds", "frame_rate", "error")
 
 
 def conditions_in(run: Run | Sweep) -> list[str]:

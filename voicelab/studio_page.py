@@ -240,8 +240,10 @@ class Listen(Unit):
     def _begin(self):
         if self.run.value is None: return self.show()
         for each in self.place.children: each.close()
-        try: self.place.children = [ListeningTest(Run(self.run.value), self.kind.value)]
-        except VoicelabError as error: self.status.fail(error)
+        try: test = ListeningTest(Run(self.run.value), self.kind.value)
+        except VoicelabError as error: return self.status.fail(error)
+        test.setup.folder.disabled = True               # or it might be another page's
+        self.place.children = [test]
 
 # %% ../nbs/14_studio_page.ipynb #ad10f00f
 class Tab(NamedTuple):

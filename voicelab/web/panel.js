@@ -19,7 +19,9 @@ function panelPage({ model, el }) {
     }
     for (const box of panel.querySelectorAll("input[type=text], textarea")) set(box, "dir", "auto")
   }
-  const quieten = ({ target }) => { last = target; target.dataset.lmSuppressShortcuts = "true" }   // or x deletes the cell
+  const quieten = ({ target }) => {                     // or x deletes the cell
+    last = target; target.dataset.lmSuppressShortcuts = "true"
+  }
   function hold() {                     // a button that is switched off loses the focus, and with it the keys
     if (last?.disabled && [document.body, last].includes(document.activeElement)) panel.focus({ preventScroll: true })
   }
