@@ -132,7 +132,8 @@ def test_yesterdays_work_and_a_kernel_that_ends(opened, lab, tmp_path):
     widget.get_by_role("row", name=re.compile("^show try 0 again.* 4 ")).click()
     expect(status(widget, "Try 0, with its settings.")).to_be_visible()
     assert widget.get_by_label("seed", exact=True).input_value() == "4" and heard(widget, "result") == heard(second, "result")       # both views
-    page.evaluate("() => { window.played = []; HTMLMediaElement.prototype.play = function () { window.played.push(this.ariaLabel) } }")
+    page.evaluate("""() => { window.played = []; const play = HTMLMediaElement.prototype.play
+        HTMLMediaElement.prototype.play = function () { window.played.push(this.ariaLabel); return play.call(this) } }""")
     widget.get_by_label("try", exact=True).select_option("1: Good evening.")
     press(widget, "Replay")
     page.wait_for_function("() => window.played.length")

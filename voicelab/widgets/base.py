@@ -75,7 +75,7 @@ STYLE = f"""<style>
                              font-weight: 600; padding: 2px 0; color: var(--jp-ui-font-color1, inherit); }}
 </style>"""
 
-
+# %% ../../nbs/13_widgets_base.ipynb #32336edd
 def card(content: str, # HTML
          role: str = "", # ARIA role, for screen readers
         ) -> str:

@@ -117,7 +117,7 @@ def take(self: Knobs, state: dict) -> list[str]: # the names that were left out
         except (KeyError, TraitError): left_out.append(name)
     return left_out
 
-
+# %% ../../nbs/13_widgets_knobs.ipynb #1da77f90
 @patch(as_prop=True)
 def cap_slider(self: Knobs):
     "The slider that the cap of the chosen rule grows with, or None."
