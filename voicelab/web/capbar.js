@@ -3,14 +3,16 @@ function capBar({ model, el }) {
   const bar = document.createElement("div"), expected = document.createElement("i"), cap = document.createElement("b")
   const beyond = document.createElement("em")
   bar.className = "bar"; cap.className = "voicelab-cap"; bar.append(expected, beyond, cap)
-  for (const [name, value] of [["role", "slider"], ["tabindex", "0"], ["aria-label", "cap"]]) cap.setAttribute(name, value)
+  const facts = { role: "slider", tabindex: "0", "aria-label": "cap" }
+  for (const name in facts) cap.setAttribute(name, facts[name])
   el.classList.add("voicelab"); el.replaceChildren(bar)
   const get = name => model.get(name), within = seconds => Math.min(get("most"), Math.max(get("least"), seconds))
   function draw() {
     const known = get("cap") > 0
     el.style.display = known ? "" : "none"
     if (!known) return
-    if (held == null) scale = Math.max(1.1 * get("expected"), Math.min(1.6 * get("cap"), get("widest")))   // stays in a drag
+    if (held == null)                                   // it stays while the cap is dragged
+      scale = Math.max(1.1 * get("expected"), Math.min(1.6 * get("cap"), get("widest")))
     beyond.textContent = (held ?? get("cap")) > scale ? "cap far to the right →" : ""
     const share = seconds => `${Math.min(100, 100 * seconds / scale).toFixed(2)}%`
     expected.style.width = share(get("expected")); cap.style.left = share(held ?? get("cap"))
@@ -30,7 +32,8 @@ function capBar({ model, el }) {
     const { left, width } = bar.getBoundingClientRect()
     held = within((event.clientX - left) / width * scale); ask(held); draw()
   })
-  for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) cap.addEventListener(end, () => { held = null; draw() })
+  for (const end of ["pointerup", "pointercancel", "lostpointercapture"])
+    cap.addEventListener(end, () => { held = null; draw() })
   cap.addEventListener("keydown", event => {
     const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10 }[event.key]
     const end = { Home: get("least"), End: get("most") }[event.key]

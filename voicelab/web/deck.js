@@ -8,13 +8,19 @@ function wave({ peaks, seconds, name }, longest, seek) {
       const { left, width } = box.getBoundingClientRect()
       seek(Math.min(seconds, (event.clientX - left) / width * longest)) } },
     make("svg:path", { d: line.join(""), "stroke-width": each * 0.7 }), head)
-  return { box, at: time => { for (const x of ["x1", "x2"]) head.setAttribute(x, time == null ? -9 : WIDE * time / longest) } }
+  const at = time => {
+    for (const x of ["x1", "x2"]) head.setAttribute(x, time == null ? -9 : WIDE * time / longest)
+  }
+  return { box, at }
 }
 function deck(el, { clips, keep }, load, send) {        // clips in turn at one position
   const longest = Math.max(...clips.map(clip => clip.seconds), 0.1), state = make("span", { role: "status" })
   const player = soundPlayer(load, show)
   let here = 0
-  function hear(n, position = player.at()) { here = n; clips[n].seconds ? player.play(clips[n].key, position) : show(player.state) }
+  function hear(n, position = player.at()) {
+    here = n
+    clips[n].seconds ? player.play(clips[n].key, position) : show(player.state)
+  }
   function choose(n) { if (player.state.playing) return hear(n); here = n; show(player.state) }
   const playOrStop = () => player.state.playing ? player.stop() : hear(here)
   const cards = clips.map((clip, n) => {

@@ -4,7 +4,8 @@ function downloads({ model, el }) {
   function draw() {
     const kinds = model.get("kinds"), buttons = kinds.map(kind => {
       const button = document.createElement("button")
-      button.textContent = kind.toUpperCase(); button.className = "jupyter-button widget-button"; button.style.width = "auto"
+      button.textContent = kind.toUpperCase(); button.className = "jupyter-button widget-button"
+      button.style.width = "auto"
       button.setAttribute("aria-label", `download as ${kind.toUpperCase()}`)
       button.onclick = () => { state.textContent = ""; model.send({ kind }) }
       return button

@@ -2,12 +2,16 @@ const TYPED = "textarea, select, [contenteditable=true], input:not([type=checkbo
 const PRESSED = "button, a, summary, audio, input, .voicelab-deck *"
 
 function panelPage({ model, el }) {
-  const set = (part, name, value) => { if (value != null && part.getAttribute(name) !== value) part.setAttribute(name, value) }
+  const set = (part, name, value) => {
+    if (value != null && part.getAttribute(name) !== value) part.setAttribute(name, value)
+  }
   let panel, watch, sizes, told, last, waiting = setTimeout(begin)
   function name() {
     for (const part of panel.querySelectorAll(".widget-slider, .widget-hprogress")) {
       const words = part.querySelector(".widget-label")?.textContent, off = part.querySelector("[disabled]")
-      for (const bar of part.querySelectorAll(".progress")) { set(bar, "aria-label", words); set(bar, "role", "progressbar") }
+      for (const bar of part.querySelectorAll(".progress")) {
+        set(bar, "aria-label", words); set(bar, "role", "progressbar")
+      }
       for (const handle of part.querySelectorAll(".noUi-handle")) {
         set(handle, "aria-label", words); set(handle, "tabindex", off ? "-1" : "0")
         set(handle, "aria-valuetext", part.querySelector(".widget-readout")?.textContent)
@@ -15,8 +19,10 @@ function panelPage({ model, el }) {
     }
     for (const box of panel.querySelectorAll("input[type=text], textarea")) set(box, "dir", "auto")
   }
-  const quieten = ({ target }) => { last = target; target.dataset.lmSuppressShortcuts = "true" }         // or x deletes the cell
-  function hold() {                                     // a button that is switched off loses the focus, and with it the keys
+  const quieten = ({ target }) => {
+    last = target; target.dataset.lmSuppressShortcuts = "true"                  // or x deletes the cell
+  }
+  function hold() {                             // a button that is switched off loses the focus, and with it the keys
     if (last?.disabled && [document.body, last].includes(document.activeElement)) panel.focus({ preventScroll: true })
   }
   function playOrPause() {
