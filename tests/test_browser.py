@@ -132,7 +132,8 @@ def test_yesterdays_work_and_a_kernel_that_ends(opened, lab, tmp_path):
     widget.get_by_role("row", name=re.compile("^show try 0 again.* 4 ")).click()
     expect(status(widget, "Try 0, with its settings.")).to_be_visible()
     assert widget.get_by_label("seed", exact=True).input_value() == "4" and heard(widget, "result") == heard(second, "result")       # both views
-    page.evaluate("() => { window.played = []; HTMLMediaElement.prototype.play = function () { window.played.push(this.ariaLabel) } }")
+    page.evaluate("""() => { window.played = []; const play = HTMLMediaElement.prototype.play
+        HTMLMediaElement.prototype.play = function () { window.played.push(this.ariaLabel); return play.call(this) } }""")
     widget.get_by_label("try", exact=True).select_option("1: Good evening.")
     press(widget, "Replay")
     page.wait_for_function("() => window.played.length")
@@ -145,7 +146,8 @@ def test_yesterdays_work_and_a_kernel_that_ends(opened, lab, tmp_path):
     page.evaluate(f"{ends}.restart()")
     for part in (widget, second): expect(part.get_by_role("alert").filter(has_text=LOST)).to_be_visible()
     expect(widget.get_by_role("alert").filter(has_text="Open, under History")).to_be_visible()
-    assert not status(widget, "Try 1, with").is_visible() and heard(widget, "result") > 0.5
+    assert status(widget, "Try 1, with").locator(".voicelab-said").evaluate("said => getComputedStyle(said).fontSize") == "0px"       # other words are in its place
+    assert heard(widget, "result") > 0.5
     browser.pictures(page, Path(__file__).parent / "out", "without_a_kernel")
     path = lab.root / "yesterdays_work_and_a_kernel_that_ends.ipynb"
     for name in (path.name, "sent.ipynb"):                                      # in its place, and as a colleague gets it: not trusted
@@ -263,7 +265,7 @@ def test_sounds_in_turn_and_as_files(opened, tmp_path):
                   "model.clone('Hello.', sampling=vl.Sampling(temperature=20))")
     # an error is one line, and its traceback opens at a click
     below = cell(page, 3).locator(".jp-OutputArea")
-    expect(below.get_by_text("ControlError: temperature: must be 0 to 10, got 20")).to_have_count(1)
+    expect(below.get_by_text("ControlError: temperature: must be 0 to 10, got 20").filter(visible=True)).to_have_count(1)
     expect(below.locator("details")).to_have_count(1)
     frames = below.locator("details pre")
     assert not frames.is_visible()
@@ -281,11 +283,11 @@ def test_sounds_in_turn_and_as_files(opened, tmp_path):
     # one button plays, and the other sound goes on where this one was
     deck = widget.locator(".voicelab-deck").last
     press(deck, "▶ Play")
-    expect(status(deck, re.compile(r"playing try 2, 0\.[3-9]"))).to_be_visible()
-    press(deck, "switch to try 1")
-    expect(status(deck, re.compile(r"playing try 1, (0\.[3-9]|1)"))).to_be_visible()
+    expect(status(deck, re.compile(r"playing try 1, 0\.[3-9]"))).to_be_visible()
+    press(deck, "switch to try 0")
+    expect(status(deck, re.compile(r"playing try 0, (0\.[3-9]|1)"))).to_be_visible()
     page.keyboard.press("a")
-    expect(status(deck, "playing try 2")).to_be_visible()
+    expect(status(deck, "playing try 1")).to_be_visible()
     press(deck, "■ Stop")
     # a row of seeds, one of which is kept
     widget.get_by_role("slider", name="temperature").press("End")
@@ -295,7 +297,7 @@ def test_sounds_in_turn_and_as_files(opened, tmp_path):
     expect(status(widget, "Done: 3 samples.")).to_be_visible()
     expect(widget.get_by_text("flatters")).to_be_visible()
     press(widget, "Keep seed 3")
-    expect(status(widget, "Try 3, with its settings.")).to_be_visible()
+    expect(status(widget, "Try 2, with its settings.")).to_be_visible()
     assert browser.run_cell(page, 2) == "('temperature', None)"
     # every format keeps the mark
     for kind in ("WAV", "FLAC", "OGG", "MP3"):

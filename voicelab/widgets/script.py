@@ -89,6 +89,8 @@ def levels_in_words(axis: str, levels: tuple) -> tuple[str, str, str]: # the col
     if not all(map(is_dataclass, levels)):
         return axis, *("the default" if each is None else str(each) for each in levels)
     one, other = levels
+    if not (is_dataclass(one) and is_dataclass(other)):
+        return axis, *("the default" if each is None else str(each) for each in levels)
     differ = [item.name for item in fields(one) if getattr(one, item.name) != getattr(other, item.name)]
     if len(differ) == 1: return differ[0], *(str(getattr(level, differ[0])) for level in levels)
     return axis, *(", ".join(f"{name} {getattr(level, name)}" for name in differ) for level in levels)
