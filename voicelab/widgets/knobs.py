@@ -117,56 +117,6 @@ def take(self: Knobs, state: dict) -> list[str]: # the names that were left out
         except (KeyError, TraitError): left_out.append(name)
     return left_out
 
-
-@patch(as_prop=True)
-def cap_slider(self: Knobs):
-    "The slider that the cap of the chosen rule grows with, or None."
-    return self.limits.get(cap_setting(self.rule.value))
-
-
-@patch
-def set_cap(self: Knobs, asked: float, cap_of: Callable[[Settings], float]): # seconds; of the text, with these settings
-    "Set the slider of the cap so that the cap is as near to `asked` as it can be."
-    slider, name = self.cap_slider, cap_setting(self.rule.value)
-    whole = isinstance(slider.value, int)
-    def cap(value): return cap_of(self.made_settings(**{name: int(value) if whole else value}))
-    value = value_for(asked, cap, slider.value, slider.min, slider.max, slider.step)
-    slider.value = int(value) if whole else value
-
-
-# %% ../../nbs/13_widgets_knobs.ipynb #024524b3
-@patch
-def made_settings(self: Knobs,
-                  **instead, # keys of AUDIO_GENERATION_CONFIG, in place of their knobs
-                 ) -> Settings:
-    "The lab's settings with these budgets; a SettingsError if two that the rule uses contradict each other."
-    least = self.least.value if not self.least.disabled else min(self.least.value, self.most.value)
-    knobs = dict(base_tokens_per_second=self.rate.value, duration_buffer_factor=round(self.buffer.value, 3),
-                 reference_margin=round(self.margin.value, 3), min_tokens=least, max_tokens=self.most.value,
-                 max_silence_tokens=self.silence.value)
-    return replace(self.settings, audio_generation=replace(self.settings.audio_generation, **knobs | instead))
-
-
-@patch
-def chunk_options(self: Knobs) -> dict:
-    "The options for splitting a text; none if the model decides."
-    kind, size = self.chunking.value, self.chunk_size.value
-    if kind is None: return {}
-    if kind == "seconds": return dict(chunking=size)
-    number = {"words": "chunk_words", "speaker": "chunk_turns"}.get(kind)
-    return dict(chunking=kind) | ({number: max(1, round(size))} if number else {})
-
-
-@patch
-def options(self: Knobs) -> dict:
-    "Keyword options of `clone`."
-    settings = self.made_settings()
-    window = (self.usual.ras_window or Sampling.ras_window) if self.ras.value else 0
-    sampling = replace(self.usual, temperature=round(self.temperature.value, 3), top_k=self.top_k.value or None,
-                       top_p=round(self.top_p.value, 3), ras_window=window)
-    return dict(budget=self.rule.value, sampling=sampling, control=Control.from_settings(settings), settings=settings,
-                prompt_form=self.form.value, seed=self.seed.value) | self.chunk_options()
-
 # %% ../../nbs/13_widgets_knobs.ipynb #1da77f90
 @patch(as_prop=True)
 def cap_slider(self: Knobs):

@@ -86,8 +86,6 @@ def options_apart(first, second) -> dict[str, tuple]: # by axis of a sweep: the 
 def levels_in_words(axis: str, levels: tuple) -> tuple[str, str, str]: # the column of the table, and the two levels
     "What a sweep calls the difference of two levels."
     if axis == "reference": return axis, *(each.name if each else "no reference" for each in levels)
-    if not all(map(is_dataclass, levels)):
-        return axis, *("the default" if each is None else str(each) for each in levels)
     one, other = levels
     if not (is_dataclass(one) and is_dataclass(other)):
         return axis, *("the default" if each is None else str(each) for each in levels)
@@ -141,7 +139,7 @@ class Question:
     def seconds(self) -> float | None: # of work; None: the tries have no sound
         "The work of all cells, by the timings of the tries."
         made = [tried.made for tried in self.tries if tried.made is not None and tried.made.audio.seconds]
-        made = [each for each in made if math.isfinite(each.timings.get("rtf", math.inf))]  # an earlier run has none
+        made = [each for each in made if math.isfinite(each.timings.get("rtf", math.inf))]   # not always kept
         if not made: return None
         speech = sum(letter_seconds(text, speaking_rate(voice)) for text in self.texts for voice in self.voices)
         measuring = min(each.timings.get("report", 0.0) for each in made)

@@ -79,22 +79,6 @@ class Tuner(Panel):
         self._estimate()
         self._begin(run)
 
-# %% ../../nbs/13_widgets_tuner.ipynb #b0484007
-@patch
-def _new_knobs(self: Tuner) -> Knobs:
-    model = self.model
-    options = getattr(model.budgets, "options", ())
-    return Knobs(model.prompt_forms, read_settings(), model.usual_sampling(), options)
-
-
-@patch
-def _more_parts(self: Tuner, within):
-    "The history, the sweep that two tries ask for, and the row of seeds, folded up."
-    self.history = History(self._show, self._new_knobs, within, lambda *pair: self.settling.ask(*pair))
-    self.settling = Settling(self.model, self.history.place)
-    self.seeds = SeedRow(self.model, self.asked, self._keep)
-    self.more = W.Accordion([self.seeds], titles=["Several seeds at once"])
-
 # %% ../../nbs/13_widgets_tuner.ipynb #8f8b9719
 @patch
 def _new_knobs(self: Tuner) -> Knobs:
