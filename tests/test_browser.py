@@ -146,7 +146,7 @@ def test_yesterdays_work_and_a_kernel_that_ends(opened, lab, tmp_path):
     page.evaluate(f"{ends}.restart()")
     for part in (widget, second): expect(part.get_by_role("alert").filter(has_text=LOST)).to_be_visible()
     expect(widget.get_by_role("alert").filter(has_text="Open, under History")).to_be_visible()
-    assert status(widget, "Try 1, with").locator(".voicelab-said").evaluate("said => getComputedStyle(said).fontSize") == "0px"       # other words are in its place
+    assert status(widget, "Try 1, with").locator(".voicelab-said").evaluate("said => getComputedStyle(said).fontSize") == "0px"
     assert heard(widget, "result") > 0.5
     browser.pictures(page, Path(__file__).parent / "out", "without_a_kernel")
     path = lab.root / "yesterdays_work_and_a_kernel_that_ends.ipynb"
