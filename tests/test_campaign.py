@@ -77,7 +77,7 @@ def test_a_broken_target_is_a_fault_with_its_line_and_its_command(how, tmp_path,
                                                ("checkpoints", hostile_cases.hostile_checkpoints, "linked")])
 def test_a_fault_of_each_kind_shows(kind, place, name, tmp_path, monkeypatch):
     monkeypatch.setattr(place, name, wrong)
-    assert any(case.outcome == "fault" for case in campaign.run(kind, range(40 if kind == "options" else 4), 0, tmp_path))
+    assert any(case.outcome == "fault" for case in campaign.run(kind, range(120 if kind == "options" else 4), 0, tmp_path))
 
 
 def test_it_goes_on_where_it_was_stopped(tmp_path, monkeypatch, capsys):

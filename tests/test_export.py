@@ -75,9 +75,10 @@ def test_a_page_is_one_file_that_asks_for_nothing(made, tmp_path, capsys):
 
 def test_a_page_has_every_file_of_its_folder(made, root):
     html, folder = made.export("html").read_text("utf8"), root / "voicelab/web"
-    assert {path.name for path in folder.iterdir()} == {*(f"{name}.js" for name in page.SCRIPTS), "stored.js", "file.js", "page.css",
-                                                           "listening.js", "listening_file.js", "listening.css"}
-    assert all(path.read_text("utf8") in html for path in folder.iterdir() if not path.name.startswith("listening"))
+    parts = [*(f"{name}.js" for name in page.SCRIPTS), "stored.js", "file.js", "page.css"]
+    assert all((folder / name).read_text("utf8") in html for name in parts)
+    others = {"listening.js", "listening_file.js", "listening.css", "ask.js", "capbar.js", "deck.js", "deck.css", "download.js", "panel.js"}
+    assert {path.name for path in folder.iterdir() if not path.name.startswith("wavesurfer-")} == {*parts} | others
 
 
 def test_a_page_has_a_size_and_a_limit(made, tmp_path, monkeypatch):
