@@ -159,7 +159,7 @@ class Kernels(AsyncMappingKernelManager):
         state, kernel = self.kernel_model(kernel_id), self.get_kernel(kernel_id)
         if state["connections"]: return 0.0
         now = datetime.now(timezone.utc)
-        idle_since = kernel.last_activity if state["execution_state"] == "idle" else now
+        idle_since = now if state["execution_state"] == "busy" else kernel.last_activity
         return (now - getattr(kernel, "left", idle_since)) / timedelta(seconds=1)
 
 # %% ../nbs/14_studio.ipynb #f98adcf5
