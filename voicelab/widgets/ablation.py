@@ -15,9 +15,11 @@ from ..ablation import ARMS, RIGHT
 from ..ablation import Ablation as Arms
 from ..metrics import chosen_metrics
 from ..reference import Reference, shipped_voices
-from . import base
-from .base import LABEL, WIDE, Clip, Panel, Picture, Status, WidgetError, Worker, card, go_and_stop, row
+from .base import LABEL, WIDE, Panel, WidgetError, check_made_of, go_and_stop, row
+from .sound import Clip
+from .style import Picture, card, picture
 from .voice import NONE, VoiceChooser, text_box
+from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_ablation.ipynb #a780915a
 def arms_html(ablation: Arms) -> str:
@@ -35,7 +37,7 @@ def arms_picture(ablation: Arms) -> bytes:
         axes = figure.subplots(1, len(ablation.measures), sharey=True)
         for measure, ax in zip(ablation.measures, axes): ablation.plot(measure, ax)
         figure.subplots_adjust(wspace=0.06)
-    return base.picture(draw, width=5.0 * len(ablation.measures), height=0.7 + 0.32 * len(ablation.arms))
+    return picture(draw, width=5.0 * len(ablation.measures), height=0.7 + 0.32 * len(ablation.arms))
 
 # %% ../../nbs/13_widgets_ablation.ipynb #5aa623d3
 def legend_html() -> str:
@@ -54,7 +56,7 @@ class Ablation(Panel):
         also: tuple[str, ...] = (), # names of further metrics
         voices=None, # a folder of voices to offer as well, or a test set
     ):
-        base.check_made_of(model, text, reference=reference, other=other)
+        check_made_of(model, text, reference=reference, other=other)
         self.also = tuple(metric.name for metric in chosen_metrics(also, "also"))
         self.model, self.result, self.text = model, None, text_box(text)
         self.voice = VoiceChooser(reference, model=model, voices=voices)

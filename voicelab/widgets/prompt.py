@@ -13,8 +13,10 @@ import ipywidgets as W
 from ..chat import ROLE_COLOURS, Prompt, segments_html
 from ..errors import VoicelabError
 from ..reference import Reference
-from .base import LABEL, Panel, Status, card, check_made_of, overheard, words_of
+from .base import LABEL, Panel, check_made_of
+from .style import card
 from .voice import VoiceChooser, text_box
+from .worker import Status, overheard, words_of
 
 # %% ../../nbs/13_widgets_prompt.ipynb #8fddd314
 def strip_html(prompt: Prompt) -> str:

@@ -16,8 +16,10 @@ import numpy as np
 from ..budget import Budget
 from ..generation import Generation
 from ..metrics import Report
-from .base import BAD, CODEBOOK_COLOURS, MARK, Clip, Picture, Unit, card, picture, row
+from .base import Unit, row
 from .deck import Download
+from .sound import Clip
+from .style import BAD, CODEBOOK_COLOURS, MARK, Picture, card, picture
 
 # %% ../../nbs/13_widgets_result.ipynb #e6be77f0
 def estimate_html(budgets: list[Budget], # of the chunks, in order

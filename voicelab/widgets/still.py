@@ -17,8 +17,11 @@ from IPython.display import HTML, display, update_display
 
 from ..audio import Audio, data_url
 from ..page import mp3_of
-from .base import Panel, Sound, Status, Worker, card
+from .base import Panel
+from .sound import Sound
+from .style import card
 from .voice import VoiceChooser
+from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_still.ipynb #cc950571
 MOST_STILL = 1_500_000      # characters that a saved notebook keeps of one widget; sounds beyond that are left out
