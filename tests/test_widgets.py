@@ -46,7 +46,7 @@ from voicelab.widgets.presets import EXAMPLES, MOST_PRESETS, read_presets, save_
 from voicelab.widgets.prompt import PromptAnatomy
 from voicelab.widgets.result import Result, ending, estimate_html, stop_html
 from voicelab.widgets.sound import Clip, StreamPlayer, sound_key
-from voicelab.widgets.style import DARK, INK, STYLE
+from voicelab.widgets.style import BAD, GOOD, INK, NIGHT
 from voicelab.widgets.tuner import Tuner, script
 from voicelab.widgets.voice import FOLDER, NONE, OF_ANOTHER, PROPOSED, UPLOAD, VoiceChooser
 from voicelab.widgets.worker import Closed, Status, Worker, lock_of, overheard
@@ -1312,21 +1312,28 @@ def looked_at(model, tmp_path):
     return pivot
 
 
+def stopped_at(widget, words: str) -> list[str]:
+    "Press Stop once, when the status line begins with `words`; what the line says until then."
+    said, say = [], widget.status.say
+    def heard(line):
+        said.append(line)
+        say(line)
+        if line.startswith(words):
+            widget.status.say = say
+            widget.stop.click()
+    widget.status.say = heard
+    return said
+
+
 def test_the_pivot_makes_what_is_missing_and_stops_when_asked(model, tmp_path):
     sweep = vl.Sweep(tmp_path / "sweep", model=model, references=shipped_voices()["ada"], texts=[TEXT], seeds=[1, 2, 3])
-    pivot, said = vl.widgets.Pivot(sweep), []
-    say = pivot.status.say
-    def heard(words):
-        said.append(words)
-        say(words)
-        if words.startswith("1 of 3"): pivot.stop.click()
-    pivot.status.say = heard
+    pivot = vl.widgets.Pivot(sweep)
+    said = stopped_at(pivot, "1 of 3")
     pivot.go.click()
     pivot.worker.wait()
     assert pivot.status.text.startswith("Stopped: 3 cells, 1 made; 2 missing"), said
     assert [point["status"] for point in pivot.page.content["points"]] == ["ok", "missing", "missing"]
     assert pivot.stop.disabled and not pivot.go.disabled and said[0] == "0 of 3 cells"
-    pivot.status.say = say
     pivot.go.click()
     pivot.worker.wait()
     assert pivot.status.text == "3 cells, 3 made" and {point["status"] for point in pivot.page.content["points"]} == {"ok"}
@@ -1442,15 +1449,9 @@ def test_what_a_board_can_not_run_is_one_line_beside_its_field(model, tmp_path, 
 
 
 def test_a_board_stops_and_goes_on(model, tmp_path):
-    board, said = of_board(model, tmp_path), []
-    say = board.status.say
-    def heard(words):
-        said.append(words)
-        say(words)
-        if words.startswith("1 of 2"): board.stop.click()
-    board.status.say = heard
+    board = of_board(model, tmp_path)
+    said = stopped_at(board, "1 of 2")
     assert pressed(board, board.go).startswith("Stopped: 2 cells, 1 made; 1 missing"), said
-    board.status.say = say
     assert pressed(board, board.go) == "2 cells, 2 made" and board.stop.disabled and not board.go.disabled
 
 
@@ -2060,8 +2061,5 @@ def contrast(one, other):
 def test_letters_are_legible_on_light_and_dark_pages():
     turned = lambda colour: "#" + "".join(f"{255 - int(colour[n:n + 2], 16):02x}" for n in (1, 3, 5))
     assert contrast(INK, "#ffffff") >= 4.5 and contrast(turned(INK), "#1f1f1f") >= 4.5        # in pictures; a dark page inverts them
-    named = lambda start: re.findall(start + r"\.voicelab \.(?:good|bad) \{ color: (#\w+)", STYLE)
-    dark = named(re.escape(DARK) + " ")
-    light = [colour for colour in named("") if colour not in dark]
-    assert len(light) == len(dark) == 2
-    assert min(contrast(colour, "#ffffff") for colour in light) >= 4.5 and min(contrast(colour, "#1f1f1f") for colour in dark) >= 4.5
+    assert min(contrast(colour, "#ffffff") for colour in (INK, GOOD, BAD)) >= 4.5
+    assert min(contrast(colour, "#1f1f1f") for colour in NIGHT.values()) >= 4.5

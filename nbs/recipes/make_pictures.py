@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import voicelab as vl
+from voicelab.asr import CACHE
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests"))
@@ -38,6 +39,12 @@ for voice in (ada, ben): run.save(model.clone("The garden is open today.", refer
 SWEEP = """sweep = vl.Sweep(tempfile.mkdtemp(), model=model, references=[ada, ben], texts=["Good evening."],
                  sampling=[vl.Sampling(temperature=t) for t in (0.3, 1.0)]).run().measure("similarity")
 """
+STUDY = """widget = vl.widgets.Study(model, "length", references=[ada, ben], texts=["Good evening."], folder=tempfile.mkdtemp() + "/length")
+widget.seeds.value, widget.options.value = 2, "seconds=1, 2, 3\\nwindows=1"
+"""
+HEARD = """made = model.clone("The garden is open today.", reference=ada, seed=1)
+widget = vl.widgets.WordTimeline(made, recogniser="whisper-base")
+"""
 VITA = """from voicelab.families.vita.checkpoint import tiny_vita
 from voicelab.families.vita.model import VitaModel
 from voicelab.models.glm4voice import tiny_glm4voice
@@ -51,11 +58,16 @@ WIDGETS = {         # by name of the widget: what makes it, the button that is p
     "CodecExplorer": ("widget = vl.widgets.CodecExplorer(model)", "Decode", "The codec's ceiling"),
     "AttentionMap": ("widget = vl.widgets.AttentionMap(model)", "Generate", "frames over"),
     "Conversation": (VITA + "widget = vl.widgets.Conversation(vita, question=ben.audio, reference=ada)\nwidget.most.value = 30", "Ask", "Done."),
-    "Microphone": ("widget = vl.widgets.Microphone()", None, None),
+    "Microphone": ("widget = vl.widgets.Microphone()", "Record", None),
     "Pivot": (SWEEP + "widget = vl.widgets.Pivot(sweep)", None, None),
-    "Study": ("widget = vl.widgets.Study(model)", None, None),
+    "SweepBoard": (SWEEP + "widget = vl.widgets.SweepBoard(folder=sweep.folder)", None, None),
+    "Study": (STUDY, "Run", "complete, "),
     "ListeningTest": (RUN + "widget = vl.widgets.ListeningTest(run, 'similarity')", None, None),
+    "WordTimeline": (HEARD + "widget.worker.wait()", None, None),
 }
+if not (CACHE / "whisper-base").exists():
+    print("WordTimeline is left out: no recogniser is there (tests/recogniser.py fetches one)")
+    del WIDGETS["WordTimeline"]
 
 
 def draw(audio, ax, title, limit):
@@ -97,9 +109,19 @@ def used(shared, name: str):
     widget = page.locator(".jp-Cell").nth(1).locator(".voicelab-panel").first
     if button:
         widget.get_by_role("button", name=button).first.click()
-        expect(widget.get_by_text(re.compile(re.escape(done))).first).to_be_visible(timeout=SECONDS)
+        if done: expect(widget.get_by_text(re.compile(re.escape(done))).first).to_be_visible(timeout=SECONDS)
         page.wait_for_timeout(3000)                         # the sound is played to its end, and the measures come
     return page, widget
+
+
+def settle(page, widget):
+    "Wait until the page has its width, and the kernel has drawn its pictures for it."
+    seen, same = None, 0
+    while same < 4:
+        page.wait_for_timeout(400)
+        now = widget.evaluate("widget => [widget.clientWidth, ...[...widget.querySelectorAll('img')].map(image => image.src.length)].join()")
+        seen, same = now, same + 1 if now == seen else 0
+    page.wait_for_function("() => !document.querySelector('#jupyterlab-splash')")
 
 
 def draw_widgets(folder: Path):
@@ -110,9 +132,8 @@ def draw_widgets(folder: Path):
             for theme in ("Light", "Dark"):
                 browser.do(page, "apputils:change-theme", theme=f"JupyterLab {theme}")
                 for width in WIDTHS:
-                    page.set_viewport_size(dict(width=width, height=3000))
-                    page.wait_for_timeout(700)
-                    page.wait_for_function("() => !document.querySelector('#jupyterlab-splash')")
+                    page.set_viewport_size(dict(width=width, height=6000))
+                    settle(page, widget)
                     widget.screenshot(path=folder / f"{name}_{theme.lower()}_{width}.png")
             browser.forget_widgets(page)
             page.close()
@@ -141,7 +162,8 @@ def draw_tuner(folder: Path):
     "The tuner in JupyterLab, after it has made a sample."
     with lab() as shared:
         page, widget = used(shared, "Tuner")
-        page.set_viewport_size(dict(width=1280, height=2000))
+        page.set_viewport_size(dict(width=1280, height=3000))
+        settle(page, widget)
         widget.screenshot(path=folder / "tuner.png")
 
 
