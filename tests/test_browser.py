@@ -157,6 +157,7 @@ def test_yesterdays_work_and_a_kernel_that_ends(opened, lab, tmp_path):
         expect(kept.get_by_text("Without its kernel, this widget shows its last result.")).to_be_visible()
         expect(kept.get_by_text("Stopped: eos")).to_be_visible()
         assert 0 < browser.hear(kept.locator("audio").first) and kept.locator("audio").count() == 2
+        expect(page.get_by_text(re.compile("Error displaying widget|Loading widget")).filter(visible=True)).to_have_count(0)
 
 
 @pytest.mark.parametrize("how", ["requestExecute({ code: 'import os; os._exit(1)' })", "shutdown()"])

@@ -57,7 +57,7 @@ WIDGETS = {         # by name of the widget: what makes it, the button that is p
     "Ablation": ("widget = vl.widgets.Ablation(model)\nfor arm, tick in widget.ticks.items(): tick.value = arm in ('right', 'none')", "Run", "samples."),
     "CodecExplorer": ("widget = vl.widgets.CodecExplorer(model)", "Decode", "The codec's ceiling"),
     "AttentionMap": ("widget = vl.widgets.AttentionMap(model)", "Generate", "frames over"),
-    "Conversation": (VITA + "widget = vl.widgets.Conversation(vita, question=ben.audio, reference=ada)\nwidget.most.value = 30", "Ask", "Done."),
+    "Conversation": (VITA + "widget = vl.widgets.Conversation(vita, question=ben.audio, reference=ada)\nwidget.most.value = 30", "Ask", "Stopped: "),
     "Microphone": ("widget = vl.widgets.Microphone()", "Record", None),
     "Pivot": (SWEEP + "widget = vl.widgets.Pivot(sweep)", None, None),
     "SweepBoard": (SWEEP + "widget = vl.widgets.SweepBoard(folder=sweep.folder)", None, None),

@@ -100,4 +100,13 @@ class Panel(Unit):
         super().__init__([title(heading), self.watch, *parts, self.page_part])
         self.add_class("voicelab-panel")
 
+        self.page_part.observe(lambda change: self.fit(change.new), "pixels")
+
+    def fit(self, pixels: int):
+        "Draw the pictures for a panel of this width."
+        found = {}
+        find_parts(vars(self), found)
+        for part in list(found.values()):
+            if hasattr(part, "fit") and not isinstance(part, Panel): part.fit(pixels)
+
     def __repr__(self): return f"{type(self).__name__}()"        # the parts hold sound and pictures

@@ -96,7 +96,8 @@ def _work(self: CodecExplorer):
     table = through.table
     words = "; ".join(f"{k} codebooks: similarity {value:.2f}" for k, value in table.similarity.items())
     if len(table) > 1:
-        self.image.show(picture(lambda figure: plot_ladder(table, figure.subplots()), width=7.0), words)
+        drawing = lambda figure: plot_ladder(table, figure.subplots())
+        self.image.draw(lambda inches: picture(drawing, width=min(inches, 7.0)), words)
     self.through = through
     self._show()
     self.status.say(f"The codec's ceiling for this voice: {measure_words(through.ceiling)}.")

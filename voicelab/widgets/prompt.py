@@ -41,7 +41,7 @@ def segment_table(prompt: Prompt) -> str:
                 f"<td>{row.kind}</td><td><bdi>{html.escape(words)}</bdi></td>"
                 f"<td>{row.tokens}</td><td>{seconds}</td><td class='quiet'>{html.escape(row.feeds)}</td></tr>")
     head = "".join(f"<th>{name}</th>" for name in ("role", "kind", "text", "positions", "sound", "feeds"))
-    return f"<table><tr>{head}</tr>{''.join(map(cells, prompt.segments.itertuples()))}</table>"
+    return f"<table class='voicelab-flow'><tr>{head}</tr>{''.join(map(cells, prompt.segments.itertuples()))}</table>"
 
 # %% ../../nbs/13_widgets_prompt.ipynb #4a9898ab
 class PromptAnatomy(Panel):

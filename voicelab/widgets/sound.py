@@ -57,29 +57,26 @@ class Clip(Unit):
         name: str, # what the recording is; shown, and read by screen readers
         waveform: bool = True, # draw it
     ):
-        self.name, self.audio, self.drawn, self.inches = name, None, waveform, 6.0
+        self.name, self.audio, self.drawn = name, None, waveform
         self.caption, self.image, self.player = W.HTML(), Picture(), Sound()
+        self.image.inches = 6.0
         super().__init__([self.caption, self.image, self.player], layout=W.Layout(display="none"))
 
     def show(self, audio: Audio, note: str = ""): # note: plain text after the caption
         "Show `audio` with its player."
         if not len(audio.samples): return self.clear()
         self.audio = audio
-        self._draw()
+        if self.drawn:
+            words = f"waveform of {self.name}, {audio.seconds:.2f} s"
+            self.image.draw(lambda inches: waveform(audio, inches), words)
         self.player.show(audio, self.name)
         name, about, more = map(html.escape, (self.name, audio.caption, note))
         self.caption.value = card(f"<b>{name}</b> <span class='quiet'>{about}</span> {more}")
         self.layout.display = ""
 
-    def fit(self, inches: float):
-        "Draw the waveform with this width from now on."
-        self.inches = inches
-        if self.audio is not None: self._draw()
-
-    def _draw(self):
-        if not self.drawn: return
-        words = f"waveform of {self.name}, {self.audio.seconds:.2f} s"
-        self.image.show(waveform(self.audio, self.inches), words)
+    def fit(self, pixels: int):
+        "Draw the waveform for this width, or half of it if there is room for two, from now on."
+        self.image.fit(pixels if pixels < 800 else pixels // 2)
 
     def clear(self):
         "Hide it."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DPI', 'CODEBOOK_COLOURS', 'INK', 'GOOD', 'BAD', 'MARK', 'DARK', 'NIGHT', 'STYLE', 'card', 'title', 'picture',
-           'Picture']
+           'inches_of', 'Picture']
 
 # %% ../../nbs/13_widgets_style.ipynb #905ce118
 import html
@@ -60,17 +60,33 @@ def picture(draw: Callable, # gets a matplotlib figure and draws on it
         figure.savefig(file, format="png", bbox_inches="tight", transparent=True)
     return file.getvalue()
 
+# %% ../../nbs/13_widgets_style.ipynb #f7a41b19
+def inches_of(pixels: int) -> float: # pixels: width of a panel
+    "How wide a picture is that fills the panel."
+    return min(max(pixels - 24, 240), 2000) / 96
+
 
 class Picture(W.HTML):
     "Shows a PNG, with a description in words."
-    png = b""
+    png, drawn, inches = b"", None, 9.0
 
     def show(self, png: bytes, words: str): # png: of `picture`; words: for those who can't see it
         "Show `png` at its size, or as wide as the page."
-        self.png, wide = png, int.from_bytes(png[16:20]) * 96 // DPI
+        self.png, self.drawn, wide = png, None, int.from_bytes(png[16:20]) * 96 // DPI
         self.value = (f"<img class='voicelab-picture' alt='{html.escape(words)}' "
                       f"style='width: {wide}px; max-width: 100%' src='{data_url('image/png', png)}'>")
 
+    def draw(self, make: Callable[[float], bytes], words: str): # make: gets the width in inches
+        "Show what `make` draws for the page's width."
+        self.show(make(self.inches), words)
+        self.drawn = make, words
+
+    def fit(self, pixels: int):
+        "Draw for a panel of this width from now on."
+        if abs(inches_of(pixels) - self.inches) < 0.3: return
+        self.inches = inches_of(pixels)
+        if self.drawn: self.draw(*self.drawn)
+
     def clear(self):
         "Show nothing."
-        self.png, self.value = b"", ""
+        self.png, self.drawn, self.value = b"", None, ""

@@ -74,7 +74,6 @@ class Tuner(Panel):
         for part in (self.voice, self.knobs): part.on_change(self._estimate)
         self.text.observe(lambda _: self._estimate(), "value")
         self.bar.observe(lambda change: self._drag(change.new), "asked")
-        self.page_part.observe(lambda change: self.result.fit(change.new), "pixels")
         self.generate.on_click(lambda _: self.run())
         self.write.on_click(lambda _: self._write())
         self.watch.hint = "Open, under History, brings back the tries that were saved."
