@@ -1,9 +1,10 @@
 """Make pictures of every widget and of the README's example; `make screenshots` runs this.
 
-    python make_pictures.py ../images            # the README's: clone.png, and tuner.png from JupyterLab; needs Chromium
+    python make_pictures.py ../images            # the README's: clone.png, tuner.png and sweep.png; needs Chromium
     python make_pictures.py FOLDER --all         # each widget, light and dark, 1280, 1920 and 390 pixels wide, and the studio's tabs
 """
 import argparse
+import io
 import re
 import sys
 import tempfile
@@ -18,11 +19,13 @@ import numpy as np
 
 import voicelab as vl
 from voicelab.asr import CACHE
+from voicelab.reference import shipped_voices
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests"))
 import browser
 from playwright.sync_api import expect
+from shrink_outputs import few_colours
 
 VOICE, WORDS = ROOT / "data/voices/ada.wav", "The old library opens at nine in the morning."
 TEXT = "The garden is open today."
@@ -89,7 +92,8 @@ def draw_clone(folder: Path):
     bottom.axvline(made.budget.cap_seconds, color="tab:red", linestyle="--", label=f"budget {made.budget.cap_seconds:.1f} s")
     bottom.set(xlabel="time / s", ylabel="probability", ylim=(0, 1.05))
     bottom.legend(loc="center right")
-    fig.savefig(folder / "clone.png", dpi=110)
+    fig.savefig(file := io.BytesIO(), dpi=110)
+    (folder / "clone.png").write_bytes(few_colours(file.getvalue()))
     made.audio.save(folder / "clone.mp3")
     reference.audio.save(folder / "reference.mp3")
 
@@ -150,12 +154,12 @@ def draw_studio(folder: Path):
             page.goto(url + "/" + re.search(r"\?token=\w+", log.read_text())[0])
             page.get_by_role("button", name="Generate").click(timeout=SECONDS)
             expect(page.get_by_role("status").filter(has_text="Done.")).to_be_visible(timeout=SECONDS)
-            for tab in page.get_by_role("tab").all():
+            for tab in page.locator(".voicelab-tabs").get_by_role("tab").all():
                 tab.click()
                 for width in WIDTHS:
                     page.set_viewport_size(dict(width=width, height=844))
                     page.wait_for_timeout(700)
-                    page.screenshot(path=folder / f"studio_{tab.inner_text().replace(' ', '_').lower()}_{theme}_{width}.png")
+                    page.screenshot(full_page=width > 600, path=folder / f"studio_{tab.inner_text().replace(' ', '_').lower()}_{theme}_{width}.png")
 
 
 def draw_tuner(folder: Path):
@@ -164,7 +168,20 @@ def draw_tuner(folder: Path):
         page, widget = used(shared, "Tuner")
         page.set_viewport_size(dict(width=1280, height=3000))
         settle(page, widget)
-        widget.screenshot(path=folder / "tuner.png")
+        (folder / "tuner.png").write_bytes(few_colours(widget.screenshot()))
+
+
+def draw_sweep(folder: Path):
+    "The page of a sweep, with two samples that were played."
+    voices = list(shipped_voices().values())[:3]
+    with tempfile.TemporaryDirectory() as place, browser.chromium() as chromium:
+        sweep = vl.Sweep(f"{place}/temperatures", model="tiny", references=voices, texts=["The boat was blue.", "Eleven bells rang."], seeds=[1, 2],
+                         sampling=[vl.Sampling(temperature=t) for t in (0.3, 0.7, 1.2)]).run().measure("similarity", "ended")
+        page = chromium.new_page(viewport=dict(width=1180, height=900))
+        page.goto(sweep.export("html").as_uri())
+        for number in (6, 1): page.locator("td button[data-point]").nth(number).click()
+        expect(page.get_by_role("status").filter(has_text="playing A")).to_be_visible()
+        (folder / "sweep.png").write_bytes(few_colours(page.screenshot()))
 
 
 def main():
@@ -173,7 +190,7 @@ def main():
     parser.add_argument("--all", action="store_true", help="each widget in two themes and three widths, and the studio")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    for each in (draw_widgets, draw_studio) if given.all else (draw_clone, draw_tuner): each(given.folder)
+    for each in (draw_widgets, draw_studio) if given.all else (draw_clone, draw_tuner, draw_sweep): each(given.folder)
 
 
 if __name__ == "__main__": main()
