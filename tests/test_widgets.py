@@ -35,10 +35,9 @@ from voicelab.reference import shipped_voices
 from voicelab.session import TRACE
 from voicelab.study import STUDIES
 from voicelab.voice_checks import Finding
-from voicelab.widgets import base
 from voicelab.widgets.ablation import RIGHT
 from voicelab.widgets.attention import AttentionMap
-from voicelab.widgets.base import Clip, Closed, Panel, Status, StreamPlayer, Worker, overheard
+from voicelab.widgets.base import Panel
 from voicelab.widgets.capbar import WIDEST_BAR, bar_seconds
 from voicelab.widgets.delay import DelayPattern
 from voicelab.widgets.history import History, added_lines
@@ -46,8 +45,11 @@ from voicelab.widgets.knobs import Knobs
 from voicelab.widgets.presets import EXAMPLES, MOST_PRESETS, read_presets, save_preset
 from voicelab.widgets.prompt import PromptAnatomy
 from voicelab.widgets.result import Result, ending, estimate_html, stop_html
+from voicelab.widgets.sound import Clip, StreamPlayer, sound_key
+from voicelab.widgets.style import BAD, GOOD, INK, NIGHT
 from voicelab.widgets.tuner import Tuner, script
 from voicelab.widgets.voice import FOLDER, NONE, OF_ANOTHER, PROPOSED, UPLOAD, VoiceChooser
+from voicelab.widgets.worker import Closed, Status, Worker, lock_of, overheard
 from voicelab.words import HeardWord
 
 TEXT = "Good evening."
@@ -602,7 +604,7 @@ def test_a_row_is_shown_again_with_all_of_it(model):
     first, second = try_it(tuner, seed=1), try_it(tuner, seed=2, rule="fixed")
     tuner.history.table._hear(None, dict(kind="choose", key=0), [])
     assert tuner.shown is first and tuner.knobs.rule.value == "reference_rate" and "reference_rate expects" in tuner.result.words.value
-    assert base.sound_key(first.made.audio) in tuner.result.clip.player.value and tuner.history.chosen.value == 0
+    assert sound_key(first.made.audio) in tuner.result.clip.player.value and tuner.history.chosen.value == 0
     assert "data-key='0' aria-current=true" in tuner.history.table.value
     for wrong in (dict(kind="choose", key=9), dict(kind="choose", key=-1), dict(kind="choose", key="1"), {}): tuner.history.table._hear(None, wrong, [])
     assert tuner.shown is first
@@ -610,7 +612,7 @@ def test_a_row_is_shown_again_with_all_of_it(model):
     tuner.history.table.send = sent.append
     tuner.history.chosen.value = 1
     tuner.history.replay.click()
-    assert tuner.shown is second and sent == [dict(kind="play", name="result", sound=base.sound_key(second.made.audio))]
+    assert tuner.shown is second and sent == [dict(kind="play", name="result", sound=sound_key(second.made.audio))]
 
 
 def test_compared_numbers_are_rounded_and_have_units(model):
@@ -715,7 +717,7 @@ def test_an_error_half_way_leaves_the_model_free(model, tuner):
     def broken(piece): raise OSError("the page is gone")
     other.stream.play = broken
     finish(other)
-    assert other.status.text == "the page is gone" and not base.lock_of(model).locked()
+    assert other.status.text == "the page is gone" and not lock_of(model).locked()
 
 
 # ---- the background
@@ -1310,21 +1312,28 @@ def looked_at(model, tmp_path):
     return pivot
 
 
+def stopped_at(widget, words: str) -> list[str]:
+    "Press Stop once, when the status line begins with `words`; what the line says until then."
+    said, say = [], widget.status.say
+    def heard(line):
+        said.append(line)
+        say(line)
+        if line.startswith(words):
+            widget.status.say = say
+            widget.stop.click()
+    widget.status.say = heard
+    return said
+
+
 def test_the_pivot_makes_what_is_missing_and_stops_when_asked(model, tmp_path):
     sweep = vl.Sweep(tmp_path / "sweep", model=model, references=shipped_voices()["ada"], texts=[TEXT], seeds=[1, 2, 3])
-    pivot, said = vl.widgets.Pivot(sweep), []
-    say = pivot.status.say
-    def heard(words):
-        said.append(words)
-        say(words)
-        if words.startswith("1 of 3"): pivot.stop.click()
-    pivot.status.say = heard
+    pivot = vl.widgets.Pivot(sweep)
+    said = stopped_at(pivot, "1 of 3")
     pivot.go.click()
     pivot.worker.wait()
     assert pivot.status.text.startswith("Stopped: 3 cells, 1 made; 2 missing"), said
     assert [point["status"] for point in pivot.page.content["points"]] == ["ok", "missing", "missing"]
     assert pivot.stop.disabled and not pivot.go.disabled and said[0] == "0 of 3 cells"
-    pivot.status.say = say
     pivot.go.click()
     pivot.worker.wait()
     assert pivot.status.text == "3 cells, 3 made" and {point["status"] for point in pivot.page.content["points"]} == {"ok"}
@@ -1440,15 +1449,9 @@ def test_what_a_board_can_not_run_is_one_line_beside_its_field(model, tmp_path, 
 
 
 def test_a_board_stops_and_goes_on(model, tmp_path):
-    board, said = of_board(model, tmp_path), []
-    say = board.status.say
-    def heard(words):
-        said.append(words)
-        say(words)
-        if words.startswith("1 of 2"): board.stop.click()
-    board.status.say = heard
+    board = of_board(model, tmp_path)
+    said = stopped_at(board, "1 of 2")
     assert pressed(board, board.go).startswith("Stopped: 2 cells, 1 made; 1 missing"), said
-    board.status.say = say
     assert pressed(board, board.go) == "2 cells, 2 made" and board.stop.disabled and not board.go.disabled
 
 
@@ -1664,7 +1667,7 @@ def test_closing_ends_what_is_at_work(model):
     assert begun.wait(30)
     tuner.close()
     tuner.worker.wait(10)
-    assert not tuner.worker.busy and isinstance(tuner.worker.error, Closed) and not base.lock_of(model).locked()
+    assert not tuner.worker.busy and isinstance(tuner.worker.error, Closed) and not lock_of(model).locked()
     assert tuner.worker.session.generation.stop_reason == "interrupted" and tuner.generation is None and not tuner.history.tries
     assert kept() == before
 
@@ -1677,7 +1680,7 @@ def test_closing_ends_an_ablation_after_the_sample_at_work(model):
     assert begun.wait(30)
     bench.close()
     bench.worker.wait(30)
-    assert not bench.worker.busy and len(bench.result.attempts) < len(bench.result) and not base.lock_of(model).locked()
+    assert not bench.worker.busy and len(bench.result.attempts) < len(bench.result) and not lock_of(model).locked()
 
 
 def test_who_waits_for_a_model_can_be_closed():
@@ -2057,9 +2060,6 @@ def contrast(one, other):
 
 def test_letters_are_legible_on_light_and_dark_pages():
     turned = lambda colour: "#" + "".join(f"{255 - int(colour[n:n + 2], 16):02x}" for n in (1, 3, 5))
-    assert contrast(base.INK, "#ffffff") >= 4.5 and contrast(turned(base.INK), "#1f1f1f") >= 4.5        # in pictures; a dark page inverts them
-    named = lambda start: re.findall(start + r"\.voicelab \.(?:good|bad) \{ color: (#\w+)", base.STYLE)
-    dark = named(re.escape(base.DARK) + " ")
-    light = [colour for colour in named("") if colour not in dark]
-    assert len(light) == len(dark) == 2
-    assert min(contrast(colour, "#ffffff") for colour in light) >= 4.5 and min(contrast(colour, "#1f1f1f") for colour in dark) >= 4.5
+    assert contrast(INK, "#ffffff") >= 4.5 and contrast(turned(INK), "#1f1f1f") >= 4.5        # in pictures; a dark page inverts them
+    assert min(contrast(colour, "#ffffff") for colour in (INK, GOOD, BAD)) >= 4.5
+    assert min(contrast(colour, "#1f1f1f") for colour in NIGHT.values()) >= 4.5

@@ -27,13 +27,14 @@ from ..metrics import METRICS, compare
 from ..pairs import path_within
 from ..reference import Reference
 from ..runs import Run, RunError
-from . import base
-from .base import LABEL, Status, Unit, card, row
+from .base import LABEL, Unit, row
 from .deck import Deck, DeckClip
 from .earlier import KeptSample, kept_samples, knobs_state
 from .knobs import Knobs
 from .rows import Rows, heading, in_words
+from .style import card, title
 from .voice import NONE
+from .worker import Status
 
 # %% ../../nbs/13_widgets_history.ipynb #4b3f844f
 @dataclass
@@ -148,7 +149,7 @@ class History(Unit):
         self.table, self.versus, self.deck = Rows(self.pick), W.HTML(), Deck()
         self.listed = W.VBox([self.sort, self.table, row(self.chosen, self.replay, self.other, self.against),
                               self.deck, self.versus], layout=W.Layout(display="none"))
-        super().__init__([base.title("History"), self.listed, row(self.folder, self.opener, self.save), self.status])
+        super().__init__([title("History"), self.listed, row(self.folder, self.opener, self.save), self.status])
         self.sort.observe(lambda _: self._draw(), "value")
         self.chosen.observe(lambda _: self._draw(), "value")
         self.replay.on_click(lambda _: self._replay())

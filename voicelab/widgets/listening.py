@@ -21,8 +21,10 @@ from ..listening_example import example_run
 from ..listening_page import LISTENING_SCRIPT, LISTENING_STYLE, is_share, shown_content, sound_of
 from ..runs import Run
 from ..sweep import Sweep
-from .base import LABEL, WIDE, Panel, Status, Unit, Worker, card, row
+from .base import LABEL, WIDE, Panel, Unit, row
 from .fields import Field, clear_errors, show_error
+from .style import card
+from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_listening.ipynb #54806e21
 LISTENING_MODULE = r"""

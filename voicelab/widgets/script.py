@@ -26,7 +26,9 @@ from ..reference import VOICE_FOLDER, Reference, shipped_voices
 from ..settings import AudioGenerationConfig
 from ..sweep import Sweep
 from ..testsets import shipped_entries
-from .base import LABEL, Status, Unit, WidgetError, Worker, card, go_and_stop, row
+from .base import LABEL, Unit, WidgetError, go_and_stop, row
+from .style import card
+from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_script.ipynb #f399168b
 def call(name: str, values: dict) -> str:

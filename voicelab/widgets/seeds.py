@@ -17,8 +17,10 @@ from ..audio import Audio
 from ..generation import Generation
 from ..metrics import METRICS, Measure, measure
 from ..session import Session, speak
-from .base import LABEL, Status, Unit, WidgetError, Worker, card, go_and_stop, row
+from .base import LABEL, Unit, WidgetError, go_and_stop, row
 from .deck import Deck, DeckClip
+from .style import card
+from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_seeds.ipynb #61edb93d
 class Together:

@@ -20,7 +20,9 @@ from ..reference import MAX_REFERENCE_SECONDS, NOT_STATED, Reference
 from ..testsets import TestSet
 from ..voice_checks import Finding
 from ..voicefile import voice_in
-from .base import WidgetError, card, overheard
+from .base import WidgetError
+from .style import card
+from .worker import overheard
 
 # %% ../../nbs/13_widgets_sources.ipynb #5daae42b
 def voices_in(

@@ -24,11 +24,14 @@ from ..settings import read_settings
 from ..testsets import TestSet
 from ..voice_checks import findings, of_speakers
 from ..voicefile import voice_bytes
-from .base import LABEL, WIDE, Clip, Status, Unit, WidgetError, Worker, card, overheard, row
+from .base import LABEL, WIDE, Unit, WidgetError, row
 from .microphone import Recorder, check_recording
+from .sound import Clip
 from .sources import VOICE_FORMATS, checks_html, read_upload, stretch_of, voices_in
 from .stretch import Stretch
+from .style import card
 from .upload import Upload
+from .worker import Status, Worker, overheard
 
 # %% ../../nbs/13_widgets_voice.ipynb #ce861ba7
 NONE, UPLOAD, MICROPHONE, FOLDER = "no reference", "upload", "microphone", "a folder of mine"
