@@ -128,7 +128,7 @@ def test_yesterdays_work_and_a_kernel_that_ends(opened, lab, tmp_path):
         press(widget, "Generate")
         expect(widget.get_by_role("button", name=f"show try {int(seed) - 4} again")).to_be_visible()
     press(widget, "Save all")
-    expect(status(widget, "2 samples are in ")).to_be_visible()
+    expect(status(widget, "2 samples in ")).to_be_visible()
     widget.get_by_role("row", name=re.compile("^show try 0 again.* 4 ")).click()
     expect(status(widget, "Try 0, with its settings.")).to_be_visible()
     assert widget.get_by_label("seed", exact=True).input_value() == "4" and heard(widget, "result") == heard(second, "result")       # both views

@@ -138,6 +138,11 @@ def refused(content):
     assert line.startswith("'from <b>afar</b>.safetensors'") and "\n" not in line and len(line) < 400, line
 
 
+def test_damaged_words_are_told(good):
+    assert b"autumn" in good and voice_in(good, "a").reference.transcript
+    with pytest.raises(VoiceFileError, match="'a' is damaged: its texts have another hash than it states"): voice_in(good.replace(b"autumn", b"summer"), "a")
+
+
 def test_a_newer_version_is_named(good):
     with pytest.raises(VoiceFileError, match="is a voice file of version '2'; this voicelab reads version 1"):
         voice_in(changed(good, words=dict(version="2")), "a")

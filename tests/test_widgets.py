@@ -145,7 +145,10 @@ def test_what_a_widget_can_not_be_made_of_is_refused_in_one_line(model, tmp_path
 
 
 @pytest.mark.parametrize("wrong", [5, []])
-def test_what_is_no_run_and_no_sweep(wrong):
+def test_what_is_no_run_and_no_sweep(wrong, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(VoicelabError, match="^kind: must be one of "): vl.widgets.ListeningTest(kind="x")
+    assert not [*tmp_path.iterdir()]                            # no example for a test that can't be
     with pytest.raises(VoicelabError, match="^run: must be a Run, a Sweep or a folder, got "): vl.widgets.ListeningTest(wrong)
     with pytest.raises(VoicelabError, match="^sweep: must be a Sweep or its folder, got "): vl.widgets.Pivot(wrong)
     with pytest.raises(VoicelabError, match="^folder: must be a path, got "): vl.Sweep(wrong)
@@ -555,7 +558,11 @@ def test_tries_of_another_run_stay_in_it(model, copied, tmp_path):
     with pytest.raises(RunError, match=f"history: has no new try; its samples are in {copied}"): tuner.history.export(str(tmp_path / "b"))
     assert not (tmp_path / "b").exists()
     new = try_it(tuner, seed=3)
-    assert len(tuner.history.export(str(tmp_path / "b"))) == 1 and tuner.history.tries == [new] and new.number == 0
+    tuner.history.folder.value, there = str(tmp_path / "b"), len(tuner.history.tries) - 1
+    tuner.history.save.click()
+    assert tuner.history.status.text == f"1 sample in {tmp_path / 'b'}; {there} sample{'s' * (there > 1)} of {copied} left this list, and stay there"
+    assert tuner.history.tries == [new] and new.number == 0
+    with pytest.raises(VoicelabError, match="^run: .* is a file, not a folder"): Tuner(model, TEXT, run=copied / "manifest.jsonl")
 
 
 ROW_CHANGES = [dict(settings={}), dict(settings=dict(budget=[], sampling={}, control={})), dict(stop_reason="tired"), dict(generated="../x.wav"),
@@ -844,14 +851,16 @@ def test_after_a_refused_upload_nothing_earlier_speaks(model, root):
     for content, said in ((b"no sound", "'memo.m4a' is not a WAV"), (wav(np.zeros(16_000)), "is silent"), (wav(np.ones(100)), "0.01 s long"),
                           (b"\0\0\0 ftypM4A " + bytes(99), "'memo.m4a' is MP4 or M4A (AAC): the formats read are")):
         upload(tuner.voice, "memo.m4a", content)
-        assert tuner.voice.reference is tuner.voice.uploaded is None and tuner.voice.status.failed and tuner.voice.clip.layout.display == "none"
+        assert tuner.voice.reference is tuner.voice.base is None and tuner.voice.status.failed and tuner.voice.clip.layout.display == "none"
         assert said in tuner.voice.status.text and "/tmp" not in tuner.voice.status.text
         finish(tuner)
         assert tuner.generation is None and tuner.status.failed and tuner.status.text == f"voice: the upload was refused: {tuner.voice.status.text}"
     tuner.voice.voice.value = "ada"
     assert tuner.voice.reference.name == "ada" and not tuner.voice.status.failed
     tuner.voice.voice.value = UPLOAD
-    assert tuner.voice.reference is None and tuner.voice.status.failed
+    assert tuner.voice.reference is None and tuner.voice.status.failed and tuner.voice.back.layout.display == ""
+    tuner.voice.back.click()
+    assert tuner.voice.reference.name == "ben" and not tuner.voice.status.failed and tuner.voice.back.layout.display == "none"
     upload(tuner.voice, "ben.wav", good)
     assert tuner.voice.reference.name == "ben" and not tuner.voice.status.failed and "refused" not in tuner.voice.status.text
 
@@ -1005,6 +1014,24 @@ def test_a_folder_of_ones_own_is_offered_and_never_called_synthetic(model, tmp_p
     chooser.folder.value, chooser.owners.value = "mine", "my uncle agrees"
     chooser.opener.click()
     assert chooser.voice.value == "uncle (mine)" and chooser.reference.consent == "my uncle agrees" and not chooser.opened.failed
+    assert chooser.opened.text.startswith("Voices added to the list: 1. Not usable: broken")
+    chooser.voice.value = "ada"
+    assert chooser.opened.text == ""                                                            # it was about the folder
+
+
+def test_two_recordings_of_one_name_are_two_voices_and_a_cut_one_says_so(tmp_path):
+    voices, chooser = shipped_voices(), VoiceChooser(within=tmp_path)
+    for place, name in (("one/mine", "ben"), ("two/mine", "cleo")):
+        (tmp_path / place).mkdir(parents=True)
+        long = replace(voices[name].audio, samples=np.tile(voices[name].audio.samples, 15))
+        long.save(tmp_path / place / "uncle.wav")
+        (tmp_path / place / "uncle.txt").write_text("We walked along the river.")
+    for place in ("one/mine", "two/mine", "one/mine"):
+        chooser.folder.value, chooser.owners.value = place, "my uncle agrees"
+        chooser.opener.click()
+    mine = [label for label in chooser.voice.options if "(mine" in label]
+    assert mine == ["uncle (mine)", "uncle (mine, 2)"] and len({chooser.voices[label].sha256 for label in mine}) == 2
+    assert chooser.voice.value == "uncle (mine)" and "longer than the limit of 30 s: cut at 30.00 s" in chooser.status.text
 
 
 def test_a_voice_of_ones_own_in_the_shipped_folder_gets_no_statement_of_ours(tmp_path, monkeypatch, root):
@@ -1168,6 +1195,8 @@ def test_a_microphone_that_gives_nothing_is_told_and_leaves_no_earlier_voice(mod
     assert tuner.voice.status.failed and tuner.voice.status.text.startswith(said) and tuner.voice.reference is tuner.voice.base is None
     finish(tuner)
     assert tuner.generation is None and tuner.status.text == f"voice: the recording was refused: {tuner.voice.status.text}"
+    tuner.voice.back.click()
+    assert tuner.voice.base.name == "microphone" and not tuner.voice.status.failed
 
 
 def test_no_reference_needs_no_words():
@@ -1985,6 +2014,14 @@ def test_a_row_of_seeds_is_stopped_and_keeps_what_there_is(model):
     assert "by ear" in tuner.seeds.status.text
     for odd in ({"keep": "9"}, {"keep": None}, {"key": {}}, {}): tuner.seeds.deck._handle_custom_msg(odd, [])
     assert len(tuner.history.tries) == 1
+    tuner.seeds.worker.wait(60)
+    assert "It was chosen by ear" in tuner.seeds.words.value and "chosen by ear" in tuner.seeds.status.text     # told after the choice
+    tuner.seeds.ruler.value = "ended"                           # 0 for both
+    tuner.seeds.worker.wait(60)
+    assert "ended is 0 share for all 2: it can't choose" in tuner.seeds.words.value and not any(clip["best"] for clip in tuner.seeds.deck.content["clips"])
+    tuner.seeds.ruler.value = "by ear"
+    tuner.seeds.worker.wait(60)
+    assert tuner.seeds.words.value == ""
 
 
 def test_a_row_says_why_a_measure_is_not_there(model):

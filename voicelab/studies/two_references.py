@@ -21,7 +21,7 @@ from ..alter import cut_out
 from ..compare import SCOPE, Comparison, compare_seen, verdict
 from ..crossed import CrossedMean, crossed_interval, detectable
 from ..curves import BLUE, GREEN, RED, draw_steps, panels
-from ..errors import VoicelabError, level_outside, shown
+from ..errors import VoicelabError, counted, level_outside, shown
 from ..grid import Cell
 from ..intervals import INSIDE
 from ..measured import measure_saved
@@ -237,10 +237,9 @@ def locked_share(track: pd.DataFrame, weight: float) -> tuple[CrossedMean, float
 def found_words(found: CrossedMean) -> str:
     "A mean with its interval and coverage."
     between = "no interval" if isnan(found.low) else f"{found.low:+.3g} to {found.high:+.3g}"
-    count = lambda number, name: f"{number} {name}{'' if number == 1 else 's'}"
     scope = SCOPE[found.over].replace("speakers", "pairs")
-    return (f"{found.mean:+.3g} ({between}; {count(found.count, 'sample')}, {count(found.speakers, 'pair')}, "
-            f"{count(found.texts, 'text')}{scope})")
+    return (f"{found.mean:+.3g} ({between}; {counted(found.count, 'sample')}, {counted(found.speakers, 'pair')}, "
+            f"{counted(found.texts, 'text')}{scope})")
 
 
 def monotone_words(steps: list[Step]) -> str:

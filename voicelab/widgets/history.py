@@ -11,6 +11,7 @@ import csv
 import html
 import io
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..budget import RULES
-from ..errors import VoicelabError
+from ..errors import VoicelabError, counted
 from ..generation import Generation
 from ..metrics import METRICS, compare
 from ..pairs import path_within
@@ -277,8 +278,13 @@ def export(self: History, folder: str) -> Run:
 # %% ../../nbs/13_widgets_history.ipynb #58e8d18b
 @patch
 def _save(self: History):
-    try: self.status.say(f"{len(self.export(self.folder.value))} samples are in {self.folder.value}")
-    except (VoicelabError, OSError) as error: self.status.fail(error)
+    others = lambda: Counter(tried.saved for tried in self.tries if isinstance(tried.made, KeptSample))
+    before = others()
+    try: run = self.export(self.folder.value)
+    except (VoicelabError, OSError) as error: return self.status.fail(error)
+    left = "".join(f"; {counted(number, 'sample')} of {folder} left this list, and stay there"
+                   for folder, number in (before - others()).items())
+    self.status.say(f"{counted(len(run), 'sample')} in {self.folder.value}{left}")
 
 
 def has_run(folder: str | Path) -> bool:
@@ -313,7 +319,7 @@ def go_on(self: History, folder: str | Path) -> Try: # the last one of the folde
     self.tries, left_out = earlier + new, len(run) - len(earlier)
     self._list(earlier[-1])
     more = f"; {left_out} more are not listed: they failed, can't be read, or are older" if left_out else ""
-    self.status.say(f"{len(earlier)} samples of {folder}{more}.")
+    self.status.say(f"{counted(len(earlier), 'sample')} of {folder}{more}.")
     return earlier[-1]
 
 

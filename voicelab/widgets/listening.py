@@ -14,7 +14,7 @@ import traitlets
 from fastcore.basics import patch
 
 from ..answers import KINDS, SOUNDS, ListeningError, read_results
-from ..errors import VoicelabError
+from ..errors import VoicelabError, one_of
 from ..listening import ListeningTest as Blind
 from ..listening import conditions_in, opened
 from ..listening_example import example_run
@@ -164,6 +164,7 @@ class ListeningTest(Panel):
         **options, # by, listener, seed, most, file, statement: of `voicelab.listening.ListeningTest`
     ):
         example = run is None
+        one_of("kind", kind, KINDS, ListeningError)           # before the example's folder is made
         if example: run = example_run()
         self.test = Blind(run, kind, **options)
         self.page, self.setup, self.status = ListeningPage(self.test), Setup(run, kind, options), Status()

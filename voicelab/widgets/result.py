@@ -9,6 +9,7 @@ __all__ = ['STATUS_CLASSES', 'STATUS_WORDS', 'estimate_html', 'codebook_colours'
 # %% ../../nbs/13_widgets_result.ipynb #0a76ff27
 import html
 import math
+from collections import Counter
 from functools import partial
 
 import ipywidgets as W
@@ -28,10 +29,12 @@ def estimate_html(budgets: list[Budget], # of the chunks, in order
                   counted: str = "", # what was counted in all chunks; "": in the first
                  ) -> str:
     "The expected length of the sound, and its cap."
-    expected, cap = sum(b.reading_seconds for b in budgets), sum(b.cap_seconds for b in budgets)
+    expected, cap = sum(b.seconds or b.reading_seconds for b in budgets), sum(b.cap_seconds for b in budgets)
     first = budgets[0]
     columns, clips = sum(b.columns for b in budgets), any(b.clips for b in budgets)
-    decided = f", set by {html.escape(first.clamped)}" if len(budgets) == 1 and first.clamped else ""
+    held = Counter(b.clamped for b in budgets if b.clamped)
+    decided = "".join(f", set by {html.escape(name)}{f' in {number}' if len(budgets) > 1 else ''}"
+                      for name, number in held.items())
     chunks = f" in {len(budgets)} chunks" if len(budgets) > 1 else ""
     counted = html.escape(counted or first.detail)
     cut = "<br><span class='bad'>The cap is shorter than the text: it will be cut off.</span>" if clips else ""
@@ -101,7 +104,8 @@ def stop_html(made: Generation) -> str:
 def ending(made: Generation) -> str:
     "How the work ended, for a status line."
     if made.stop_reason == "eos": return "Done."
-    if made.stop_reason == "interrupted": return "Stopped: what had been made is kept."
+    if made.stop_reason == "interrupted":
+        return "Stopped: what had been made is kept." if made.audio.seconds else "Stopped before the first sound."
     return f"Ended early ({made.stop_reason}): {made.why}."
 
 # %% ../../nbs/13_widgets_result.ipynb #1a0c9b50

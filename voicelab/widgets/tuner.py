@@ -7,6 +7,7 @@ __all__ = ['KEYS', 'Tuner']
 
 # %% ../../nbs/13_widgets_tuner.ipynb #0d8bd1cd
 import html
+import os
 from pathlib import Path
 
 import ipywidgets as W
@@ -232,7 +233,10 @@ def _begin(self: Tuner, run: str | Path | Run | None):
     "Go on from a run, or say that there is one."
     folder = str(run.folder if isinstance(run, Run) else self.history.folder.value if run is None else run)
     self.history.folder.value = folder
-    if not has_run(self.history.place(folder)): return
+    if not has_run(place := self.history.place(folder)):
+        if os.path.lexists(path := os.path.expanduser(place)) and not os.path.isdir(path):
+            raise base.WidgetError(f"run: {folder!r} is a file, not a folder")
+        return
     if run is not None: self._show(self.history.go_on(folder))
     else: self.history.status.say(f"{folder} has samples: Open lists them, and goes on from the last.")
 
