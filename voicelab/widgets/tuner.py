@@ -235,7 +235,7 @@ def _begin(self: Tuner, run: str | Path | Run | None):
     self.history.folder.value = folder
     if not has_run(place := self.history.place(folder)):
         if os.path.lexists(path := os.path.expanduser(place)) and not os.path.isdir(path):
-            raise base.WidgetError(f"run: {folder!r} is a file, not a folder")
+            raise WidgetError(f"run: {folder!r} is a file, not a folder")
         return
     if run is not None: self._show(self.history.go_on(folder))
     else: self.history.status.say(f"{folder} has samples: Open lists them, and goes on from the last.")
