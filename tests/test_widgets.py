@@ -1003,6 +1003,7 @@ def test_a_folder_of_ones_own_is_offered_and_never_called_synthetic(model, tmp_p
         widget = make(model, voices=str(folder))
         choosers = [each for each in vars(widget).values() if isinstance(each, VoiceChooser)]
         assert choosers and all("uncle (mine)" in chooser.voice.options for chooser in choosers)
+        assert "uncle (mine)" in getattr(widget, "others", ["uncle (mine)"])
     chooser = VoiceChooser(within=tmp_path)
     chooser.voice.value = FOLDER
     assert chooser.status.text == "Name a folder." and chooser.folders.layout.display == ""
@@ -2032,7 +2033,11 @@ def test_a_row_says_why_a_measure_is_not_there(model):
     assert "unavailable: no reference" in tuner.seeds.words.value and not any(clip["best"] for clip in tuner.seeds.deck.content["clips"])
     tuner.seeds.ruler.value = "ended"
     tuner.seeds.worker.wait(60)
-    assert "flatters" in tuner.seeds.words.value and sum(clip["best"] for clip in tuner.seeds.deck.content["clips"]) == 1
+    assert "ended is 1 share for all 2: it can't choose" in tuner.seeds.words.value
+    tuner.seeds.ruler.value = "silence_ratio"
+    tuner.seeds.worker.wait(60)
+    differ = len({measure.value for measure in tuner.seeds.found}) > 1
+    assert ("flatters" in tuner.seeds.words.value) == differ and sum(clip["best"] for clip in tuner.seeds.deck.content["clips"]) == differ
 
 
 def test_two_tries_ask_for_a_sweep(model, tmp_path):

@@ -156,10 +156,10 @@ def voice_in(
         remarks = (*level_remarks(audio), *[f"it sounds like {heard}"] * bool(heard))
         made = Reference(audio, words.get("transcript"), words["consent"], words["name"], noticed, remarks=remarks)
     except VoicelabError as error: raise VoiceFileError(f"{name!r}: {error}") from None
-    if made.sha256 != words["sha256"]:
-        raise VoiceFileError(f"{name!r} is damaged: its sound has another hash than it states")
-    if words.get("words_sha256", known := words_hash(words)) != known:
-        raise VoiceFileError(f"{name!r} is damaged: its texts have another hash than it states")
+    for part, stated, found_hash in (("sound", words["sha256"], made.sha256),
+                                     ("text", words.get("words_sha256"), words_hash(words))):
+        if stated not in (None, found_hash):
+            raise VoiceFileError(f"{name!r} is damaged: its {part} is not what its hash states")
     if len({"codes" in found, "prefix" in found, *(bool(words.get(key)) for key in OF_A_MODEL)}) > 1:
         raise refuse("codes, prefix, and the names of codec, model and prompt form go together")
     if "codes" not in found: return Voice(made)

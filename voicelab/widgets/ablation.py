@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from ..ablation import ARMS, RIGHT
 from ..ablation import Ablation as Arms
 from ..metrics import chosen_metrics
-from ..reference import Reference, shipped_voices
+from ..reference import Reference
 from .base import LABEL, WIDE, Panel, WidgetError, check_made_of, go_and_stop, row
 from .sound import Clip
 from .style import Picture, card, picture
@@ -65,7 +65,7 @@ class Ablation(Panel):
         self.also = tuple(metric.name for metric in chosen_metrics(also, "also"))
         self.model, self.result, self.text = model, None, text_box(text)
         self.voice = VoiceChooser(reference, model=model, voices=voices)
-        self.others = shipped_voices() | ({} if other is None else {other.name: other})
+        self.others = self.voice.voices | ({} if other is None else {other.name: other})
         second = next((name for name in self.others if name != self.voice.voice.value), NONE)
         self.other = W.Dropdown(options=[*self.others, NONE], value=other.name if other else second,
                                 description="other speaker", style=LABEL)

@@ -306,7 +306,7 @@ def earlier_tries(run: Run, knobs: Knobs) -> list[Try]:
         tries.append(Try(made.text, made.reference, voice, state, options, made, pair.row["id"], str(run.folder)))
     return tries
 
-
+# %% ../../nbs/13_widgets_history.ipynb #bde162db
 @patch
 def go_on(self: History, folder: str | Path) -> Try: # the last one of the folder
     "List the samples of a run as tries, before those that are not saved yet."

@@ -237,7 +237,8 @@ class Settling(Unit):
         self.controls.layout.display = "none"
         self.status.say("")
         try: self.asked = question(first, second)
-        except VoicelabError as error: words = f"No sweep can be made from these {error}.".replace("tries:", "tries, they", 1)
+        except VoicelabError as error:
+            words = f"No sweep can be made from these tries: {str(error).removeprefix('tries: ')}."
         else:
             words, self.controls.layout.display = str(self.asked), ""
             self.folder.value = safe_name(f"{self.asked.by}-{'-or-'.join(self.asked.said)}", "sweep", 60)

@@ -160,7 +160,7 @@ def chosen(self: VoiceChooser) -> Reference | None:
 # %% ../../nbs/13_widgets_voice.ipynb #7780619d
 @patch
 def _take(self: VoiceChooser, kind: str, read):
-    "Use what `read` gives: a reference and the sound to choose a stretch of. A refused one is not spoken with; the one before it is kept for `back`."
+    "Use what `read` gives: a reference and the sound to choose a stretch of; of a refused one, keep why."
     name, self.refused[kind] = {UPLOAD: "uploaded", MICROPHONE: "recorded"}[kind], ""
     try: made, self.wholes[kind] = read()
     except (VoicelabError, OSError) as error: self.refused[kind] = str(error)
