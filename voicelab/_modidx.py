@@ -3550,6 +3550,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'voicelab.widgets.base.check_made_of': ( 'widgets_base.html#check_made_of',
                                                                                 'voicelab/widgets/base.py'),
                                        'voicelab.widgets.base.find_parts': ('widgets_base.html#find_parts', 'voicelab/widgets/base.py'),
+                                       'voicelab.widgets.base.fit_parts': ('widgets_base.html#fit_parts', 'voicelab/widgets/base.py'),
                                        'voicelab.widgets.base.go_and_stop': ('widgets_base.html#go_and_stop', 'voicelab/widgets/base.py'),
                                        'voicelab.widgets.base.row': ('widgets_base.html#row', 'voicelab/widgets/base.py')},
             'voicelab.widgets.board': { 'voicelab.widgets.board.SweepBoard': ('widgets_board.html#sweepboard', 'voicelab/widgets/board.py'),

@@ -27,7 +27,8 @@ def arms_html(ablation: Arms) -> str:
     line = lambda arm, cells: (f"<tr><td title='{html.escape(ARMS[arm])}'><b>{arm.replace('_', ' ')}</b></td>"
                                f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     body = "".join(line(*item) for item in ablation.cells().items())
-    return (f"<table><tr>{''.join(f'<th>{head}</th>' for head in ablation.headings)}</tr>{body}</table>"
+    head = "".join(f"<th>{each}</th>" for each in ablation.headings)
+    return (f"<div style='overflow-x: auto'><table><tr>{head}</tr>{body}</table></div>"
             f"<span class='quiet'>{ablation.about_intervals}</span>")
 
 

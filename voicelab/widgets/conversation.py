@@ -81,7 +81,7 @@ def heard_html(made: Generation) -> str:
     segments = made.prompt.segments
     rows = [f"<tr><td>{each.role}</td><td>{each.seconds:.2f} s</td><td>{each.tokens} positions</td>"
             f"<td>{html.escape(each.feeds)}</td></tr>" for each in segments[segments.kind == "audio"].itertuples()]
-    return f"<table class='quiet'>{''.join(rows)}</table>" if rows else ""
+    return f"<table class='quiet voicelab-flow'>{''.join(rows)}</table>" if rows else ""
 
 
 class Turn(Unit):
@@ -269,4 +269,5 @@ def _begin(self: Conversation, given: dict) -> Turn:
     turn = Turn(len(self.turns) + 1, self.task.value, given.get("text"), given.get("audio"), who)
     self.turns.append(turn)
     self.shown.children = (*self.shown.children, turn)
+    self.fit(self.page_part.pixels)
     return turn

@@ -179,7 +179,7 @@ def _draw(self: Study):
     "Show the answer, the picture and the samples of the result."
     made = self.result
     self.said.value = card(answer_html(made))
-    try: self.image.show(png(made.plot, DPI), made.answer)
+    try: self.image.show(png(made.plot, DPI, transparent=True), made.answer)
     except VoicelabError: self.image.clear()
     told = {words: pair for words, pair in made.telling().items() if pair.row["generated"]}
     self.heard.value = None
