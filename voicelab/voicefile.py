@@ -135,7 +135,7 @@ class Voice:
         return (f"{self.codes.shape[1]} frames of codes by {self.codec}; a prefix of {len(self.prefix)} positions for "
                 f"{self.model} ({self.prompt_form})")
 
-
+# %% ../nbs/03_voicefile.ipynb #9ff1124b
 def voice_in(
     content: bytes,         # of a voice file
     name: str,              # of the file, for messages
