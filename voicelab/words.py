@@ -183,13 +183,14 @@ def word_html(word: TimedWord, row: int, seconds: float) -> str: # seconds: of t
             f"left: {100 * word.begin / max(seconds, 1e-3):.2f}%; top: {48 + ROW * row}px; "
             f"border-bottom: {line}; border-left: {line}'>{escape(said)}</span>")
 
-
+# %% ../nbs/09_words.ipynb #fb298a06
 @patch(as_prop=True)
 def html(self: Timeline) -> str:
     "The waveform with the words below."
     rows = rows_of(self.words)
     words = "".join(word_html(each, row, self.audio.seconds) for each, row in zip(self.words, rows))
-    return (f"<div style='overflow-x: auto; max-width: 100%'><div style='position: relative; height: {52 + ROW * (1 + max(rows, default=0))}px; "
+    height = 52 + ROW * (1 + max(rows, default=0))
+    return (f"<div style='overflow-x: auto; max-width: 100%'><div style='position: relative; height: {height}px; "
             f"min-width: {WIDTH * self.audio.seconds:.0f}px'>{wave_svg(self.audio)}{words}</div></div>")
 
 
