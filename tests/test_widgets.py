@@ -560,7 +560,7 @@ def test_tries_of_another_run_stay_in_it(model, copied, tmp_path):
     new = try_it(tuner, seed=3)
     tuner.history.folder.value, there = str(tmp_path / "b"), len(tuner.history.tries) - 1
     tuner.history.save.click()
-    assert tuner.history.status.text == f"1 sample in {tmp_path / 'b'}; {there} sample{'s' * (there > 1)} of {copied} left this list, and stay there"
+    assert tuner.history.status.text == f"1 sample in {tmp_path / 'b'}; {there} sample{'s' * (there > 1)} of {copied} left this list, and stay there."
     assert tuner.history.tries == [new] and new.number == 0
     with pytest.raises(VoicelabError, match="^run: .* is a file, not a folder"): Tuner(model, TEXT, run=copied / "manifest.jsonl")
 

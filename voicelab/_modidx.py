@@ -3780,6 +3780,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'voicelab/widgets/history.py'),
                                           'voicelab.widgets.history.History.go_on': ( 'widgets_history.html#history.go_on',
                                                                                       'voicelab/widgets/history.py'),
+                                          'voicelab.widgets.history.History.left_words': ( 'widgets_history.html#history.left_words',
+                                                                                           'voicelab/widgets/history.py'),
                                           'voicelab.widgets.history.History.pick': ( 'widgets_history.html#history.pick',
                                                                                      'voicelab/widgets/history.py'),
                                           'voicelab.widgets.history.History.place': ( 'widgets_history.html#history.place',
