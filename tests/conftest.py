@@ -10,6 +10,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")            # no test needs the hub;
 import numpy as np
 import pytest
 import torch
+import warm
 from transformers import HiggsAudioV2ForConditionalGeneration
 
 from voicelab.audio import Audio
@@ -152,6 +153,12 @@ def voices():
 
 @pytest.fixture(scope="session")
 def reference(voices): return voices["ada"]
+
+
+@pytest.fixture(scope="session")
+def python():
+    "The words of a command that does what Python does, and begins within a moment: see `warm`."
+    with warm.python() as words: yield words
 
 
 @pytest.fixture(scope="session")
