@@ -106,8 +106,10 @@ def main():
     own = {sys.path[0], *os.environ.get("PYTHONPATH", "").split(os.pathsep)}
     warm = Warm(sys.argv[1])
     print("open", flush=True)
+    gc.disable()
     for name in BEFORE:
         with suppress(ImportError): import_module(name)
+    gc.enable()
     try: return warm.serve()
     except Begun as begun: wish, files = begun.args
     become(wish, files, own)
