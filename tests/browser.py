@@ -190,6 +190,7 @@ def violations(page, where: str = ".voicelab-panel") -> list[str]:
     "What axe finds serious in the parts of a page that are called `where`: rule, part, and what is the matter."
     if not page.locator(where).count(): return []
     page.evaluate(AXE.read_text("utf-8"))
+    page.evaluate("() => { document.body.style.minHeight = '100vh' }")      # JupyterLab's body has no height: axe would see no contrast
     found = page.evaluate("""where => axe.run({ include: [[where]] }, { resultTypes: ["violations"], runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"] })
         .then(({ violations }) => violations.filter(({ impact }) => ["serious", "critical"].includes(impact)).flatMap(({ id, nodes }) =>
             nodes.map(node => `${id}: ${node.html.slice(0, 200)}: ${node.failureSummary.split("\\n").slice(1).join(" ").slice(0, 300)}`)))""", where)

@@ -30,8 +30,10 @@ from .family import Responder
 from .listening import KINDS
 from .runs import Run
 from .widgets import Conversation, ListeningTest, Study, Tuner
-from .widgets.base import LABEL, STYLE, WIDE, Status, Unit, WidgetError, card, check_made_of, row
+from .widgets.base import LABEL, WIDE, Unit, WidgetError, check_made_of, row
+from .widgets.style import STYLE, card
 from .widgets.voice import VoiceChooser
+from .widgets.worker import Status
 
 # %% ../nbs/14_studio_page.ipynb #ad10f006
 class Connection(anywidget.AnyWidget):
