@@ -32,23 +32,29 @@ def chromium():
 
 
 @pytest.fixture(scope="module")
-def lab(chromium, tmp_path_factory):
+def lab(chromium, tmp_path_factory, python):
     home, files = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notebooks")
-    with browser.jupyterlab(home, files) as url: yield browser.Lab(url, files, chromium)
+    with browser.jupyterlab(home, files, python) as url: yield browser.Lab(url, files, chromium)
+
+
+@pytest.fixture(scope="module")
+def left():
+    "The page of the test before, if it is of use."
+    return []
 
 
 @pytest.fixture
-def opened(lab, root, request):
+def opened(lab, root, request, left):
     "Opens a notebook named as the test; in the end keeps its picture and looks for errors of the page."
     pages, name = [], request.node.name.removeprefix("test_")
     def open_notebook(*cells):
-        pages.append(lab.open(name, START, *cells))
+        pages.append(lab.open(name, START, *cells, page=left.pop() if left else None))
         return pages[0]
     yield open_notebook
     for page in pages:
         found = browser.pictures(page, root / "tests/out", name, (1920, 390) if name in ALL_WIDTHS else ())
         browser.forget_widgets(page)
-        page.close()
+        left += filter(None, [lab.leave(page)])
         assert not page.errors and not found, "\n".join(found)
 
 
