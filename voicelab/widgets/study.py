@@ -160,7 +160,7 @@ def _work(self: Study):
     self.heard.value, self.heard.options, self.said.value = None, [("–", None)], ""     # of the study before
     self.image.clear()
     try:
-        with watched(self.status.say, stopping), suppress(KeyboardInterrupt): made.run(say=self.status.say)
+        with watched(self.worker.between, stopping), suppress(KeyboardInterrupt): made.run(say=self.worker.between)
     finally: self._draw()
     self.status.say(f"{'Stopped: ' * stopping.is_set()}{made.state}.")
 
