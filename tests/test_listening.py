@@ -4,7 +4,6 @@ import io
 import json
 import re
 import time
-from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import numpy as np

@@ -30,7 +30,20 @@ from .family import Responder
 from .listening import KINDS
 from .testsets import TestSet
 from .widgets import Conversation, ListeningTest, Study, SweepBoard, Tuner
-from .widgets.base import LABEL, STYLE, WIDE, Status, Unit, WidgetError, Worker, card, check_made_of, find_parts, row
+from voicelab.widgets.base import (
+    LABEL,
+    STYLE,
+    WIDE,
+    Status,
+    Unit,
+    WidgetError,
+    Worker,
+    card,
+    check_made_of,
+    find_parts,
+    overheard,
+    row,
+)
 from .widgets.presets import Presets
 from .widgets.voice import VoiceChooser
 
@@ -297,7 +310,10 @@ class StudioPage(Unit):
         check_made_of(model)
         check_type("within", within, str | Path, "a folder", WidgetError)
         self.model, self.within, self.folder, self.made = model, within, new_folder(within), {}
-        self.voices = TestSet(voices) if voices else None
+        self.voices, problem = None, None
+        try:
+            with overheard(): self.voices = TestSet(voices) if voices else None      # each voice says what it lacks
+        except (VoicelabError, OSError) as error: problem = error
         self.known = [tab for tab in TABS if tab.fits(model)]
         self.places, self.status = [W.VBox() for _ in self.known], Status()
         self.bar = TabBar(titles=[tab.title for tab in self.known])
@@ -305,6 +321,7 @@ class StudioPage(Unit):
         self.add_class("voicelab-studio")
         self.bar.observe(lambda change: self.turn_to(change.new), "at")
         self.turn_to(0)
+        if problem is not None: self.status.fail(problem)
 
     @property
     def place(self) -> dict:
