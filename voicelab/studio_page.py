@@ -29,21 +29,8 @@ from .errors import VoicelabError, check_type
 from .family import Responder
 from .listening import KINDS
 from .testsets import TestSet
-from .widgets import Conversation, ListeningTest, Study, SweepBoard, Tuner
-from voicelab.widgets.base import (
-    LABEL,
-    STYLE,
-    WIDE,
-    Status,
-    Unit,
-    WidgetError,
-    Worker,
-    card,
-    check_made_of,
-    find_parts,
-    overheard,
-    row,
-)
+from .widgets import Conversation, ListeningTest, Study, SweepBoard, Tuner, base
+from .widgets.base import LABEL, STYLE, WIDE, Status, Unit, WidgetError, Worker, card, check_made_of, row
 from .widgets.presets import Presets
 from .widgets.voice import VoiceChooser
 
@@ -139,7 +126,7 @@ def new_folder(within: str | Path) -> Path:
 def units_in(unit: Unit) -> Iterator[Unit]:
     "A unit, and those that it is made of."
     found = {}
-    find_parts({name: part for name, part in vars(unit).items() if name != "page"}, found)
+    base.find_parts({name: part for name, part in vars(unit).items() if name != "page"}, found)
     yield unit
     for part in found.values():
         if isinstance(part, Unit): yield from units_in(part)
@@ -312,7 +299,7 @@ class StudioPage(Unit):
         self.model, self.within, self.folder, self.made = model, within, new_folder(within), {}
         self.voices, problem = None, None
         try:
-            with overheard(): self.voices = TestSet(voices) if voices else None      # each voice says what it lacks
+            with base.overheard(): self.voices = TestSet(voices) if voices else None      # each voice says what it lacks
         except (VoicelabError, OSError) as error: problem = error
         self.known = [tab for tab in TABS if tab.fits(model)]
         self.places, self.status = [W.VBox() for _ in self.known], Status()
