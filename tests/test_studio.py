@@ -427,7 +427,14 @@ def test_nobody_reaches_what_another_has_saved(shared):
                 before = len(other.news)
                 other.press(button, place)
                 other.hear(lambda: any("folder: must be in" in words for words in other.news[before:]))
-    assert not [path for path in studio.folder.glob("studio/*") if path != mine]
+    guests[1].fill("save as", "calm")
+    guests[1].press("Save")
+    guests[1].hear(lambda: "Saved as calm." in guests[1].said)
+    other.fill("save as", "mine")
+    other.press("Save")
+    other.hear(lambda: "Saved as mine." in other.said)
+    assert "calm" not in json.dumps(other.states)
+    assert {*studio.folder.glob("studio/*")} == {mine, *studio.folder.glob("studio/visitor_*")} and len([*studio.folder.glob("studio/visitor_*/presets.json")]) == 2
 
 
 def test_only_the_owner_of_a_page_can_run_code_in_it_through_its_widgets(shared):
@@ -447,5 +454,5 @@ def test_a_page_deletes_what_it_kept(shared):
     guest.fill("I mean it: this can't be undone", True)
     guest.press("Delete all of it")
     guest.hear(lambda: "It is deleted." in guest.said)
-    assert not [*studio.folder.glob("studio/*")]
+    assert not [path for path in studio.folder.glob("studio/*") if not path.name.startswith("visitor_")]
     guest.hear(lambda: "has been deleted or moved since it was shown; Run makes it anew" in json.dumps(guest.states))
