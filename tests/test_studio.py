@@ -30,6 +30,7 @@ TRAP = "from pathlib import Path\nPath(__file__).with_suffix('.sprung').touch()\
 OPENER = "import sys\nfrom pathlib import Path\nPath('opened').write_text(sys.argv[1])\n"
 UPGRADE = dict(Connection="Upgrade", Upgrade="websocket", Sec_WebSocket_Version="13", Sec_WebSocket_Key="c29tZSB3b3JkcyBoZXJlIQ==")
 SECONDS = 30
+NO_PINGS = "--Voila.tornado_settings={'ws_ping_interval': 0}"           # the tests' sockets answer none
 
 
 class Neighbour:
@@ -77,7 +78,7 @@ def studio(tmp_path_factory):
     for name in ("voila", "tornado", "traitlets", "anywidget", "matplotlib"): (folder / f"{name}.py").write_text(TRAP)
     (home / "opener.py").write_text(OPENER)
     words = [f"--port={(port := browser.free_port())}", "--Kernels.patience=3", f"--Voila.browser={sys.executable} {home / 'opener.py'} %s",
-             "--Voila.ip=0.0.0.0", "--Voila.tornado_settings={'ws_ping_interval': 0}"]       # the tests' sockets answer no ping
+             "--Voila.ip=0.0.0.0", NO_PINGS]
     command = [str(Path(sys.executable).with_name("voicelab")), "studio", "--pages", "1", "--", *words]
     with browser.serving(command, f"http://127.0.0.1:{port}", home, folder) as log: yield Neighbour(port, folder, log)
 
@@ -307,7 +308,8 @@ class Guest:
     def send(self, kind: str, comm_id: str, **content):
         if kind == "comm_open": self.opened = comm_id
         header = dict(msg_id=uuid.uuid4().hex, msg_type=kind, session=self.session, username="", version="5.3", date="2026-01-01T00:00:00Z")
-        self.line.send(json.dumps(dict(header=header, parent_header={}, metadata={}, channel="shell", content=dict(comm_id=comm_id, **content))))
+        self.line.send(json.dumps(dict(header=header, parent_header={}, metadata=dict(version="1.0.0"), channel="shell",
+                                  content=dict(comm_id=comm_id, **content))))
 
     def hear(self, true, seconds: float = 2 * SECONDS):
         "Take what the kernel says until something is so."
@@ -358,7 +360,7 @@ class Guest:
 def shared(tmp_path_factory):
     "A studio with five places and five people in it, and the queue for its model."
     home, folder, root = (tmp_path_factory.mktemp(name) for name in ("home", "folder", "root"))
-    words = [f"--port={(port := browser.free_port())}", "--no-browser", f"--Voila.connection_dir_root={root}"]
+    words = [f"--port={(port := browser.free_port())}", "--no-browser", f"--Voila.connection_dir_root={root}", NO_PINGS]
     command = [str(Path(sys.executable).with_name("voicelab")), "studio", "--pages", "5", "--", *words]
     with browser.serving(command, f"http://127.0.0.1:{port}", home, folder) as log:
         studio = Neighbour(port, folder, log)
