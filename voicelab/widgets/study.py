@@ -25,6 +25,7 @@ from ..sweep import file_of
 from . import base
 from .base import LABEL, WIDE, Clip, Panel, Picture, Status, WidgetError, Worker, card, go_and_stop, row
 from .pivot import Pivot
+from .shared import check_shared
 from .voice import NONE, VoiceChooser
 
 # %% ../../nbs/13_widgets_study.ipynb #57d71006
@@ -144,8 +145,10 @@ def asked(self: Study) -> Asked:
     own = read_options(study_named(name), lines)
     seeds, folder = [*range(self.seeds.value)], self.folder.value.strip() or None
     if self.within is not None: folder = path_within(folder or f"study-{name}", self.within)
-    self.result, self.own = STUDIES[name](self.model, chosen, texts, seeds, folder, **own), own
-    return self.result
+    made = STUDIES[name](self.model, chosen, texts, seeds, folder, **own)
+    if self.within is not None: check_shared(sum(map(len, made.sweeps)))
+    self.result, self.own = made, own
+    return made
 
 # %% ../../nbs/13_widgets_study.ipynb #57d7100b
 @patch
