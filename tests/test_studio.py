@@ -7,7 +7,6 @@ import html
 import http.client
 import json
 import re
-import struct
 import sys
 import time
 import uuid
@@ -20,6 +19,7 @@ import pytest
 
 pytest.importorskip("voila", reason="voila is not installed")
 import websocket
+from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1, serialize_msg_to_ws_v1
 from tornado.web import HTTPError
 
 from voicelab import studio as module
@@ -28,7 +28,8 @@ from voicelab.turns import SharedTurns
 
 TRAP = "from pathlib import Path\nPath(__file__).with_suffix('.sprung').touch()\n"
 OPENER = "import sys\nfrom pathlib import Path\nPath('opened').write_text(sys.argv[1])\n"
-UPGRADE = dict(Connection="Upgrade", Upgrade="websocket", Sec_WebSocket_Version="13", Sec_WebSocket_Key="c29tZSB3b3JkcyBoZXJlIQ==")
+UPGRADE = dict(Connection="Upgrade", Upgrade="websocket", Sec_WebSocket_Version="13", Sec_WebSocket_Key="c29tZSB3b3JkcyBoZXJlIQ==",
+               Sec_WebSocket_Protocol=module.PROTOCOL)
 SECONDS = 30
 NO_PINGS = "--Voila.tornado_settings={'ws_ping_interval': 0}"           # the tests' sockets answer none
 
@@ -178,6 +179,10 @@ def test_a_websocket_from_another_page_is_refused(studio, page, origin, key):
     assert studio.socket(page.kernel, query, **headers).status == 101
 
 
+def test_a_websocket_of_the_older_protocol_is_refused(studio, page):
+    assert studio.socket(page.kernel, Cookie=page.cookies, Origin=f"http://127.0.0.1:{studio.port}", Sec_WebSocket_Protocol="old").status == 400
+
+
 def test_what_server_and_kernel_say_is_encrypted(studio, page):
     assert "without encryption" not in studio.log.read_text()
 
@@ -302,33 +307,29 @@ class Guest:
     def connect(self):
         "As a browser connects, the first time and after a lost connection."
         host = f"127.0.0.1:{self.studio.port}"
-        self.line = websocket.create_connection(f"ws://{host}/api/kernels/{self.kernel}/channels?session_id={self.session}",
-                                                cookie=self.cookies, origin=f"http://{host}", timeout=2 * SECONDS)
+        self.line = websocket.create_connection(f"ws://{host}/api/kernels/{self.kernel}/channels?session_id={self.session}", timeout=2 * SECONDS,
+                                                cookie=self.cookies, origin=f"http://{host}", subprotocols=[module.PROTOCOL])
 
     def send(self, kind: str, comm_id: str, **content):
         if kind == "comm_open": self.opened = comm_id
         header = dict(msg_id=uuid.uuid4().hex, msg_type=kind, session=self.session, username="", version="5.3", date="2026-01-01T00:00:00Z")
-        self.line.send(json.dumps(dict(header=header, parent_header={}, metadata=dict(version="1.0.0"), channel="shell",
-                                  content=dict(comm_id=comm_id, **content))))
+        message = dict(header=header, parent_header={}, metadata=dict(version="1.0.0"), content=dict(comm_id=comm_id, **content))
+        self.line.send_binary(serialize_msg_to_ws_v1(message, "shell", lambda part: json.dumps(part).encode()))
 
     def hear(self, true, seconds: float = 2 * SECONDS):
         "Take what the kernel says until something is so."
         ends = time.monotonic() + seconds
         while not (found := true()):
             assert time.monotonic() < ends, self.said
-            whole = self.line.recv()
-            if isinstance(whole, bytes):                    # with buffers behind the message
-                first, second = struct.unpack(">II", whole[4:12])
-                whole = whole[first:second]
-            self.take(json.loads(whole))
+            _, (header, _, _, content, *_) = deserialize_msg_from_ws_v1(self.line.recv())
+            self.take(json.loads(header)["msg_type"], json.loads(content))
         return found
 
-    def take(self, message: dict):
-        content = message["content"]
+    def take(self, kind: str, content: dict):
         data = content.get("data") or {}
         if data.get("method") == "update_states":
             for key, each in data["states"].items(): self.states[key] = each["state"]
-        elif message["msg_type"] in ("comm_open", "comm_msg") and "state" in data:
+        elif kind in ("comm_open", "comm_msg") and "state" in data:
             self.states.setdefault(content["comm_id"], {}).update(data["state"])
             self.news.append(words := str(data["state"].get("value")))
             if "voicelab-said" in words: self.said.append(html.unescape(re.sub("<[^>]+>", "", words)))
@@ -444,6 +445,7 @@ def test_only_the_owner_of_a_page_can_run_code_in_it_through_its_widgets(shared)
     _, guests, _ = shared
     guest = guests[4]
     guest.send("execute_request", comm_id="", code="open('trap', 'w')", silent=False)
+    for wrong in (b"", bytes(8), b"\xff" * 8, b"\xff" * 16): guest.line.send_binary(wrong)     # one would keep the server busy
     guest.fill("text", "Still here.")
     guest.said.clear()
     guest.press("Generate")
