@@ -3230,6 +3230,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'voicelab.studio_page.Listen.__init__': ( 'studio_page.html#listen.__init__',
                                                                                 'voicelab/studio_page.py'),
                                       'voicelab.studio_page.Listen._begin': ('studio_page.html#listen._begin', 'voicelab/studio_page.py'),
+                                      'voicelab.studio_page.Listen.example': ('studio_page.html#listen.example', 'voicelab/studio_page.py'),
                                       'voicelab.studio_page.Listen.show': ('studio_page.html#listen.show', 'voicelab/studio_page.py'),
                                       'voicelab.studio_page.StudioPage': ('studio_page.html#studiopage', 'voicelab/studio_page.py'),
                                       'voicelab.studio_page.StudioPage.__init__': ( 'studio_page.html#studiopage.__init__',
