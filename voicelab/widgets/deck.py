@@ -82,6 +82,10 @@ class Deck(anywidget.AnyWidget):
         "Offer nothing."
         self.put([])
 
+    @property
+    def still_sounds(self) -> dict[str, Audio]: # by what is said of it; what stays of it without a kernel
+        return {f"{clip.letter}: {clip.name}, {clip.note}": clip.audio for clip in self.clips}
+
 # %% ../../nbs/13_widgets_deck.ipynb #b0c6a538
 @patch
 def answer(self: Deck, key) -> tuple[dict, list[bytes]]: # what is sent: a message, and the sound
