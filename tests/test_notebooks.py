@@ -30,7 +30,7 @@ def code_cells(root):
             if cell["cell_type"] == "code": yield path.name, cell["id"], "".join(cell["source"]).split("\n")
 
 
-@pytest.mark.parametrize("notebook", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", sorted({*FOLDER.rglob("*.ipynb")} - {*FOLDER.glob("lessons/**/*")}), ids=lambda path: path.stem)
 def test_a_notebook_runs(notebook, python):
     "As `nbdev-test` runs it for whoever changes it, in a process of its own."
     command = [*python, Path(sys.executable).with_name("nbdev-test"), notebook, "--n-workers", "0"]
