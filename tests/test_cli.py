@@ -367,17 +367,19 @@ def test_a_folder_that_cannot_hold_the_lessons(voicelab, became, name, says):
 
 
 def test_studio_becomes_its_server_with_the_tuner_alone(voicelab, became, monkeypatch):
-    for name in ("VOICELAB_MODEL", "VOICELAB_FOLDER"): monkeypatch.setenv(name, "")
-    voicelab("studio", "--model", "tiny", "--pages", 2, "--", "--port=9000")
+    for name in ("VOICELAB_MODEL", "VOICELAB_FOLDER", "VOICELAB_VOICES"): monkeypatch.setenv(name, "")
+    (voicelab.folder / "mine").mkdir()
+    voicelab("studio", "--model", "tiny", "--pages", 2, "--voices", "mine", "--", "--port=9000")
     server, notebook, *options = became[-4:]
     assert Path(server).name == "studio.py" and Path(server).is_file() and options == ["--Kernels.pages=2", "--port=9000"]
     assert len(json.loads(Path(notebook).read_text())["cells"]) == 1
     assert os.environ["VOICELAB_MODEL"] == "tiny" and os.environ["VOICELAB_FOLDER"] == str(voicelab.folder)
+    assert os.environ["VOICELAB_VOICES"] == str(voicelab.folder / "mine")
 
 
 @pytest.mark.parametrize("command", ["lab", "studio"])
 def test_a_server_imports_nothing_from_the_folder_it_is_started_in(voicelab, became, monkeypatch, command):
-    for name in ("VOICELAB_MODEL", "VOICELAB_FOLDER"): monkeypatch.setenv(name, "")
+    for name in ("VOICELAB_MODEL", "VOICELAB_FOLDER", "VOICELAB_VOICES"): monkeypatch.setenv(name, "")
     voicelab(command)
     assert became[:2] == [sys.executable, "-P"]
 
@@ -387,6 +389,8 @@ def test_studio_says_what_is_wrong(voicelab, became, monkeypatch):
     assert done.returncode == 2 and "no-such-model" in done.stderr
     done = voicelab("studio", "--pages", 0)
     assert (done.returncode, done.stderr) == (2, "voicelab studio: --pages: must be 1 or more, got 0\n")
+    done = voicelab("studio", "--voices", "nowhere")
+    assert (done.returncode, done.stderr) == (2, "voicelab studio: --voices: no folder, got 'nowhere'\n")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     done = voicelab("studio")
     assert done.returncode == 2 and "pip install voila" in done.stderr and not became

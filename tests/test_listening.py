@@ -4,7 +4,6 @@ import io
 import json
 import re
 import time
-from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import numpy as np
@@ -456,9 +455,9 @@ def test_a_test_is_made_written_and_read_without_code(run):
     plan = json.loads(re.search(r'id="vl-data">(.*?)</script>', path.read_text())[1])
     sent = dict(format=1, page=plan["page"], sitting="1", listener="Ann", agreed=WHEN, headphones=None,
                 answers=[dict(trial=0, answer="A", heard=[1, 1, 1], answered=WHEN)])
-    upload = lambda *files: tuple(dict(name=name, content=memoryview(content), size=len(content), type="", last_modified=datetime.now(timezone.utc))
-                                  for name, content in files)
-    ask.upload.value = upload(("a.json", json.dumps(sent).encode()), ("<b>.json", b"{"))
+    for name, content in (("a.json", json.dumps(sent).encode()), ("<b>.json", b"{")):
+        for message, pieces in ((dict(kind="begin", name=name, size=len(content)), ()), (dict(kind="piece", number=0), (content,)), (dict(kind="end"), ())):
+            ask.upload._hear(None, message, pieces)
     assert ask.status.failed and ask.status.text == "a.json: 1 new answers; <b>.json: file: is not JSON" and "<b>" not in ask.status.value
     ask.show_results.click()
     assert "Ann" in ask.results.value and "headphone check" in ask.results.value

@@ -3,10 +3,14 @@
 One server with a single place answers most tests. Its folder is somebody else's: what a Python file there does would show.
 """
 import asyncio
+import html
 import http.client
 import json
 import re
 import sys
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,15 +18,20 @@ import browser
 import pytest
 
 pytest.importorskip("voila", reason="voila is not installed")
+import websocket
+from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1, serialize_msg_to_ws_v1
 from tornado.web import HTTPError
 
 from voicelab import studio as module
 from voicelab.studio import Kernels
+from voicelab.turns import SharedTurns
 
 TRAP = "from pathlib import Path\nPath(__file__).with_suffix('.sprung').touch()\n"
 OPENER = "import sys\nfrom pathlib import Path\nPath('opened').write_text(sys.argv[1])\n"
-UPGRADE = dict(Connection="Upgrade", Upgrade="websocket", Sec_WebSocket_Version="13", Sec_WebSocket_Key="c29tZSB3b3JkcyBoZXJlIQ==")
+UPGRADE = dict(Connection="Upgrade", Upgrade="websocket", Sec_WebSocket_Version="13", Sec_WebSocket_Key="c29tZSB3b3JkcyBoZXJlIQ==",
+               Sec_WebSocket_Protocol=module.PROTOCOL)
 SECONDS = 30
+NO_PINGS = "--Voila.tornado_settings={'ws_ping_interval': 0}"           # the tests' sockets answer none
 
 
 class Neighbour:
@@ -70,7 +79,7 @@ def studio(tmp_path_factory):
     for name in ("voila", "tornado", "traitlets", "anywidget", "matplotlib"): (folder / f"{name}.py").write_text(TRAP)
     (home / "opener.py").write_text(OPENER)
     words = [f"--port={(port := browser.free_port())}", "--Kernels.patience=3", f"--Voila.browser={sys.executable} {home / 'opener.py'} %s",
-             "--Voila.ip=0.0.0.0", "--Voila.tornado_settings={'ws_ping_interval': 0}"]       # the tests' sockets answer no ping
+             "--Voila.ip=0.0.0.0", NO_PINGS]
     command = [str(Path(sys.executable).with_name("voicelab")), "studio", "--pages", "1", "--", *words]
     with browser.serving(command, f"http://127.0.0.1:{port}", home, folder) as log: yield Neighbour(port, folder, log)
 
@@ -168,6 +177,10 @@ def test_a_websocket_from_another_page_is_refused(studio, page, origin, key):
     query, headers = (f"?token={studio.token}", {}) if key == "token" else ("", dict(Cookie=page.cookies))
     assert studio.socket(page.kernel, query, Origin=origin, **headers).status == 403
     assert studio.socket(page.kernel, query, **headers).status == 101
+
+
+def test_a_websocket_of_the_older_protocol_is_refused(studio, page):
+    assert studio.socket(page.kernel, Cookie=page.cookies, Origin=f"http://127.0.0.1:{studio.port}", Sec_WebSocket_Protocol="old").status == 400
 
 
 def test_what_server_and_kernel_say_is_encrypted(studio, page):
@@ -274,3 +287,176 @@ def test_one_that_is_away_loses_its_place_to_somebody_who_comes(monkeypatch):
         other = await kernels.start_kernel()
         assert kernel not in kernels and other in kernels
     living(test, pages=1)
+
+
+# ---- five people at once
+
+class Guest:
+    "A page of somebody's without a browser: it has the states of the page's widgets, and sends what a page sends."
+    def __init__(self, studio: Neighbour):
+        self.studio, self.session, self.states, self.said, self.news = studio, uuid.uuid4().hex, {}, [], []
+        answer = studio.ask(f"/?theme=light&token={studio.token}")
+        assert answer.status == 200, answer.reason
+        self.kernel = re.search(r'"kernelId": "([\w-]+)"', answer.body)[1]
+        self.cookies = "; ".join(cookie.split(";")[0] for cookie in answer.headers.get_all("Set-Cookie"))
+        self.connect()
+        self.send("comm_open", comm_id=uuid.uuid4().hex, target_name="jupyter.widget.control", data={})
+        self.send("comm_msg", comm_id=self.opened, data=dict(method="request_states"))
+        self.hear(lambda: self.parts(description="Generate"))
+
+    def connect(self):
+        "As a browser connects, the first time and after a lost connection."
+        host = f"127.0.0.1:{self.studio.port}"
+        self.line = websocket.create_connection(f"ws://{host}/api/kernels/{self.kernel}/channels?session_id={self.session}", timeout=2 * SECONDS,
+                                                cookie=self.cookies, origin=f"http://{host}", subprotocols=[module.PROTOCOL])
+
+    def send(self, kind: str, comm_id: str, **content):
+        if kind == "comm_open": self.opened = comm_id
+        header = dict(msg_id=uuid.uuid4().hex, msg_type=kind, session=self.session, username="", version="5.3", date="2026-01-01T00:00:00Z")
+        message = dict(header=header, parent_header={}, metadata=dict(version="1.0.0"), content=dict(comm_id=comm_id, **content))
+        self.line.send_binary(serialize_msg_to_ws_v1(message, "shell", lambda part: json.dumps(part).encode()))
+
+    def hear(self, true, seconds: float = 2 * SECONDS):
+        "Take what the kernel says until something is so."
+        ends = time.monotonic() + seconds
+        while not (found := true()):
+            assert time.monotonic() < ends, self.said
+            _, (header, _, _, content, *_) = deserialize_msg_from_ws_v1(self.line.recv())
+            self.take(json.loads(header)["msg_type"], json.loads(content))
+        return found
+
+    def take(self, kind: str, content: dict):
+        data = content.get("data") or {}
+        if data.get("method") == "update_states":
+            for key, each in data["states"].items(): self.states[key] = each["state"]
+        elif kind in ("comm_open", "comm_msg") and "state" in data:
+            self.states.setdefault(content["comm_id"], {}).update(data["state"])
+            self.news.append(words := str(data["state"].get("value")))
+            if "voicelab-said" in words: self.said.append(html.unescape(re.sub("<[^>]+>", "", words)))
+
+    def parts(self, **wanted) -> list[str]:
+        "The widgets that have these values."
+        return [key for key, state in self.states.items() if all(state.get(name) == value for name, value in wanted.items())]
+
+    def set(self, part: str, **state): self.send("comm_msg", comm_id=part, data=dict(method="update", state=state, buffer_paths=[]))
+
+    def fill(self, description: str, value): self.set(self.parts(description=description)[0], value=value)
+
+    def press(self, description: str, place: int = 0):
+        self.send("comm_msg", comm_id=self.parts(description=description)[place], data=dict(method="custom", content=dict(event="click")))
+
+    def turn_to(self, title: str, has: str):
+        "Open a tab, and wait for a part of it."
+        (bar,) = [key for key, state in self.states.items() if "titles" in state and "at" in state]
+        self.set(bar, at=self.states[bar]["titles"].index(title))
+        self.hear(lambda: self.parts(description=has))
+
+    def sounds(self) -> list[str]:
+        "The results in the page, as they are played."
+        values = [str(state.get("value")) for state in self.states.values()]
+        return [found[1] for value in values if (found := re.search("aria-label='result'.* src='([^']+)'", value, re.DOTALL))]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    "A studio with five places and five people in it, and the queue for its model."
+    home, folder, root = (tmp_path_factory.mktemp(name) for name in ("home", "folder", "root"))
+    words = [f"--port={(port := browser.free_port())}", "--no-browser", f"--Voila.connection_dir_root={root}", NO_PINGS]
+    command = [str(Path(sys.executable).with_name("voicelab")), "studio", "--pages", "5", "--", *words]
+    with browser.serving(command, f"http://127.0.0.1:{port}", home, folder) as log:
+        studio = Neighbour(port, folder, log)
+        assert browser.soon(lambda: studio.state()["ready"], 120), studio.state()
+        with ThreadPoolExecutor(5) as several: guests = [*several.map(Guest, [studio] * 5)]
+        yield studio, guests, SharedTurns(next(root.glob("*")) / "queue")
+
+
+TEXTS = ("Good evening.", "Hello there.", "One more.", "Not today.", "Thank you.")
+
+
+def test_five_people_wait_in_turn_and_hear_themselves_only(shared):
+    _, guests, queue = shared
+    with queue:                                             # somebody is first
+        for place, (guest, text) in enumerate(zip(guests, TEXTS), 1):
+            guest.fill("text", text)
+            guest.press("Generate")
+            words = f"Waiting for the model: {'one is' if place == 1 else f'{place} are'} before you."
+            guest.hear(lambda: words in guest.said)
+        guests[2].line.sock.close()                         # a tunnel
+    for guest in guests:
+        if guest is guests[2]: guest.connect()              # the same page, out of the tunnel
+        guest.hear(lambda: "Done." in guest.said)
+    heard = [guest.hear(guest.sounds) for guest in guests]
+    assert [len(each) for each in heard] == [1] * 5 and len({each[0] for each in heard}) == 5
+    for guest, own in zip(guests, TEXTS):
+        known = json.dumps(guest.states)
+        assert own in known and not any(text in known for text in TEXTS if text != own)
+
+
+def test_a_sweep_lets_others_go_first_between_two_cells(shared):
+    studio, (guest, other, *_), queue = shared
+    guest.turn_to("Sweep", "Try one cell")
+    guest.fill("texts", "Hi.\nYes.\nNo.\nOh.")
+    for each in (guest, other): each.said.clear()
+    with queue:
+        guest.press("Run")
+        guest.hear(lambda: "Waiting for the model: one is before you." in guest.said)
+        other.press("Generate")
+        other.hear(lambda: "Waiting for the model: 2 are before you." in other.said)
+    other.hear(lambda: "Done." in other.said)
+    assert sum(len(file.read_text().splitlines()) for file in studio.folder.glob("studio/*/sweep-board/manifest.jsonl")) < 8
+    guest.hear(lambda: "8 cells, 8 made" in guest.said)
+    assert any("before you" in words for words in guest.said[guest.said.index("0 of 8 cells"):])
+    guest.fill("seeds", "0-999")
+    guest.hear(lambda: "cells: at most 1000 in a shared studio, got 8000" in json.dumps(guest.states))
+
+
+def test_nobody_reaches_what_another_has_saved(shared):
+    studio, guests, _ = shared
+    other = guests[3]
+    (mine,) = studio.folder.glob("studio/*")
+    assert not any(path.stat().st_mode & 0o077 for path in [mine, *mine.rglob("*")])
+    name = next(mine.rglob("*_generated_*.wav")).relative_to(studio.folder)
+    for place in ("", "files/", "voila/files/", "static/", "voila/static/", "api/contents/", "nbconvert/html/", "voila/render/", "view/"):
+        for up in ("", "../", "%2e%2e/%2e%2e/", "../" * 9 + str(studio.folder)[1:] + "/"):
+            answer = studio.ask(f"/{place}{up}{name}?token={studio.token}")
+            assert answer.status in (400, 403, 404) and not answer.body.startswith("RIFF"), (place, up, answer.status)
+    for title, has in (("Sweep", "Try one cell"), ("Study", "Cost"), ("Listening test", "Begin"), ("Voices", "Use in the tuner")): other.turn_to(title, has)
+    for path in (str(mine), f"../{mine.name}/sweep-board", str(studio.folder), "/etc"):
+        for folder in other.parts(description="folder"): other.set(folder, value=path)
+        for owners in other.parts(description="its consent"): other.set(owners, value="mine")
+        for button in ("Open", "Open the folder", "Save all", "Cost"):
+            for place in range(len(other.parts(description=button))):
+                before = len(other.news)
+                other.press(button, place)
+                other.hear(lambda: any("folder: must be in" in words for words in other.news[before:]))
+    guests[1].fill("save as", "calm")
+    guests[1].press("Save")
+    guests[1].hear(lambda: "Saved as calm." in guests[1].said)
+    other.fill("save as", "mine")
+    other.press("Save")
+    other.hear(lambda: "Saved as mine." in other.said)
+    assert "calm" not in json.dumps(other.states)
+    visitors = {*studio.folder.glob("studio/visitor_*")}
+    assert len(visitors) == 2 and {*studio.folder.glob("studio/*")} == {mine, *visitors}
+
+
+def test_only_the_owner_of_a_page_can_run_code_in_it_through_its_widgets(shared):
+    _, guests, _ = shared
+    guest = guests[4]
+    guest.send("execute_request", comm_id="", code="open('trap', 'w')", silent=False)
+    for wrong in (b"", bytes(8), b"\xff" * 8, b"\xff" * 16): guest.line.send_binary(wrong)     # one would keep the server busy
+    guest.fill("text", "Still here.")
+    guest.said.clear()
+    guest.press("Generate")
+    guest.hear(lambda: "Done." in guest.said)
+    assert not [*guest.studio.folder.rglob("trap")]
+
+
+def test_a_page_deletes_what_it_kept(shared):
+    studio, (guest, *_), _ = shared
+    guest.turn_to("What is kept", "Delete all of it")
+    guest.fill("I mean it: this can't be undone", True)
+    guest.press("Delete all of it")
+    guest.hear(lambda: "It is deleted." in guest.said)
+    assert not [path for path in studio.folder.glob("studio/*") if not path.name.startswith("visitor_")]
+    guest.hear(lambda: "has been deleted or moved since it was shown; Run makes it anew" in json.dumps(guest.states))

@@ -560,7 +560,7 @@ def test_tries_of_another_run_stay_in_it(model, copied, tmp_path):
     new = try_it(tuner, seed=3)
     tuner.history.folder.value, there = str(tmp_path / "b"), len(tuner.history.tries) - 1
     tuner.history.save.click()
-    assert tuner.history.status.text == f"1 sample in {tmp_path / 'b'}; {there} sample{'s' * (there > 1)} of {copied} left this list, and stay there"
+    assert tuner.history.status.text == f"1 sample in {tmp_path / 'b'}; {there} sample{'s' * (there > 1)} of {copied} left this list, and stay there."
     assert tuner.history.tries == [new] and new.number == 0
     with pytest.raises(VoicelabError, match="^run: .* is a file, not a folder"): Tuner(model, TEXT, run=copied / "manifest.jsonl")
 
@@ -965,11 +965,21 @@ def test_a_long_recording_offers_its_stretches_and_no_more_than_five_minutes(roo
     chooser = VoiceChooser()
     upload(chooser, "talk.wav", wav(np.tile(samples, 150), rate))                             # 414 s, 20 MB
     assert chooser.stretch.audio.seconds == 300 and chooser.reference.audio.seconds <= 30 and chooser.stretch.span == (0, chooser.reference.audio.seconds)
-    assert "'talk.wav' is 414.0 s long, longer than the limit of 300 s" in chooser.status.text
+    assert "'talk.wav' is 6:54 long: 5:00 from 0:00 are shown" in chooser.status.text and chooser.later.layout.display == ""
     chooser.stretch._take(120.0, 125.0)
     assert chooser.reference.audio.seconds == pytest.approx(5) and chooser.reference.name == "talk, 120.00 to 125.00 s"
     chooser.stretch._take(0, 300)
     assert "this one would have 300.00 s" in chooser.stretch.status.text and chooser.reference.audio.seconds == pytest.approx(5)
+    chooser.consent.value, chooser.later.value = "mine", "6:00"
+    assert chooser.stretch.audio.seconds == pytest.approx(54) and chooser.reference.consent == "mine"
+    chooser.stretch._take(10.0, 15.0)
+    kept = chooser.reference
+    assert kept.name == "talk, 370.00 to 375.00 s" and np.array_equal(kept.audio.samples, chooser.stretch.audio.slice(10.0, 15.0).samples)
+    for wrong, said in (("7:00", "from: 'talk.wav' is 6:54 long, got 7:00"), ("soon", "from: must be a time such as")):
+        chooser.later.value = wrong
+        assert said in chooser.stretch.status.text and chooser.reference is kept
+    upload(chooser, "ben.wav", wav(samples, rate))
+    assert chooser.later.layout.display == "none" and chooser.reference.name == "ben"
 
 
 @pytest.mark.parametrize("messages, said", [
@@ -2051,6 +2061,7 @@ def test_two_tries_ask_for_a_sweep(model, tmp_path):
     assert "Is 1.0 better than 0.3 (temperature)?" in settling.words.value and "3 voices x 4 texts x 5 seeds x 2 = 120 cells" in settling.words.value
     assert re.search("about [0-9.]+ (seconds|minutes)", settling.words.value)
     settling.write.click()
+    settling.worker.wait(60)
     compile(html.unescape(re.search("<pre>(.*)</pre>", settling.listing.value, re.DOTALL)[1]), "script", "exec")
     settling.folder.value = "../elsewhere"
     settling.go.click()
@@ -2065,9 +2076,8 @@ def test_the_code_of_a_question_makes_the_cells_of_its_sweep(model, tmp_path, ch
     first = tuner.asked()
     tuner.knobs.set(change)
     asked = question(first, tuner.asked())
-    code, space = asked.code("tiny", str(tmp_path / "code")).split("sweep.run()")[0], {}
-    exec(code, space)
-    made = asked.sweep(tmp_path / "made", model)
+    made, space = asked.sweep(tmp_path / "made", model), {}
+    exec(asked.code(made).split("sweep.run()")[0], space)
     assert len(made) == 120 and [cell.name for cell in space["sweep"].grid.cells] == [cell.name for cell in made.grid.cells]
     assert asked.by in made.table.columns or asked.by in ("sampling", "control")
 
@@ -2083,12 +2093,10 @@ def test_the_code_of_a_question_has_voices_of_ones_own(model, tmp_path, monkeypa
         tries.append(tuner.asked())
     for pair in (tries[:2], tries[1:]):
         asked = question(*pair)
-        code = asked.code("tiny", "out").split("sweep = ")[0]
-        for number in (0, 1): pair[0].reference.audio.save(tmp_path / f"me_{number}.wav")
-        exec(code, space := {})
-        names = [name for name in space if name.startswith("own_")]
-        assert names == ["own_0", "own_1"] and f"references=[{', '.join(names)}]" in asked.code("tiny", "out")
-        assert [space[name].transcript for name in names] == [tried.reference.transcript for tried in pair]
+        made, space = asked.sweep(tmp_path / f"sweep{tries.index(pair[0])}", model), {}
+        exec(asked.code(made).split("sweep.run()")[0], space)
+        assert [cell.name for cell in space["sweep"].grid.cells] == [cell.name for cell in made.grid.cells]
+        assert [voice.transcript for voice in asked.voices] == [tried.reference.transcript for tried in pair]
 
 
 def contrast(one, other):

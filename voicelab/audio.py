@@ -23,7 +23,7 @@ import torch
 import torchaudio.functional
 from fastcore.basics import patch
 
-from .errors import check_type, level_outside
+from .errors import check_type, level_outside, shown
 from .files import AudioError, check_rate, kind_of, sound_file, write_whole
 from .mark import GENERATED, Mark, join_texts
 from .old_names import moved
@@ -248,12 +248,15 @@ def load_audio(
     path: str | Path,                    # WAV, FLAC, OGG or MP3 file
     rate: int | None = None,             # rate wanted, Hz; None: the file's own
     limit_seconds: float | None = 30.0,  # longer files are cut, with a warning; None: all, an error past two hours
+    start_seconds: float = 0.0,          # what is before is left out
 ) -> Audio:                              # the mean of the channels
     "Read a recording; raise `AudioError`, one line, when the file is missing, damaged, incomplete or no audio."
     check_type("path", path, str | os.PathLike, "a path", AudioError)
     if limit_seconds is not None and not (isinstance(limit_seconds, Real) and 0 < limit_seconds < np.inf):
         raise AudioError(f"limit_seconds: {limit_seconds} is not a number above 0; None is no limit")
-    samples, own_rate, length = read_sound(path, limit_seconds)
+    if not (isinstance(start_seconds, Real) and 0 <= start_seconds < np.inf):
+        raise AudioError(f"start_seconds: {shown(start_seconds)} is not a number from 0")
+    samples, own_rate, length = read_sound(path, limit_seconds, start_seconds)
     most = round(limit_seconds * own_rate) if limit_seconds else len(samples)
     mark = Mark.of(read_info(path))
     try: audio = Audio(samples[:most], own_rate, mark)

@@ -129,6 +129,7 @@ def parser() -> argparse.ArgumentParser:
     add_model(alone)
     alone.add_argument("--pages", type=int, default=8, metavar="N",
                        help="how many pages may be open at once (default: 8)")
+    alone.add_argument("--voices", metavar="FOLDER", help="offer the voices in this folder on all pages, too")
     alone.add_argument("more", nargs="*", metavar="-- OPTION", help="options of voila, such as --port=9000")
     return top
 

@@ -125,6 +125,8 @@ def studio(args):
     if args.model != SHIPPED:                           # so that the command refuses it, not the page
         from voicelab.lab import find  # it imports torch, which takes seconds
         find(args.model, "model")
-    os.environ |= dict(VOICELAB_MODEL=args.model, VOICELAB_FOLDER=os.getcwd())
+    if args.voices and not os.path.isdir(args.voices): raise CommandError(f"--voices: no folder, got {args.voices!r}")
+    voices = os.path.abspath(args.voices) if args.voices else ""
+    os.environ |= dict(VOICELAB_MODEL=args.model, VOICELAB_FOLDER=os.getcwd(), VOICELAB_VOICES=voices)
     server, notebook = (str(PACKAGE / f"studio.{kind}") for kind in ("py", "ipynb"))
     become(server, notebook, f"--Kernels.pages={args.pages}", *more)

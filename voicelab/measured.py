@@ -23,6 +23,7 @@ from .metrics import Measure, Metric, Report, check_arguments, chosen_metrics, m
 from .pairs import Pair
 from .progress import Progress
 from .reference import Reference
+from .runs import plain_errors
 from .settings import Settings
 from .spoken import SpokenTexts
 from .store import MOST_LINE_BYTES, Lines, append_whole, hold, mend_end
@@ -92,7 +93,7 @@ class Measured:
         self._append(content)
 
     def _append(self, content: bytes):
-        with hold(self.folder / ".measures", self.private):
+        with plain_errors(self.folder), hold(self.folder / ".measures", self.private):
             mend_end(self.path, self.folder / "measures.torn", self._is_whole, self.private)
             append_whole(self.path, content, self.private)
 

@@ -7,7 +7,8 @@ __all__ = ['RIFF_ORDERS', 'CHUNK_NAME', 'MAX_CHUNKS', 'MAX_INFO_BYTES', 'UNKNOWN
            'CONVERT', 'CANCELLING', 'MAX_SECONDS', 'MAX_FRAMES', 'OWN_NAME', 'open_file', 'riff_order', 'riff_chunks',
            'riff_texts', 'wav_bytes_stated', 'mp3_bytes_stated', 'ogg_has_end', 'check_whole', 'StatedFile',
            'with_its_sound', 'ForwardFile', 'foreign_kind', 'open_sound', 'stated_frames', 'one_channel', 'energies',
-           'loudest_if_cancelling', 'tell_cancelling', 'mixed', 'read_frames', 'read_part', 'read_sound', 'read_info']
+           'loudest_if_cancelling', 'tell_cancelling', 'mixed', 'skip', 'read_frames', 'read_part', 'read_sound',
+           'length_of', 'read_info']
 
 # %% ../nbs/00_recordings.ipynb #ee5eb7aa
 import io
@@ -252,16 +253,24 @@ def mixed(
     return one_channel(block, channel)
 
 # %% ../nbs/00_recordings.ipynb #a78d1213
+def skip(sound: ForwardFile, frames: int):
+    "Read past the first frames."
+    while frames and (passed := len(sound.read(min(frames, BLOCK_FRAMES), dtype="float32"))): frames -= passed
+
+
 def read_frames(
     sound: ForwardFile,          # an open sound file
     path: str | Path,            # its name, for errors
     most: int,                   # frames to read at most
     channel: int | None = None,  # the one to read; None: the mean of all
+    begin: int = 0,              # the first frame to read
 ):                               # samples float32 [frames]; `energies`, 0 for a single channel
     "Read up to `most` frames in blocks; raise `AudioError` when the sound ends before it should."
-    stated, at_once, energy = stated_frames(sound), max(1, BLOCK_FRAMES // sound.channels), np.zeros(sound.channels + 1)
+    at_once, energy = max(1, BLOCK_FRAMES // sound.channels), np.zeros(sound.channels + 1)
+    stated = (known := stated_frames(sound)) and known - begin
     whole, count, reason = np.empty(min(most, stated or BLOCK_FRAMES), np.float32), 0, ""
     try:
+        skip(sound, begin)
         while count < most:
             block = sound.read(min(at_once, most - count), dtype="float32", always_2d=True)
             if not len(block): break
@@ -273,7 +282,8 @@ def read_frames(
     if reason or (stated and count < min(most, stated)):
         there = f"{count / sound.samplerate:.2f}" + (f" of {stated / sound.samplerate:.2f}" if stated else "")
         raise AudioError(f"{str(path)!r} is truncated or damaged: {there} s could be read{reason}")
-    if not count: raise AudioError(f"{str(path)!r} holds no samples")
+    late = f" from {begin / sound.samplerate:g} s on" if begin else ""
+    if not count: raise AudioError(f"{str(path)!r} holds no samples{late}")
     return whole[:count], energy
 
 # %% ../nbs/00_recordings.ipynb #0ccb3f3e
@@ -285,6 +295,7 @@ def read_part(
     path: str | Path,              # its name, for errors
     limit_seconds: float | None,   # seconds to read at most; None: all, up to MAX_SECONDS and MAX_FRAMES
     channel: int | None = None,    # the one to read; None: the mean of all
+    start_seconds: float = 0.0,    # what is before is left out
 ):                                 # samples float32 [frames], rate in Hz, seconds the file states or None; energies
     "Read the sound of an open file, up to one frame past the limit."
     with open_sound(file, path) as sound:
@@ -293,8 +304,12 @@ def read_part(
         wanted = most + 1 if limit_seconds is None else round(limit_seconds * rate)
         refused = AudioError(f"{str(path)!r} holds more than {most / rate:.0f} s, the most that is read: "
                              "give limit_seconds for a part")
-        if wanted > most and (stated or 0) > most: raise refused
-        samples, energy = read_frames(sound, path, min(wanted, most) + 1, channel)
+        begin = round(start_seconds * rate)
+        if wanted > most and (stated or 0) - begin > most: raise refused
+        if begin and begin >= (stated or math.inf):
+            raise AudioError(f"start_seconds: {start_seconds:g} is behind the end of {str(path)!r}, which has "
+                             f"{stated / rate:.1f} s")
+        samples, energy = read_frames(sound, path, min(wanted, most) + 1, channel, begin)
         if wanted > most and len(samples) > most: raise refused
         return samples, rate, stated and stated / rate, energy
 
@@ -302,16 +317,26 @@ def read_part(
 def read_sound(
     path: str | Path,              # WAV, FLAC, OGG or MP3 file
     limit_seconds: float | None,   # seconds to read at most; None: all, up to MAX_SECONDS and MAX_FRAMES
+    start_seconds: float = 0.0,    # what is before is left out
 ):                                 # samples float32 [frames], rate in Hz, seconds the file states or None
     "Read a sound file as one channel, up to one frame past the limit; raise `AudioError` when it cannot be."
     with open_file(path) as file:
         check_whole(file, path)
         file = with_its_sound(file, path)
-        samples, rate, seconds, energy = read_part(file, path, limit_seconds)
+        samples, rate, seconds, energy = read_part(file, path, limit_seconds, start_seconds=start_seconds)
         if (channel := loudest_if_cancelling(energy)) is not None:
             tell_cancelling(repr(str(path)), channel)
-            samples = read_part(file, path, limit_seconds, channel)[0]
+            samples = read_part(file, path, limit_seconds, channel, start_seconds)[0]
         return samples, rate, seconds
+
+
+def length_of(path: str | Path) -> float | None: # seconds
+    "How long a sound file says that it is; None if it does not say."
+    with open_file(path) as file:
+        if known := mp3_bytes_stated(file): return known[2]
+        file.seek(0)
+        with open_sound(with_its_sound(file, path), path) as sound: stated = stated_frames(sound)
+        return stated and stated / sound.samplerate
 
 # %% ../nbs/00_recordings.ipynb #a2106d4d
 OWN_NAME = re.compile(r" \(libsndfile-[^()]*\)$")

@@ -6,6 +6,7 @@
 __all__ = ['alike', 'voice_code', 'level_code', 'settings_code', 'axis_code', 'sweep_code']
 
 # %% ../nbs/11_sweepcode.ipynb #48d5564c
+from collections.abc import Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 
@@ -69,7 +70,9 @@ def axis_code(axis: str, levels: list, voiced) -> str:
     return f"{plural}={line if len(line) < 90 else '[' + (',' + chr(10) + '        ').join(said) + ']'}"
 
 
-def sweep_code(sweep: Sweep) -> str:
+def sweep_code(sweep: Sweep,
+               then: Sequence[str] = ("sweep",), # lines after it has run
+              ) -> str:
     "Python that makes the same sweep in the same folder; it continues what is there."
     ships, grid, folder = shipped_voices(), sweep.grid, sweep.folder
     voiced = lambda voice: voice_code(voice, folder, ships)
@@ -82,4 +85,4 @@ def sweep_code(sweep: Sweep) -> str:
     if any("ships[" in each for each in axes):
         lines += ["from voicelab.reference import shipped_voices", "", "ships = shipped_voices()"]
     call = f"sweep = vl.Sweep({', '.join(given)},\n    " + ",\n    ".join(axes) + ")"
-    return "\n".join([*lines, *own, "", call, "sweep.run()", "sweep"])
+    return "\n".join([*lines, *own, "", call, "sweep.run()", *then])

@@ -184,10 +184,11 @@ class OptionRow(Field):
 # %% ../../nbs/13_widgets_axes.ipynb #f22f024d
 class Axes(Unit):
     "The controls of all axes but the models; `given` has them as `Sweep` takes them."
-    def __init__(self, facts: ModelFacts, speaker=None, changed: Callable[[], None] = lambda: None):
+    def __init__(self, facts: ModelFacts, speaker=None, changed: Callable[[], None] = lambda: None,
+                 **more): # of the `VoiceChooser`: voices, within
         self.facts, self.speaker, self.changed, self.pairs, self.quiet = facts, speaker, changed, None, False
         self.levels, self.ticks = {}, {}                # of voices, by their words
-        self.voices, self.other = W.HBox(layout=W.Layout(flex_flow="row wrap")), VoiceChooser()
+        self.voices, self.other = W.HBox(layout=W.Layout(flex_flow="row wrap")), VoiceChooser(**more)
         self.add = W.Button(description="Add this voice", icon="plus", layout=W.Layout(width="auto"))
         self.folding = W.Accordion([W.VBox([self.other, row(self.add)])], titles=("A voice of your own",))
         self.texts = W.Textarea(description="texts", rows=4, placeholder="one a line", style=LABEL, layout=WIDE)

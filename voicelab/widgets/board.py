@@ -35,7 +35,9 @@ from .axes import Axes
 from .base import LABEL, WIDE, Panel, WidgetError, go_and_stop, row
 from .fields import Field, clear_errors, show_error
 from .pivot import SweepPage
+from .shared import SHARED_NOTICE, FileDownload, check_shared, packed, place_of
 from .style import card
+from .upload import in_megabytes
 from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_board.ipynb #25cabb02
@@ -60,11 +62,16 @@ class SweepBoard(Panel):
     def __init__(self,
         model=None, # loaded, or what `load` takes; None: those of the sweep in `folder`, else "tiny"
         folder: str | Path | None = None, # a sweep in it is opened; None: sweep-board
+        within: str | Path | None = None, # of a shared studio: nothing outside is read or written; None: anywhere
+        voices=None, # a folder of voices to offer as well, or a test set
     ):
         check_type("folder", folder, str | Path | None, "a folder or None", WidgetError)
+        check_type("within", within, str | Path | None, "a folder or None", WidgetError)
         if folder is not None and not str(folder).strip(): raise WidgetError(f"folder: needs a name, got {folder!r}")
-        held = folder is not None and os.path.lexists(Path(os.path.expanduser(folder)) / FILE)
-        self.sweep = Sweep(folder) if held else None
+        self.within = within
+        home = None if folder is None else place_of(folder, within)
+        held = home is not None and os.path.lexists(home / FILE)
+        self.sweep = Sweep(home) if held else None
         alone, model = model is None and held, "tiny" if model is None else model
         source, self.speaker = (None, None) if alone else read_source(model)
         if source is not None and self.speaker is None: source, self.speaker = read_source(source.load())
@@ -72,13 +79,14 @@ class SweepBoard(Panel):
         self.known_identity = None if source is None else self.known[source].identity
         for each in self.sweep.grid.models if held else (): self.known.setdefault(each.source, each.facts)
         self.first, self.settings, self.rows, self.page = source or [*self.known][0], read_settings(), {}, None
-        self.axes = Axes(self.known[self.first], self.speaker, self._look)
-        self.status, self.estimate, self.notice = Status(), W.HTML(), W.HTML()
+        self.axes = Axes(self.known[self.first], self.speaker, self._look, voices=voices, within=within)
+        self.status, self.estimate, self.notice, self.shared = Status(), W.HTML(), W.HTML(), W.HTML()
         self._grid_parts("sweep-board" if folder is None else str(folder))
         self._use_parts()
         tabs = [self._grid_tab(), self.listening, self._compare_tab(), self._export_tab()]
         self.tabs = W.Tab(tabs, titles=TABS)
-        super().__init__("Sweep board", self.tabs, self.estimate, self.notice,
+        if within is not None: self._share()
+        super().__init__("Sweep board", self.shared, self.tabs, self.estimate, self.notice,
                          row(self.go, self.stop, self.try_one, self.retry), row(self.bar, self.status))
         BOARDS.add(self)
         if held: self._fill()
@@ -116,8 +124,8 @@ def _grid_parts(self: SweepBoard, folder: str):
 
 @patch
 def _grid_tab(self: SweepBoard) -> W.VBox:
-    own = len(self.axes.fields)
-    return W.VBox([self.axes, part("models, folder, machine", *self.fields[own:own + 4])])
+    own, words = len(self.axes.fields), "models, folder, machine" if self.within is None else "folder"
+    return W.VBox([self.axes, part(words, *self.fields[own:own + 4])])
 
 # %% ../../nbs/13_widgets_board.ipynb #389ecc9e
 @patch
@@ -142,7 +150,7 @@ def _use_parts(self: SweepBoard):
     self.path = W.Text(description="to", placeholder="beside the folder of the sweep", style=LABEL, layout=wide)
     self.exporter = W.Button(description="Export", icon="download", layout=auto)
     self.writer = W.Button(description="Code", icon="code", layout=auto, tooltip="Python that makes the same sweep")
-    self.listing = W.HTML()
+    self.listing, self.download = W.HTML(), FileDownload()
     more = [Field(self.names, "measures", "measure", "same_words", "speaker"), Field(self.recogniser, "recogniser"),
             Field(row(self.by, self.base), "by", "baseline"), Field(row(self.kind, self.path), "kind", "path")]
     self.fields += more
@@ -162,7 +170,21 @@ def _compare_tab(self: SweepBoard) -> W.VBox:
 
 @patch
 def _export_tab(self: SweepBoard) -> W.VBox:
-    return W.VBox([self.fields[-1], row(self.exporter, self.writer), self.listing])
+    return W.VBox([self.fields[-1], row(self.exporter, self.writer), self.download, self.listing])
+
+
+@patch
+def _share(self: SweepBoard):
+    "Leave out what a shared studio decides: models, machine, recogniser, places of files."
+    for part in (self.models, self.batch, self.backend, self.workers, self.recogniser, self.path):
+        part.layout.display = "none"
+    self.shared.value = card(f"<span class='quiet'>{SHARED_NOTICE}</span>")
+
+
+@patch(as_prop=True)
+def together(self: SweepBoard) -> int:
+    "How many cells are made together."
+    return self.batch.value if self.within is None else 1
 
 # %% ../../nbs/13_widgets_board.ipynb #8181dbd8
 @patch
@@ -177,6 +199,7 @@ def _guarded(self: SweepBoard, work):
 @patch
 def sources(self: SweepBoard) -> list[ModelSource]:
     "The models that are asked for."
+    if self.within is not None: return [self.first]
     lines = [line.strip() for line in self.models.value.splitlines() if line.strip()]
     if not lines: raise WidgetError("models: needs at least one, a line each")
     known = {source.name: source for source in self.known}
@@ -188,17 +211,25 @@ def _home(self: SweepBoard) -> Path:
     "The folder that is asked for."
     typed = self.folder.value.strip()
     if not typed: raise WidgetError("folder: needs a name, got ''")
-    return Path(os.path.expanduser(typed)).absolute()
+    return place_of(typed, self.within)
+
+
+@patch
+def size(self: SweepBoard, axes: dict[str, list], sources: list[ModelSource]) -> int: # axes: of `checked`
+    "How many cells a grid has; a WidgetError if a shared studio doesn't take so many."
+    number = len(sources) * prod(map(len, axes.values()))
+    if self.within is not None: check_shared(number)
+    return number
 
 # %% ../../nbs/13_widgets_board.ipynb #b695b10d
 @patch
 def counted(self: SweepBoard) -> tuple[int, Cost | None]: # None: too many cells for an estimate, or an unknown model
     "How many cells the grid has, and what they cost; nothing is loaded, made or written."
     axes, sources = checked(read_axes(self.axes.given())), self.sources()
-    number = len(sources) * prod(map(len, axes.values()))
+    number = self.size(axes, sources)
     if number > MOST_LIVE or not all(source in self.known for source in sources): return number, None
     models = [GridModel(source, self.known[source]) for source in sources]
-    grid = Grid(models, axes, self.settings, self.batch.value)
+    grid = Grid(models, axes, self.settings, self.together)
     here = self.sweep is not None and self.sweep.folder == self._home()
     return len(grid.cells), cost_of(grid, self.rows if here else {}, self.sweep._bytes_of if here else len)
 
@@ -225,6 +256,12 @@ def _say_others(self: SweepBoard):
 
 # %% ../../nbs/13_widgets_board.ipynb #c498b2ab
 @patch
+def look_again(self: SweepBoard):
+    "Show what has become of the sweep since, or that it is gone."
+    self._guarded(self._read)
+
+
+@patch
 def _open(self: SweepBoard):
     home = self._home()
     if not os.path.lexists(home / FILE): raise SweepError(f"folder: {str(home)!r} holds no sweep; Run makes one")
@@ -250,7 +287,9 @@ def present(self: SweepBoard) -> Sweep:
     "The sweep that is shown; a VoicelabError if there is none, or its folder has gone."
     if self.sweep is None: raise WidgetError("folder: there is no sweep yet; Run makes one, Open opens one")
     if os.path.lexists(self.sweep.folder / FILE): return self.sweep
-    gone, self.sweep, self.rows = str(self.sweep.folder), None, {}
+    gone, page = str(self.sweep.folder), self.page
+    self.sweep, self.rows, self.page, self.listening.children, self.bar.value = None, {}, None, [self.nothing], 0
+    if page is not None: page.close()
     raise WidgetError(f"folder: the sweep in {gone!r} has been deleted or moved since it was shown; Run makes it anew")
 
 # %% ../../nbs/13_widgets_board.ipynb #b876c4f2
@@ -291,8 +330,9 @@ def made(self: SweepBoard) -> Sweep:
     if self.sweep is not None and self.sweep.folder == self._home(): self.present()
     axes, sources = self.axes.given(), self.sources()
     own = self.speaker is not None and sources == [self.first]
+    self.size(checked(read_axes(axes)), sources)
     self.sweep = Sweep(self._home(), self.speaker if own else sources, settings=self.settings,
-                       batch=self.batch.value if self.batch.value > 1 else None, **axes)
+                       batch=self.together if self.together > 1 else None, **axes)
     for model in self.sweep.grid.models:
         self.known[model.source] = model.facts
         if self.speaker is not None and model.facts.identity == self.known_identity:
@@ -308,8 +348,8 @@ def run(self: SweepBoard):
 
 @patch
 def _say(self: SweepBoard, words: str):
-    self.status.say(words)
     if done := re.match(r"(\d+) of (\d+) cells", words): self.bar.value, self.bar.max = int(done[1]), int(done[2])
+    self.worker.between(words)
 
 
 @patch
@@ -317,7 +357,8 @@ def _make(self: SweepBoard, most: int | None = None):
     sweep = self.made()
     self._read()
     if self.worker.stopping.is_set(): return self.status.say("Stopped.")
-    try: sweep.run(self.backend.value, self.workers.value, self.retry.value, most, say=self._say)
+    where = ("inline", 1) if self.within is not None else (self.backend.value, self.workers.value)
+    try: sweep.run(*where, self.retry.value, most, say=self._say)
     finally:
         with suppress(VoicelabError): self._read()
     self.status.say(f"{'Stopped: ' * self.worker.stopping.is_set()}{sweep.cost}")
@@ -328,9 +369,10 @@ def _measure(self: SweepBoard):
     sweep, chosen = self.present(), self.names.value
     if not chosen: raise WidgetError("measures: choose at least one")
     needs, recogniser = {each for name in chosen for each in METRICS[name].needs}, self.recogniser.value.strip()
+    if self.within is not None: recogniser = ""             # that of the settings hears
     more = {"recogniser": recogniser} if recogniser and "recogniser" in needs else {}
     if "speaker" in needs and self.speaker is not None: more["speaker"] = self.speaker
-    with watched(self.status.say, self.worker.stopping): sweep.measure(*chosen, **more)
+    with watched(self.worker.between, self.worker.stopping): sweep.measure(*chosen, **more)
     self._read()
     reasons, table = sweep.measured.reasons(), sweep.table
     empty = [f"{name}: no value, {reasons[name]}" for name in chosen
@@ -355,9 +397,18 @@ def _weigh(self: SweepBoard):
 def _export(self: SweepBoard):
     self.status.say("Exporting.")
     with watched(self.status.say, self.worker.stopping):
-        try: path = self.present().export(self.kind.value, self.path.value.strip() or None)
+        try: where = self._written()
         except KeyboardInterrupt: return self.status.say("Stopped: nothing was written.")
-    self.status.say(f"Written: {path}")
+    self.status.say(where)
+
+
+@patch
+def _written(self: SweepBoard) -> str: # where it is, in words
+    sweep, kind = self.present(), self.kind.value
+    if self.within is None: return f"Written: {sweep.export(kind, self.path.value.strip() or None)}"
+    name, content = packed(sweep, kind)
+    self.download.put(name, content)
+    return f"{name} ({in_megabytes(len(content))}) is ready to be downloaded."
 
 
 @patch

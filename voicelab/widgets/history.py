@@ -278,13 +278,18 @@ def export(self: History, folder: str) -> Run:
 # %% ../../nbs/13_widgets_history.ipynb #58e8d18b
 @patch
 def _save(self: History):
-    others = lambda: Counter(tried.saved for tried in self.tries if isinstance(tried.made, KeptSample))
-    before = others()
+    before = [*self.tries]
     try: run = self.export(self.folder.value)
     except (VoicelabError, OSError) as error: return self.status.fail(error)
-    left = "".join(f"; {counted(number, 'sample')} of {folder} left this list, and stay there"
-                   for folder, number in (before - others()).items())
-    self.status.say(f"{counted(len(run), 'sample')} in {self.folder.value}{left}")
+    self.status.say(f"{counted(len(run), 'sample')} in {self.folder.value}{self.left_words(before)}.")
+
+
+@patch
+def left_words(self: History, before: list[Try]) -> str: # before: the list as it was
+    "What is listed no more, and where it is; empty if that is nothing."
+    left = Counter(tried.saved for tried in before) - Counter(tried.saved for tried in self.tries)
+    return "".join(f"; {counted(number, 'sample')} of {folder} left this list, and stay there"
+                   for folder, number in left.items() if folder)
 
 
 def has_run(folder: str | Path) -> bool:
@@ -316,10 +321,10 @@ def go_on(self: History, folder: str | Path) -> Try: # the last one of the folde
     if not earlier: raise RunError(f"folder: {str(folder)!r} has no sample to go on from")
     new = [tried for tried in self.tries if not tried.saved]
     for number, tried in enumerate(new, 1 + max(tried.number for tried in earlier)): tried.number = number
-    self.tries, left_out = earlier + new, len(run) - len(earlier)
+    before, self.tries, left_out = self.tries, earlier + new, len(run) - len(earlier)
     self._list(earlier[-1])
     more = f"; {left_out} more are not listed: they failed, can't be read, or are older" if left_out else ""
-    self.status.say(f"{counted(len(earlier), 'sample')} of {folder}{more}.")
+    self.status.say(f"{counted(len(earlier), 'sample')} of {folder}{more}{self.left_words(before)}.")
     return earlier[-1]
 
 

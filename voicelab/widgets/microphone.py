@@ -98,7 +98,7 @@ RECORDER_START = """
       async function record() {
         on = true; show(); number = samples = loudest = 0; state.textContent = "asking for the microphone"
         try {
-          const why = "this page may not use a microphone: open JupyterLab at localhost or over https"
+          const why = "this page may not use a microphone: open it at localhost or over https"
           if (!navigator.mediaDevices) throw new Error(why)
           const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false }
           stream = await navigator.mediaDevices.getUserMedia({ audio: plain })

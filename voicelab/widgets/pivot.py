@@ -80,7 +80,7 @@ class Pivot(Panel):
 @patch
 def make(self: Pivot):
     "Make the missing cells and show them; the status line says how long it will take."
-    try: self.sweep.run(**self.how, say=self.status.say)
+    try: self.sweep.run(**self.how, say=self.worker.between)
     finally: self.page.read()
     self.status.say(f"{'Stopped: ' * self.worker.stopping.is_set()}{self.sweep.cost}")
 

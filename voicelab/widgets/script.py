@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VOICES', 'TEXTS', 'SEEDS', 'call', 'reference_lines', 'script', 'settings_apart', 'options_apart', 'levels_in_words',
-           'voices_for', 'texts_for', 'Question', 'question', 'as_code', 'Settling']
+           'voices_for', 'texts_for', 'Question', 'question', 'Settling']
 
 # %% ../../nbs/13_widgets_script.ipynb #89e23c90
 import html
@@ -25,6 +25,7 @@ from ..progress import in_words, watched
 from ..reference import VOICE_FOLDER, Reference, shipped_voices
 from ..settings import AudioGenerationConfig
 from ..sweep import Sweep
+from ..sweepcode import sweep_code
 from ..testsets import shipped_entries
 from .base import LABEL, Unit, WidgetError, go_and_stop, row
 from .style import card
@@ -180,36 +181,11 @@ def sweep(self: Question, folder: str | Path, model) -> Sweep:
     return Sweep(folder, model, settings=self.tries[0].options["settings"], **axes)
 
 # %% ../../nbs/13_widgets_script.ipynb #b9e6f727
-def as_code(level) -> str:
-    "A level of an option as Python."
-    if not is_dataclass(level): return repr(level)
-    return call(f"vl.{type(level).__name__}", {name: value for name, value in vars(level).items() if name != "seed"})
-
-
 @patch
-def code(self: Question, source: str, folder: str) -> str: # source: what `load` takes
+def code(self: Question, sweep: Sweep) -> str: # sweep: of `sweep`
     "Python that asks the question."
-    known, lines = {(each.sha256, each.transcript): f"voices[{name!r}]" for name, each in shipped_voices().items()}, []
-    for tried in self.tries:
-        if tried.reference is None or (key := (tried.reference.sha256, tried.reference.transcript)) in known: continue
-        known[key] = f"own_{len(lines)}"
-        told = "\n".join(reference_lines(tried)).replace("reference = ", f"{known[key]} = ", 1)
-        if told.startswith("#"): told = told.replace(".wav'", f"_{len(lines)}.wav'")     # a file that is saved first
-        lines.append(told)
-    default, audio = AudioGenerationConfig(), self.tries[0].options["settings"].audio_generation
-    changed = {name: value for name, value in vars(audio).items() if value != getattr(default, name)}
-    names = [known[each.sha256, each.transcript] if each is not None else "None" for each in self.voices]
-    sampled = {name: as_code(value) for name, value in self.base.items()}
-    axis = {} if self.axis == "reference" else {self.axis: f"[{', '.join(map(as_code, self.levels))}]"}
-    given = dict(references=f"[{', '.join(names)}]", texts=f"{self.texts!r}", seeds=f"{[*SEEDS]}") | axis | sampled
-    return "\n".join([
-        "import voicelab as vl", "from voicelab.reference import shipped_voices",
-        "from voicelab.settings import AudioGenerationConfig, Settings", "",
-        f"model, voices = vl.load({source!r}), shipped_voices()", *lines,
-        f"sweep = vl.Sweep({folder!r}, model, settings=Settings({call('AudioGenerationConfig', changed)}),",
-        ",\n".join(f"                 {name}={value}" for name, value in given.items()) + ")",
-        "sweep.run()", f"sweep.measure({', '.join(map(repr, self.measures))})",
-        *(f"display(sweep.compare({self.by!r}, measure={name!r}))" for name in self.measures)])
+    asks = [f"display(sweep.compare({self.by!r}, measure={name!r}))" for name in self.measures]
+    return sweep_code(sweep, [f"sweep.measure({', '.join(map(repr, self.measures))})", *asks])
 
 # %% ../../nbs/13_widgets_script.ipynb #c98c50e8
 class Settling(Unit):
@@ -223,11 +199,11 @@ class Settling(Unit):
         self.write = W.Button(description="Code", icon="code", tooltip="show the sweep as Python")
         self.go, self.stop = go_and_stop("Run the sweep")
         self.go.layout.width = "auto"
-        self.worker = Worker(model, self.status, (self.go,), self.stop)
+        self.worker = Worker(model, self.status, (self.go, self.write), self.stop)
         self.controls = row(self.folder, self.go, self.stop, self.write)
         super().__init__([self.words, self.controls, self.listing, self.status, self.found],
                          layout=W.Layout(display="none"))
-        self.write.on_click(lambda _: self._write())
+        self.write.on_click(lambda _: self.worker.start(self._write))
         self.go.on_click(lambda _: self.worker.start(self._work))
 
     def ask(self, first, second): # tries
@@ -247,14 +223,16 @@ class Settling(Unit):
 # %% ../../nbs/13_widgets_script.ipynb #77a11c25
 @patch
 def _write(self: Settling):
-    self.listing.value = card(f"<pre>{html.escape(self.asked.code(self.model.source, self.folder.value))}</pre>")
+    sweep = self.asked.sweep(self.place(self.folder.value), self.model)
+    self.listing.value = card(f"<pre>{html.escape(self.asked.code(sweep))}</pre>")
+    self.status.say("The code makes the same cells, and goes on with them.")
 
 
 @patch
 def _work(self: Settling):
     self.sweep = sweep = self.asked.sweep(self.place(self.folder.value), self.model)
     stopping, measures = self.worker.stopping, self.asked.measures
-    with watched(self.status.say, stopping):
+    with watched(self.worker.between, stopping):
         try: sweep.run()
         except KeyboardInterrupt: pass
         if not stopping.is_set(): sweep.measure(*measures)

@@ -24,6 +24,7 @@ from ..study import Study as Asked
 from ..sweep import file_of
 from .base import LABEL, WIDE, Panel, WidgetError, check_made_of, go_and_stop, row
 from .pivot import Pivot
+from .shared import check_shared
 from .sound import Clip
 from .style import DPI, Picture, card
 from .voice import NONE, VoiceChooser
@@ -146,8 +147,10 @@ def asked(self: Study) -> Asked:
     own = read_options(study_named(name), lines)
     seeds, folder = [*range(self.seeds.value)], self.folder.value.strip() or None
     if self.within is not None: folder = path_within(folder or f"study-{name}", self.within)
-    self.result, self.own = STUDIES[name](self.model, chosen, texts, seeds, folder, **own), own
-    return self.result
+    made = STUDIES[name](self.model, chosen, texts, seeds, folder, **own)
+    if self.within is not None: check_shared(sum(map(len, made.sweeps)))
+    self.result, self.own = made, own
+    return made
 
 # %% ../../nbs/13_widgets_study.ipynb #57d7100b
 @patch
@@ -162,7 +165,7 @@ def _work(self: Study):
     self.heard.value, self.heard.options, self.said.value = None, [("–", None)], ""     # of the study before
     self.image.clear()
     try:
-        with watched(self.status.say, stopping), suppress(KeyboardInterrupt): made.run(say=self.status.say)
+        with watched(self.worker.between, stopping), suppress(KeyboardInterrupt): made.run(say=self.worker.between)
     finally: self._draw()
     self.status.say(f"{'Stopped: ' * stopping.is_set()}{made.state}.")
 

@@ -45,7 +45,7 @@ class Tuner(Panel):
         text: str = "The garden is open today.",
         reference: Reference | None = None, # None: the first shipped voice
         recorder=None, # a widget with a `reference`, only lent; None: the browser's microphone
-        within: str | Path | None = None, # *Save all* and *Open* are allowed in this folder and below; None: anywhere
+        within: str | Path | None = None, # nothing outside of this folder is opened or written; None: anywhere
         run: str | Path | Run | None = None, # a run to go on from, or its folder, which need not exist yet
         voices=None, # a folder of voices to offer as well, or a test set
     ):
@@ -57,7 +57,7 @@ class Tuner(Panel):
         self.model, self.shown, self.making = model, None, False
         self.voice = VoiceChooser(reference, recorder, model, voices, within)
         self.knobs = self._new_knobs()
-        self.presets, self.examples, self.bar = Presets(self.knobs), Examples(self._example), CapBar()
+        self.presets, self.examples, self.bar = Presets(self.knobs, within), Examples(self._example), CapBar()
         self.text = text_box(text)
         self.estimate, self.status, self.stream, self.result = W.HTML(), Status(), StreamPlayer(), Result()
         for part, name in ((self.estimate, "estimate"), (self.text, "text")): part.add_class(f"voicelab-{name}")

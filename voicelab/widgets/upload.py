@@ -21,7 +21,7 @@ function render({ model, el }) {
   const size = 512 * 1024, label = document.createElement("label"), input = document.createElement("input")
   const state = document.createElement("span")
   label.className = "voicelab-upload"; state.setAttribute("role", "status")
-  input.type = "file"; input.accept = model.get("accept")
+  input.type = "file"; input.accept = model.get("accept"); input.multiple = model.get("several")
   label.append(`${model.get("words")} `, input); el.append(label, state)
   let wake, closed = false
   const listen = message => { if (message.kind === "next") wake?.(true); if (message.kind === "stop") wake?.(false) }
@@ -43,7 +43,7 @@ function render({ model, el }) {
     input.disabled = false; input.value = ""
     if (state.textContent.includes("%")) state.textContent = ""
   }
-  input.addEventListener("change", () => { if (input.files[0]) send(input.files[0]) })
+  input.addEventListener("change", async () => { for (const file of [...input.files]) await send(file) })
   model.on("msg:custom", listen)
   return () => { closed = true; wake?.(false); model.off("msg:custom", listen) }
 }
@@ -66,9 +66,14 @@ class Upload(anywidget.AnyWidget):
     _esm, _css = UPLOAD_PAGE, UPLOAD_STYLE
     words = traitlets.Unicode().tag(sync=True)          # before the button
     accept = traitlets.Unicode().tag(sync=True)         # endings, with commas between them
+    several = traitlets.Bool(False).tag(sync=True)      # files at once, one after the other
 
-    def __init__(self, words: str, accept: str, taken, failed): # taken: called with name and content; failed: an error
-        super().__init__(words=words, accept=accept)
+    def __init__(self, words: str, accept: str, taken, failed, # taken: called with name and content; failed: an error
+                 several: bool = False,
+                 most: int = MOST_UPLOAD, # bytes of a file
+                 advice: str = CUT_IT): # for a larger one
+        super().__init__(words=words, accept=accept, several=several)
+        self.most, self.advice = most, f": {advice}" if advice else ""
         self.taken, self.failed, self.name, self.size, self.pieces = taken, failed, None, 0, []
         self.on_msg(self._hear)
 
@@ -86,9 +91,9 @@ class Upload(anywidget.AnyWidget):
         if kind == "begin":
             self.name, self.size, self.pieces = name, content.get("size"), []
             if not isinstance(self.size, int) or self.size < 1: raise WidgetError(f"upload: {name!r} is empty")
-            if self.size > MOST_UPLOAD:
+            if self.size > self.most:
                 raise WidgetError(f"upload: {name!r} has {in_megabytes(self.size)}, at most "
-                                  f"{in_megabytes(MOST_UPLOAD)} are taken: {CUT_IT}")
+                                  f"{in_megabytes(self.most)} are taken{self.advice}")
         if self.name is None: return
         if kind == "piece": self._add(content.get("number"), bytes(buffers[0]) if buffers else b"")
         if kind == "end":

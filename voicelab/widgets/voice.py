@@ -27,7 +27,7 @@ from ..voicefile import voice_bytes
 from .base import LABEL, WIDE, Unit, WidgetError, row
 from .microphone import Recorder, check_recording
 from .sound import Clip
-from .sources import VOICE_FORMATS, checks_html, read_upload, stretch_of, voices_in
+from .sources import VOICE_FORMATS, checks_html, clock, read_clock, read_upload, stretch_of, voices_in
 from .stretch import Stretch
 from .style import card
 from .upload import Upload
@@ -57,6 +57,7 @@ class VoiceChooser(Unit):
         self.listeners, self.reference, self.refusal, self.quiet = [], None, "", False
         self.refused = {UPLOAD: "", MICROPHONE: ""}         # why the last one was
         self.part, self.wholes, self.said, self.agreed, self.doubt = None, {}, {}, {}, ""
+        self.content, self.begin = None, 0.0                # of an upload that is too long to be shown; where it begins
         self.shipped, self.speakers = {*self.voices}, {}
         found, lost = ({}, []) if voices is None else voices_in(voices, known=self.voices)
         self.voices, self.added = self.voices | found, {*found}     # added: by the folder that `opened` speaks of
@@ -84,6 +85,8 @@ def _parts(self: VoiceChooser) -> list:
     self.owners = W.Text(description="its consent", placeholder="who agreed to the use of these voices", **wide)
     self.opener, self.opened = W.Button(description="Open the folder", icon="folder-open"), Status()
     self.folders = W.VBox([self.folder, self.owners, self.opener])
+    self.later = W.Text(description="from", placeholder="such as 1:05:00", continuous_update=False, style=LABEL,
+                        layout=W.Layout(width="280px", max_width="98%"))
     self.stretch, self.clip = Stretch(self._cut), Clip("chosen voice", waveform=False)
     self.transcript = W.Textarea(description="transcript", placeholder="what is said in it, word for word", **wide)
     self.note, self.confirm = Status(), W.Button(description="Confirm", icon="check", tooltip="the transcript is right")
@@ -95,8 +98,8 @@ def _parts(self: VoiceChooser) -> list:
     self.link, self.keeping = W.HTML(), Status()
     self.ears = Worker(self, self.note)                     # listens; the keeper needs the model
     self.keeper = Worker(self.model or self.keep, self.keeping, (self.keep,))
-    return [self.voice, self.folders, self.opened, self.file, self.own, self.stretch, self.clip, self.transcript,
-            row(self.note, self.confirm), self.consent, self.checks, self.status, self.back,
+    return [self.voice, self.folders, self.opened, self.file, self.own, self.later, self.stretch, self.clip,
+            self.transcript, row(self.note, self.confirm), self.consent, self.checks, self.status, self.back,
             row(self.keep, self.link, self.keeping)]
 
 
@@ -112,6 +115,7 @@ def _observe(self: VoiceChooser):
     self.transcript.observe(lambda _: self._write(), "value")
     self.consent.observe(lambda _: self._agree(), "value")
     self.confirm.on_click(lambda _: self._write())
+    self.later.observe(lambda _: self._begin_at(), "value")
     self.opener.on_click(lambda _: self._open())
     self.back.on_click(lambda _: self._go_back())
     self.keep.on_click(lambda _: self.keeper.start(self._keep))
@@ -171,7 +175,26 @@ def _take(self: VoiceChooser, kind: str, read):
 
 
 @patch
-def _upload(self: VoiceChooser, name: str, content: bytes): self._take(UPLOAD, lambda: read_upload(name, content))
+def _upload(self: VoiceChooser, name: str, content: bytes):
+    def read():
+        found = read_upload(name, content)
+        self.content, self.begin, self.quiet = (name, content) if found.seconds else None, 0.0, True
+        self.later.value = clock(0)
+        return found.reference, found.whole
+    self._take(UPLOAD, read)
+
+
+@patch
+def _begin_at(self: VoiceChooser):
+    "Show a long recording from another start."
+    if self.quiet or self.content is None: return
+    self.stretch.status.say("Reading.")
+    try:
+        begin = read_clock(self.later.value)
+        found = read_upload(*self.content, begin)
+    except (VoicelabError, OSError) as error: return self.stretch.status.fail(error)        # what is shown stays
+    self.begin, self.agreed[found.reference.sha256] = begin, self.consent.value
+    self._take(UPLOAD, lambda: (found.reference, found.whole))
 
 
 @patch
@@ -244,6 +267,7 @@ def _choose(self: VoiceChooser,
         box.disabled, box.layout.display = full is None, "none" if has_boxes else ""
     for part, kind in ((self.file, UPLOAD), (self.own, MICROPHONE), (self.folders, FOLDER)):
         part.layout.display = "" if self.voice.value == kind else "none"
+    self.later.layout.display = "" if self.content is not None and self.voice.value == UPLOAD else "none"
     self._make()
     self._listen()
 
@@ -264,7 +288,8 @@ def _fill(self: VoiceChooser, wording: Reference | None = None):
 @patch
 def _cut(self: VoiceChooser):
     "Use the stretch that was chosen."
-    try: self.part = None if self.stretch.span is None else stretch_of(self.full, self.stretch.audio, self.stretch.span)
+    span = self.stretch.span
+    try: self.part = None if span is None else stretch_of(self.full, self.stretch.audio, span, self.begin)
     except VoicelabError as error: return self.stretch.status.fail(error)
     self._fill()
     self._make()
@@ -398,6 +423,7 @@ def put(self: VoiceChooser, reference: Reference | None):
     names = {voice.sha256: name for name, voice in self.voices.items()}
     if reference is not None and reference.sha256 not in names:
         self.uploaded, self.wholes[UPLOAD], self.refused[UPLOAD] = reference, reference.audio, ""
+        self.content, self.begin = None, 0.0
     self.quiet = True                                       # it is chosen once, below
     self.voice.value = NONE if reference is None else names.get(reference.sha256, UPLOAD)
     self.quiet = False

@@ -105,13 +105,20 @@ class Worker:
 
 # %% ../../nbs/13_widgets_worker.ipynb #1b696218
 @patch
+def _wait_for_turn(self: Worker) -> bool: # False: stopped before
+    lock = lock_of(self.model)
+    while not lock.acquire(timeout=0.1):
+        self.status.say(waiting_words(lock.place))
+        if self.stopping.is_set(): return False
+    return True
+
+
+@patch
 def _run(self: Worker, work):
     lock, self.error = lock_of(self.model), None
     try:
         try:
-            while not lock.acquire(timeout=0.1):
-                self.status.say(waiting_words(lock.place))
-                if self.stopping.is_set(): return self.status.say("Stopped while waiting.")
+            if not self._wait_for_turn(): return self.status.say("Stopped while waiting.")
             work()
         finally: lock.release()
     except Exception as error:
@@ -151,6 +158,16 @@ def close(self: Worker):
 def _end(self: Worker):
     self.stopping.set()
     if self.session is not None: self.session.stop()
+
+# %% ../../nbs/13_widgets_worker.ipynb #bb1da996
+@patch
+def between(self: Worker, words: str):
+    "Say progress between two parts of long work, and let those who wait for the model go first."
+    self.status.say(words)
+    lock = lock_of(self.model)
+    if len(lock) < 2 or self.stopping.is_set(): return
+    lock.release()
+    if not self._wait_for_turn(): raise KeyboardInterrupt
 
 # %% ../../nbs/13_widgets_worker.ipynb #f8f61460
 @contextmanager
