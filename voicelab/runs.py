@@ -34,6 +34,7 @@ from .old_names import moved
 from .pairs import HEAD, MOST_PAGE, NAMED, Pair, RunError, sound_names
 from .reference import Reference
 from .store import Lines, append_whole, hold, mend_end, read_whole, sync_folder
+from .watermark import check_watermark, save_generated, wants_watermark
 
 # %% ../nbs/10_runs.ipynb #cf36ce55
 REASONS = {errno.EEXIST: "is a file, not a folder", errno.ENOTDIR: "lies under a file, not a folder",
@@ -57,6 +58,7 @@ class Run:
     def __init__(self,
         folder: str | Path, # made if it is not there
         private: bool | None = None, # only the owner can read the files; None: as the run is, not for a new one
+        watermark: bool | None = None, # in the sound of each saved sample; None: as settings.ini says
     ):
         if not isinstance(folder, str | os.PathLike): raise RunError(f"folder: must be a path, got {shown(folder)}")
         if not str(folder): raise RunError("folder: must not be empty, got ''")
@@ -69,7 +71,7 @@ class Run:
             closed = known and not os.lstat(self.manifest).st_mode & 0o077
         if private and known and not closed:
             raise RunError(f"private: {str(self.folder)!r} is a run that others may read; give another folder")
-        self.private = closed if private is None else private
+        self.private, self.watermark = closed if private is None else private, watermark
         self._lines = Lines(self.manifest, note_of, is_row)
         if not known: self._make()
 
@@ -91,7 +93,8 @@ def _make(self: Run):
 
 @patch
 def check_room(self: Run):
-    "Raise a RunError unless samples can be saved here; make the folder if it is not there."
+    "Raise a VoicelabError unless samples can be saved as they should be; make the folder if it is not there."
+    if wants_watermark(self.watermark): check_watermark()
     self._make()
     with self._locked(): pass
 
@@ -250,8 +253,10 @@ def _put_on_stage(self: Run, row: dict, sounds: dict) -> bytes: # the line
     "Stage a sample: its sounds, whose hashes are added to the row, then its line."
     for kind, sound in sounds.items():
         path = self._stage / f"{kind}.wav"
+        info = manifest.info_fields(row, kind)
         if isinstance(sound, Path): link(sound, path)
-        else: sound.save(path, info=manifest.info_fields(row, kind), exact=kind == "reference")
+        elif kind == "reference": sound.save(path, info, exact=True)
+        else: row.update(save_generated(sound, path, info, self.watermark, f"sample {row['id']}").row)
         if self.private: path.chmod(0o600)
         row["hashes"][kind] = hashlib.sha256(path.read_bytes()).hexdigest()
     write_whole(self._staged_line, line := line_of(row))
@@ -368,7 +373,7 @@ def orphans(self: Run) -> list[Path]:
 SETTINGS = {"rule": "budget", "margin": "budget", "temperature": "sampling", "top_k": "sampling", "top_p": "sampling",
             "ras_window": "sampling"}           # columns by the part of a row's settings that they are from
 COLUMNS = ("id", "status", "generated", "reference", "text", "language", "speaker", "prompt_form", "seed", *SETTINGS,
-           "stop_reason", "seconds", "frames", "rtf", "error", "consent", "created")
+           "stop_reason", "seconds", "frames", "rtf", "error", "consent", "watermark", "created")
 MOST_MEASURES = 100         # of a row, in the table
 
 

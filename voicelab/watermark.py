@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['WATERMARK_RATE', 'WATERMARK_INSTALL', 'WEIGHTS', 'PIECE_SECONDS', 'SEAM_SECONDS', 'LEAST_SECONDS', 'QUIETEST_DB',
-           'THRESHOLD', 'NO_PROOF', 'WatermarkError', 'weights_file', 'network', 'watermark_maker', 'check_watermark',
-           'pieces', 'faded', 'added_to', 'unfit', 'watermarked', 'Watermark', 'confidence_in', 'find_watermark',
-           'save_watermarked', 'Marks', 'marks_of']
+           'THRESHOLD', 'NOT_ASKED', 'NO_PROOF', 'WatermarkError', 'weights_file', 'network', 'watermark_maker',
+           'check_watermark', 'pieces', 'faded', 'added_to', 'unfit', 'watermarked', 'Watermark', 'confidence_in',
+           'find_watermark', 'wants_watermark', 'save_generated', 'Marks', 'marks_of']
 
 # %% ../nbs/10_watermark.ipynb #8429a701
 import hashlib
@@ -24,9 +24,10 @@ import numpy as np
 import torch
 
 from .audio import Audio, load_audio
-from .errors import VoicelabError, check_type, is_refusal, noted, one_line
+from .errors import VoicelabError, check_flag, check_type, is_refusal, level_outside, noted, one_line
 from .generation import check_process, shielded
 from .mark import Mark
+from .settings import read_settings
 
 # %% ../nbs/10_watermark.ipynb #e4322998
 WATERMARK_RATE = 32_000             # Hz, as it was trained
@@ -164,19 +165,31 @@ def find_watermark(audio: Audio) -> Watermark:
     return Watermark("found" if confidence >= THRESHOLD else "not found", confidence)
 
 # %% ../nbs/10_watermark.ipynb #50cfd53b
-def save_watermarked(
+NOT_ASKED = Watermark("none", detail="not asked for")
+
+
+def wants_watermark(asked: bool | None) -> bool: # None: as settings.ini says
+    "Whether generated sound should get a watermark."
+    return read_settings().marks.watermark if asked is None else check_flag("watermark", asked, WatermarkError)
+
+
+def save_generated(
     audio: Audio,
     path: str | Path,                    # the file to make or replace: .wav, .flac, .ogg or .mp3
     info: dict[str, str] | None = None,  # more texts for it, as for `Audio.save`
+    asked: bool | None = None,           # with a watermark; None: as settings.ini says
+    name: str = "sound",                 # of the sound, for the warning
 ) -> Watermark:                          # what was found in the file
-    "Save a sound with its mark and a watermark, and look for it in the file; without one if it can't have one."
-    try: made = watermarked(audio)
-    except Exception as error:
-        said = str(error).removeprefix("watermark: ") if is_refusal(error) else one_line(noted(error))
-        audio.save(path, info)
-        return Watermark("none", detail=said)
-    made.save(path, info)
-    return find_watermark(load_audio(path, limit_seconds=None))
+    "Save a generated sound; with a watermark, if that is asked for and possible, which is looked for in the file."
+    made, why = None, None
+    try: made = watermarked(audio) if wants_watermark(asked) else None
+    except Exception as error: why = str(error) if is_refusal(error) else one_line(noted(error))
+    (made or audio).save(path, info)
+    if made: found = find_watermark(load_audio(path, limit_seconds=None))
+    else: found = Watermark("none", detail=why.removeprefix("watermark: ")) if why else NOT_ASKED
+    if found.status != "found" and found != NOT_ASKED:
+        warnings.warn(f"watermark: {name}: {found}", stacklevel=level_outside())
+    return found
 
 # %% ../nbs/10_watermark.ipynb #827beb23
 NO_PROOF = "Both marks can be removed: that they are missing is no proof of a human voice."
@@ -192,8 +205,8 @@ class Marks:
     def lines(self) -> dict[str, str]:
         "Each in words, and what their absence means."
         stated = [self.tags.comment, self.tags.copyright, self.tags.software]
-        told = "; ".join(filter(None, stated)) or "nothing"
-        said = f"AI-generated ({told})" if self.tags.synthetic else f"not said to be AI-generated ({told})"
+        told = "; ".join(filter(None, stated)) or "none"
+        said = told if self.tags.synthetic else f"none that says it is AI-generated (tags: {told})"
         return {"tags": said, "watermark": str(self.watermark), "note": NO_PROOF}
 
     def __repr__(self): return "\n".join(f"{name:<10} {said}" for name, said in self.lines.items())
