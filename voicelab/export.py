@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -167,6 +168,8 @@ tags: [synthetic, text-to-speech, voice-cloning]
 
 Consent to the use of the voices: {consent}.
 
+Watermark in the sound: {watermark}. The tags of each file say that it is AI-generated.
+
 Measures, each by the model that made it: {makers}.
 """
 
@@ -178,8 +181,10 @@ def card_of(sweep: Sweep, made: int, missing: int) -> str:
     makers = [f"{column.removeprefix('maker.')} by {said.dropna().iloc[0]}"
               for column, said in shared_table(sweep).items() if column.startswith("maker.") and said.notna().any()]
     consent = "; ".join(f"{name}: {said}" for name, said in voices.items()) or "no voices"
+    counted = Counter(pair.row.get("watermark", "none") for pair in sweep if pair.row["status"] == "ok")
+    watermark = ", ".join(f"{said} ({number})" for said, number in counted.items())
     return utf8(CARD.format(title=sweep.folder.name, words=GENERATED, made=made, missing=missing, consent=consent,
-                            version=voicelab.__version__, makers="; ".join(makers) or "none"))
+                            watermark=watermark, version=voicelab.__version__, makers="; ".join(makers) or "none"))
 
 # %% ../nbs/11_export.ipynb #c945e9cd
 def hf_row(sweep: Sweep, cell, pair: Pair, columns: dict, folder: Path) -> dict:

@@ -52,9 +52,11 @@ def beside(audio: Audio, others: int) -> Audio: # others: how many times as long
 
 def damages(codec) -> dict:
     "What may happen to a file, by name."
-    ways = {"nothing": lambda audio: audio} | {f"as {ending.upper()}": lambda audio, ending=ending: saved(audio, ending) for ending in ("wav", "flac", "ogg", "mp3")}
+    ways = {"nothing": lambda audio: audio}
+    ways |= {f"as {ending.upper()}": lambda audio, ending=ending: saved(audio, ending) for ending in ("wav", "flac", "ogg", "mp3")}
     ways |= {f"at {rate} Hz and back": lambda audio, rate=rate: audio.resample(rate).resample(audio.rate) for rate in (8000, 16000, 44100)}
-    ways |= {"first half": lambda audio: part(audio, 0, 0.5), "second half": lambda audio: part(audio, 0.5, 1), "middle fifth": lambda audio: part(audio, 0.4, 0.6)}
+    parts = {"first half": (0, 0.5), "second half": (0.5, 1), "middle fifth": (0.4, 0.6)}
+    ways |= {name: lambda audio, ends=ends: part(audio, *ends) for name, ends in parts.items()}
     ways |= {f"{factor:g} times as fast": lambda audio, factor=factor: at_speed(audio, factor) for factor in (0.9, 1.02, 1.1)}
     ways |= {f"level {gain:+d} dB": lambda audio, gain=gain: louder(audio, gain) for gain in (-40, -20, 6)}
     for damage in (*DAMAGES.values(), codec_damage(codec)):
@@ -99,9 +101,11 @@ def made_sounds() -> dict[str, list[Audio]]:
     def noise(slope):
         spectrum = np.fft.rfft(random.normal(size=len(time_of)))
         return np.fft.irfft(spectrum / np.maximum(np.arange(len(spectrum)), 1) ** slope)
+    tones, roots = (50, 100, 200, 400, 800, 1600, 3200, 6400), (110, 147, 196, 262, 330, 440)
+    wave = lambda hertz: np.sin(2 * np.pi * hertz * time_of)
     return {"noise (white, pink, brown)": [sound(noise(slope), level) for slope in (0, 0.5, 1) for level in (-40, -20, -6) for _ in range(4)],
-            "one steady tone": [sound(np.sin(2 * np.pi * hertz * time_of), level) for hertz in (50, 100, 200, 400, 800, 1600, 3200, 6400) for level in (-40, -20, -6)],
-            "chords of steady tones": [sound(sum(np.sin(2 * np.pi * root * ratio * time_of) for ratio in (1, 1.26, 1.5, 2))) for root in (110, 147, 196, 262, 330, 440)],
+            "one steady tone": [sound(wave(hertz), level) for hertz in tones for level in (-40, -20, -6)],
+            "chords of steady tones": [sound(sum(wave(root * ratio) for ratio in (1, 1.26, 1.5, 2))) for root in roots],
             "rising tones": [sound(np.sin(2 * np.pi * (100 * time_of + top * time_of**2))) for top in (50, 200, 1000)],
             "clicks": [sound((np.arange(len(time_of)) % (rate // each) == 0) * 1.0) for each in (2, 10, 50, 100)]}
 
@@ -111,8 +115,9 @@ def false_alarms(kinds: dict[str, list[Audio]]) -> pd.DataFrame:
     rows = []
     for kind, sounds in kinds.items():
         found = np.array([confidence(sound) for sound in sounds])
-        over = {f"from {level:g}": f"{(found >= level).sum()}" for level in (0.5, 0.9)} if len(found) else {}
-        rows.append({"sounds without a watermark": kind, "number": len(sounds), "seconds": sum(each.seconds for each in sounds)} | over | {"highest": found.max(initial=0)})
+        row = {"sounds without a watermark": kind, "number": len(sounds), "seconds": sum(each.seconds for each in sounds)}
+        row |= {f"from {level:g}": int((found >= level).sum()) for level in (0.5, watermark.THRESHOLD)}
+        rows.append(row | {"highest": found.max(initial=0)})
     return pd.DataFrame(rows)
 
 
