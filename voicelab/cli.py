@@ -54,7 +54,7 @@ def show_marks(result: dict):
     for row in result["files"]:
         print(for_terminal(row["file"]))
         print(f"  tags       {for_terminal(row['tags'])}")
-        print(f"  watermark  {row['watermark']} ({for_terminal(row['watermark_detail'])})")
+        print(f"  watermark  {row['watermark']}: {for_terminal(row['watermark_detail'])}")
     print(result["note"])
 
 # %% ../nbs/14_cli.ipynb #cdc8d828

@@ -202,7 +202,7 @@ def show_clone(result: dict):
                       + ", with the warm-up of a first sample" * result["warm_up"],
              "similarity": f"{similar} ({result['similarity_detail']})",
              "words": words_line(result),
-             "watermark": f"{result['watermark']} ({for_terminal(result['watermark_detail'])})",
+             "watermark": f"{result['watermark']}: {for_terminal(result['watermark_detail'])}",
              "budget": result["allowed"], "repeat with": result["repeat"], "limits": result["limits"]}
     lines = {name: said for name, said in lines.items() if said}
     for name, said in lines.items(): print(f"{name:<12} {said}")

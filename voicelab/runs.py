@@ -26,7 +26,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from . import manifest
-from .errors import VoicelabError, check_type, level_outside, shown
+from .errors import VoicelabError, check_flag, check_type, level_outside, shown
 from .files import utf8, write_whole
 from .generation import Failure, Generation
 from .manifest import failed_row, is_id, is_row, line_of, made_row, next_id, note_of, read_row, row_of
@@ -69,6 +69,7 @@ class Run:
             self._staged_line = self._stage / "line.json"
             known = os.path.lexists(self.manifest)
             closed = known and not os.lstat(self.manifest).st_mode & 0o077
+        if watermark is not None: check_flag("watermark", watermark, RunError)
         if private and known and not closed:
             raise RunError(f"private: {str(self.folder)!r} is a run that others may read; give another folder")
         self.private, self.watermark = closed if private is None else private, watermark
@@ -80,7 +81,8 @@ class Run:
 # %% ../nbs/10_runs.ipynb #700da98b
 @patch
 def _make(self: Run):
-    "Make the folder, and find out whether samples can be saved there."
+    "Make the folder, and find out whether samples can be saved there as they should be."
+    if wants_watermark(self.watermark): check_watermark()
     with plain_errors(self.folder):
         new = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700 if self.private else 0o777)
@@ -93,8 +95,7 @@ def _make(self: Run):
 
 @patch
 def check_room(self: Run):
-    "Raise a VoicelabError unless samples can be saved as they should be; make the folder if it is not there."
-    if wants_watermark(self.watermark): check_watermark()
+    "Raise a VoicelabError unless samples can be saved here as they should be; make the folder if it is not there."
     self._make()
     with self._locked(): pass
 
@@ -256,7 +257,7 @@ def _put_on_stage(self: Run, row: dict, sounds: dict) -> bytes: # the line
         info = manifest.info_fields(row, kind)
         if isinstance(sound, Path): link(sound, path)
         elif kind == "reference": sound.save(path, info, exact=True)
-        else: row.update(save_generated(sound, path, info, self.watermark, f"sample {row['id']}").row)
+        else: row.update(save_generated(sound, path, info, asked=self.watermark, name=f"sample {row['id']}").row)
         if self.private: path.chmod(0o600)
         row["hashes"][kind] = hashlib.sha256(path.read_bytes()).hexdigest()
     write_whole(self._staged_line, line := line_of(row))

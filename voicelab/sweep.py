@@ -43,6 +43,7 @@ from .settings import Settings, settings_or_default
 from .spoken import checked_arguments
 from .store import open_own, read_whole
 from .sweepfile import FILE, FORMAT, arguments_from, read_toml, sweep_table, toml_text
+from .watermark import check_watermark
 
 # %% ../nbs/11_sweep.ipynb #e1fd7886
 class SweepError(VoicelabError): "A sweep that can't be opened or run."
@@ -343,6 +344,7 @@ def run(self: Sweep,
     workers = whole("workers", workers, 1, 4096, SweepError)
     if most is not None: most = whole("most", most, 1, error=SweepError)
     check_process()
+    if self.samples.watermark: check_watermark()        # before hours of work whose sounds would have none
     with self._alone():
         self.stopped, jobs = False, self.jobs(retry, most)
         try:

@@ -6,7 +6,7 @@
 __all__ = ['WATERMARK_RATE', 'WATERMARK_INSTALL', 'WEIGHTS', 'PIECE_SECONDS', 'SEAM_SECONDS', 'LEAST_SECONDS', 'QUIETEST_DB',
            'THRESHOLD', 'NOT_ASKED', 'NO_PROOF', 'WatermarkError', 'weights_file', 'network', 'watermark_maker',
            'check_watermark', 'pieces', 'faded', 'added_to', 'unfit', 'watermarked', 'Watermark', 'confidence_in',
-           'find_watermark', 'wants_watermark', 'save_generated', 'Marks', 'marks_of']
+           'find_watermark', 'wants_watermark', 'write_generated', 'save_generated', 'Marks', 'marks_of']
 
 # %% ../nbs/10_watermark.ipynb #8429a701
 import hashlib
@@ -14,6 +14,7 @@ import importlib.util
 import math
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from html import escape
@@ -135,15 +136,18 @@ class Watermark:
     confidence: float | None = None # of the detector, 0 to 1
     detail: str = ""                # why it is unknown, or why there is none
 
-    def __str__(self):
-        if self.confidence is None: return f"{self.status}: {self.detail}"
-        return f"{self.status}, confidence {self.confidence:.2f}, threshold {THRESHOLD:g} ({watermark_maker()})"
+    @property
+    def words(self) -> str:
+        "The confidence and its maker, or the reason why there is none."
+        if self.confidence is None: return self.detail
+        return f"confidence {self.confidence:.2f}, {THRESHOLD:g} needed, by {watermark_maker()}"
+
+    def __str__(self): return f"{self.status}: {self.words}"
 
     @property
     def row(self) -> dict[str, str]:
         "Its part of a line of a manifest."
-        status, _, rest = str(self).partition(", " if self.confidence is not None else ": ")
-        return {"watermark": status, "watermark_detail": rest}
+        return {"watermark": self.status, "watermark_detail": self.words}
 
 
 def confidence_in(audio: Audio) -> float | None:
@@ -173,23 +177,34 @@ def wants_watermark(asked: bool | None) -> bool: # None: as settings.ini says
     return read_settings().marks.watermark if asked is None else check_flag("watermark", asked, WatermarkError)
 
 
-def save_generated(
+def write_generated(
     audio: Audio,
-    path: str | Path,                    # the file to make or replace: .wav, .flac, .ogg or .mp3
-    info: dict[str, str] | None = None,  # more texts for it, as for `Audio.save`
-    asked: bool | None = None,           # with a watermark; None: as settings.ini says
-    name: str = "sound",                 # of the sound, for the warning
-) -> Watermark:                          # what was found in the file
-    "Save a generated sound; with a watermark, if that is asked for and possible, which is looked for in the file."
+    write: Callable[[Audio], object],   # writes the sound that it gets
+    read: Callable[[], Audio],          # the sound as it was written
+    asked: bool | None = None,          # with a watermark; None: as settings.ini says
+    name: str = "sound",                # of the sound, for the warning
+) -> Watermark:                         # what was found in what was written
+    "Write a generated sound; with a watermark, if that is asked for and possible, which is looked for afterwards."
     made, why = None, None
     try: made = watermarked(audio) if wants_watermark(asked) else None
     except Exception as error: why = str(error) if is_refusal(error) else one_line(noted(error))
-    (made or audio).save(path, info)
-    if made: found = find_watermark(load_audio(path, limit_seconds=None))
+    write(made or audio)
+    if made: found = find_watermark(read())
     else: found = Watermark("none", detail=why.removeprefix("watermark: ")) if why else NOT_ASKED
     if found.status != "found" and found != NOT_ASKED:
         warnings.warn(f"watermark: {name}: {found}", stacklevel=level_outside())
     return found
+
+
+def save_generated(
+    audio: Audio,
+    path: str | Path,                    # the file to make or replace: .wav, .flac, .ogg or .mp3
+    info: dict[str, str] | None = None,  # more texts for it, as for `Audio.save`
+    **how,                               # asked and name, as for `write_generated`
+) -> Watermark:
+    "`write_generated` into a file."
+    write, read = lambda made: made.save(path, info), lambda: load_audio(path, limit_seconds=None)
+    return write_generated(audio, write, read, **how)
 
 # %% ../nbs/10_watermark.ipynb #827beb23
 NO_PROOF = "Both marks can be removed: that they are missing is no proof of a human voice."

@@ -2,6 +2,7 @@
 
     python nbs/recipes/benchmark_watermark.py                               # the tiny model's clones, the shipped voices, made sounds
     python nbs/recipes/benchmark_watermark.py --recordings DIR --recogniser whisper-base --mos
+    python nbs/recipes/benchmark_watermark.py --only-measures --seeds 5 --recogniser whisper-base --mos       # the measures of more clones
 
 `DIR` has recordings of people (WAV), read and never written. Where espeak-ng is installed, all its voices say a sentence, too. Prints the tables of
 nbs/10_watermark.ipynb. Each damage is done to sounds with and without the watermark: the confidence without it shows the false alarms.
@@ -176,12 +177,27 @@ def cost(sounds: list[Audio]) -> pd.DataFrame:
 def show(title: str, table: pd.DataFrame): print(f"\n{title}\n{table.to_string(index=False, float_format='{:.3f}'.format)}", flush=True)
 
 
+def show_sounds(plain: list[Audio], marked: list[Audio], people: list[Audio], clones: list[tuple], voices: dict, model):
+    "What the watermark costs and survives, and where it is found though it is not there."
+    show("cost (s)", cost(plain))
+    short, quiet = limits([each for each in plain if each.seconds > 1.6], [each for each in marked if each.seconds > 1.6])
+    show("how short", short)
+    show("how quiet", quiet)
+    show("without a watermark", false_alarms({
+        "shipped voices": [voice.audio for voice in voices.values()], "clones": [sound for sound, *_ in clones],
+        "espeak-ng, its voices": spoken_by_espeak(), "recordings of people": people, "the same, stretches of 3 s": stretches(people, 3.0),
+        "the same, stretches of 1 s": stretches(people, 1.0), "the same, stretches of 0.5 s": stretches(people, 0.5)} | made_sounds()))
+    ways = damages(model.codec) | {"beside as much unmarked": lambda audio: beside(audio, 1), "beside three times as much": lambda audio: beside(audio, 3)}
+    show("damages", survival(plain, marked, ways))
+
+
 def main(argv: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recordings", metavar="DIR", help="recordings of people, NAME.wav and NAME.txt with its transcript")
     parser.add_argument("--recogniser", metavar="NAME", help="count wrong words with this one")
     parser.add_argument("--mos", action="store_true", help="predict opinion scores, too")
     parser.add_argument("--seeds", type=int, default=1, help="of the clones, for each voice and text (default: 1)")
+    parser.add_argument("--only-measures", action="store_true", help="only what the watermark changes in measures")
     args = parser.parse_args(argv)
     warnings.simplefilter("ignore")
     model, voices = vl.load("tiny"), shipped_voices()
@@ -195,16 +211,7 @@ def main(argv: list[str] | None = None):
         print(f"{watermark.watermark_maker()}, threshold {watermark.THRESHOLD}: {len(clones)} clones, {len(voices)} shipped voices, {len(people)} recordings")
         change = [sound.rms_db - decibels(float(np.sqrt(np.mean(np.square(made.samples - sound.samples))))) for sound, made in zip(plain, marked)]
         print(f"the change lies {np.mean(change):.1f} dB below the speech ({min(change):.1f} to {max(change):.1f})")
-        show("cost (s)", cost(plain))
-        short, quiet = limits([each for each in plain if each.seconds > 1.6], [each for each in marked if each.seconds > 1.6])
-        show("how short", short)
-        show("how quiet", quiet)
-        show("without a watermark", false_alarms({
-            "shipped voices": [voice.audio for voice in voices.values()], "clones": [sound for sound, *_ in clones],
-            "espeak-ng, its voices": spoken_by_espeak(), "recordings of people": people, "the same, stretches of 3 s": stretches(people, 3.0),
-            "the same, stretches of 1 s": stretches(people, 1.0), "the same, stretches of 0.5 s": stretches(people, 0.5)} | made_sounds()))
-        ways = damages(model.codec) | {"beside as much unmarked": lambda audio: beside(audio, 1), "beside three times as much": lambda audio: beside(audio, 3)}
-        show("damages", survival(plain, marked, {name: way for name, way in ways.items()}))
+        if not args.only_measures: show_sounds(plain, marked, people, clones, voices, model)
     known = [(sound, text, Reference(path, transcript=text, consent="for a measurement", remarks=())) for path, sound in zip(paths, people)
              if path.with_suffix(".txt").exists() and (text := path.with_suffix(".txt").read_text("utf-8").strip())]
     for title, cases in (("clones", clones), ("people, beside their own recording", known)):

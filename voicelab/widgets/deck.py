@@ -6,21 +6,21 @@
 __all__ = ['PEAKS', 'DECK_MODULE', 'peaks_of', 'DeckClip', 'Deck', 'file_bytes', 'Download']
 
 # %% ../../nbs/13_widgets_deck.ipynb #843726a4
+import io
 from collections.abc import Callable
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import anywidget
 import numpy as np
+import soundfile
 import traitlets
 from fastcore.basics import patch
 
 from ..audio import Audio
 from ..errors import VoicelabError, check_type
-from ..files import KINDS, safe_name
+from ..files import KINDS, safe_name, sound_file
 from ..page import PAGE_STYLE, for_mp3, marked, web_file
-from ..watermark import Watermark, save_generated
+from ..watermark import Watermark, write_generated
 from .base import WidgetError
 
 # %% ../../nbs/13_widgets_deck.ipynb #1c6a487c
@@ -100,12 +100,15 @@ def _hear(self: Deck, said: dict):
     if self.keep and said["keep"] in map(str, range(len(self.clips))): self.keep(int(said["keep"]))
 
 # %% ../../nbs/13_widgets_deck.ipynb #913f555e
-def file_bytes(audio: Audio, ending: str) -> tuple[bytes, Watermark]: # ending: of KINDS
-    "A generated sound as a whole file of a format, with a mark that says what it is, and what is known of its watermark."
-    audio = for_mp3(marked(audio)) if KINDS[ending] == "MP3" else marked(audio)
-    with TemporaryDirectory() as folder:
-        found = save_generated(audio, path := Path(folder, f"sound{ending}"))
-        return path.read_bytes(), found
+def file_bytes(audio: Audio, kind: str) -> tuple[bytes, Watermark]: # kind: of KINDS
+    "A generated sound as a whole file of a format, with a mark that says what it is; and what is in it as a watermark."
+    file, audio = io.BytesIO(), for_mp3(marked(audio)) if kind == "MP3" else marked(audio)      # no disk is touched
+    def read():
+        file.seek(0)
+        return Audio(*soundfile.read(file, dtype="float32"))
+    write = lambda made: file.write(sound_file(made.samples, made.rate, kind, made.mark.info))
+    found = write_generated(audio, write, read)
+    return file.getvalue(), found
 
 # %% ../../nbs/13_widgets_deck.ipynb #b92673d3
 class Download(anywidget.AnyWidget):
@@ -126,7 +129,7 @@ class Download(anywidget.AnyWidget):
     def answer(self, kind) -> tuple[dict, list[bytes]]: # what is sent: a message, and the file
         "A file of the offered sound, or why there is none."
         if kind not in self.kinds: return dict(problem="no such format"), []
-        try: content, found = file_bytes(self.audio, f".{kind}")
-        except (VoicelabError, OSError) as error: return dict(problem=str(error)), []
+        try: content, found = file_bytes(self.audio, KINDS[f".{kind}"])
+        except VoicelabError as error: return dict(problem=str(error)), []
         why = f" ({found.detail})" if found.detail else ""
         return dict(name=f"{self.file_name}.{kind}", note=f"watermark: {found.status}{why}"), [content]
