@@ -34,6 +34,7 @@ from .progress import Progress
 from .registry import Registry
 from .store import sound_path
 from .sweep import Sweep, file_of
+from .watermark import STATUSES
 
 # %% ../nbs/11_export.ipynb #9b33e9c4
 class ExportError(VoicelabError): "An export that can't be made, or can't be made at this path."
@@ -181,7 +182,8 @@ def card_of(sweep: Sweep, made: int, missing: int) -> str:
     makers = [f"{column.removeprefix('maker.')} by {said.dropna().iloc[0]}"
               for column, said in shared_table(sweep).items() if column.startswith("maker.") and said.notna().any()]
     consent = "; ".join(f"{name}: {said}" for name, said in voices.items()) or "no voices"
-    counted = Counter(pair.row.get("watermark", "none") for pair in sweep if pair.row["status"] == "ok")
+    stated = [pair.row.get("watermark", "none") for pair in sweep if pair.row["status"] == "ok"]
+    counted = Counter(said if said in STATUSES else "unknown" for said in stated)
     watermark = ", ".join(f"{said} ({number})" for said, number in counted.items())
     return utf8(CARD.format(title=sweep.folder.name, words=GENERATED, made=made, missing=missing, consent=consent,
                             watermark=watermark, version=voicelab.__version__, makers="; ".join(makers) or "none"))

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['WATERMARK_RATE', 'WATERMARK_INSTALL', 'WEIGHTS', 'PIECE_SECONDS', 'SEAM_SECONDS', 'LEAST_SECONDS', 'QUIETEST_DB',
-           'THRESHOLD', 'NOT_ASKED', 'NO_PROOF', 'WatermarkError', 'weights_file', 'network', 'watermark_maker',
-           'check_watermark', 'pieces', 'faded', 'added_to', 'unfit', 'watermarked', 'Watermark', 'confidence_in',
-           'find_watermark', 'wants_watermark', 'write_generated', 'save_generated', 'Marks', 'marks_of']
+           'THRESHOLD', 'STATUSES', 'NOT_ASKED', 'NO_PROOF', 'WatermarkError', 'weights_file', 'network',
+           'watermark_maker', 'check_watermark', 'pieces', 'faded', 'added_to', 'unfit', 'watermarked', 'Watermark',
+           'confidence_in', 'find_watermark', 'wants_watermark', 'write_generated', 'save_generated', 'Marks',
+           'marks_of']
 
 # %% ../nbs/10_watermark.ipynb #8429a701
 import hashlib
@@ -127,12 +128,13 @@ def watermarked(audio: Audio) -> Audio:
 
 # %% ../nbs/10_watermark.ipynb #ddfd20e0
 THRESHOLD = 0.9             # of the confidence
+STATUSES = ("found", "not found", "unknown", "none")        # `none`: of a sample that was saved without one
 
 
 @dataclass(frozen=True)
 class Watermark:
     "What is known about the watermark of a sound."
-    status: str                     # "found", "not found" or "unknown"; of a sample without one, "none"
+    status: str                     # of STATUSES
     confidence: float | None = None # of the detector, 0 to 1
     detail: str = ""                # why it is unknown, or why there is none
 
