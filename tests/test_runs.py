@@ -839,6 +839,23 @@ def test_settings_decide_where_nothing_is_said(tmp_path, stand_in, monkeypatch):
     with pytest.raises(RunError, match="^watermark: must be True or False, got 'yes'$"): Run("run", watermark="yes")
 
 
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
+def test_a_download_says_what_watermark_is_in_its_file(tmp_path, stand_in, monkeypatch, kind):
+    from voicelab.widgets.deck import Download
+    monkeypatch.chdir(tmp_path)
+    download = Download()
+    download.offer(tone(), "a try")
+    said, (plain,) = download.answer(kind)
+    assert said == dict(name=f"a_try.{kind}", note="watermark: none (not asked for)")
+    Path("settings.ini").write_text("[MARKS]\nwatermark = true\n")
+    said, (made,) = download.answer(kind)
+    assert said == dict(name=f"a_try.{kind}", note="watermark: found") and made != plain and os.listdir() == ["settings.ini"]
+    Path("made").write_bytes(made)
+    assert load_audio("made").synthetic and marks_of("made").watermark.status == "found"
+    download.offer(tone(seconds=0.3), "short")
+    with pytest.warns(UserWarning, match="too short"): assert download.answer(kind)[0]["note"] == "watermark: none (too short: 0.30 s, 0.5 s needed)"
+
+
 @pytest.fixture(scope="module")
 def perth():
     "The voice of a person who is none, with and without the real watermark."
