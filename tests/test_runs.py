@@ -864,6 +864,13 @@ def perth():
     return plain, watermarked(plain)
 
 
+def test_perths_checkpoint_is_opened_without_running_its_code(perth, monkeypatch):
+    asked, load = [], torch.load
+    monkeypatch.setattr(torch, "load", lambda path, **how: asked.append((path, how.get("weights_only"))) or load(path, **how))
+    watermark.network.cache_clear()
+    assert find_watermark(perth[1]).status == "found" and asked == [(watermark.weights_file(), True)]
+
+
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3"])
 def test_perth_is_found_in_every_kind_of_file(perth, tmp_path, ending):
     plain, made = (load_audio(each.save(tmp_path / f"{n}.{ending}")) for n, each in enumerate(perth))
