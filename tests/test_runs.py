@@ -839,6 +839,21 @@ def test_settings_decide_where_nothing_is_said(tmp_path, stand_in, monkeypatch):
     with pytest.raises(RunError, match="^watermark: must be True or False, got 'yes'$"): Run("run", watermark="yes")
 
 
+def test_a_bug_in_looking_loses_no_sample_either(tmp_path, stand_in, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    answers = iter([lambda: 0.0, lambda: np.zeros(3) + np.zeros(4)])            # before it is put in, and after
+    monkeypatch.setattr(watermark, "confidence_in", lambda audio: next(answers)())
+    pair, (said,) = saved_with(Run(tmp_path / "run", watermark=True))
+    assert pair.row["watermark"] == "unknown" and "ValueError" in pair.row["watermark_detail"] and pair.generated.samples.mean() > 0.009
+
+
+def test_a_folder_named_perth_is_not_the_package(tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "perth"]: monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    (tmp_path / "perth").mkdir()
+    assert watermark.weights_file() is None
+
+
 @pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
 def test_a_download_says_what_watermark_is_in_its_file(tmp_path, stand_in, monkeypatch, kind):
     from voicelab.widgets.deck import Download

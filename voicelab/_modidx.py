@@ -3479,6 +3479,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'voicelab.watermark.marks_of': ('watermark.html#marks_of', 'voicelab/watermark.py'),
                                     'voicelab.watermark.network': ('watermark.html#network', 'voicelab/watermark.py'),
                                     'voicelab.watermark.pieces': ('watermark.html#pieces', 'voicelab/watermark.py'),
+                                    'voicelab.watermark.reason_of': ('watermark.html#reason_of', 'voicelab/watermark.py'),
                                     'voicelab.watermark.save_generated': ('watermark.html#save_generated', 'voicelab/watermark.py'),
                                     'voicelab.watermark.unfit': ('watermark.html#unfit', 'voicelab/watermark.py'),
                                     'voicelab.watermark.wants_watermark': ('watermark.html#wants_watermark', 'voicelab/watermark.py'),

@@ -6,8 +6,8 @@
 __all__ = ['WATERMARK_RATE', 'WATERMARK_INSTALL', 'WEIGHTS', 'PIECE_SECONDS', 'SEAM_SECONDS', 'LEAST_SECONDS', 'QUIETEST_DB',
            'THRESHOLD', 'STATUSES', 'NOT_ASKED', 'NO_PROOF', 'WatermarkError', 'weights_file', 'network',
            'watermark_maker', 'check_watermark', 'pieces', 'faded', 'added_to', 'unfit', 'watermarked', 'Watermark',
-           'confidence_in', 'find_watermark', 'wants_watermark', 'write_generated', 'save_generated', 'Marks',
-           'marks_of']
+           'confidence_in', 'find_watermark', 'wants_watermark', 'reason_of', 'write_generated', 'save_generated',
+           'Marks', 'marks_of']
 
 # %% ../nbs/10_watermark.ipynb #8429a701
 import hashlib
@@ -43,7 +43,8 @@ class WatermarkError(VoicelabError): "A sound that can't have a watermark, or a 
 def weights_file() -> Path | None:
     "The weights in the package; None if it is not installed."
     found = importlib.util.find_spec("perth")
-    return found and Path(found.origin).parent / WEIGHTS
+    if found is None or found.origin is None: return None           # None: a folder of that name
+    return Path(found.origin).parent / WEIGHTS
 
 
 @cache
@@ -179,6 +180,12 @@ def wants_watermark(asked: bool | None) -> bool: # None: as settings.ini says
     return read_settings().marks.watermark if asked is None else check_flag("watermark", asked, WatermarkError)
 
 
+def reason_of(error: Exception) -> str:
+    "An error in words, for the manifest; a bug with the place of its traceback."
+    said = str(error) if is_refusal(error) else one_line(noted(error))
+    return said.removeprefix("watermark: ")
+
+
 def write_generated(
     audio: Audio,
     write: Callable[[Audio], object],   # writes the sound that it gets
@@ -187,12 +194,14 @@ def write_generated(
     name: str = "sound",                # of the sound, for the warning
 ) -> Watermark:                         # what was found in what was written
     "Write a generated sound; with a watermark, if that is asked for and possible, which is looked for afterwards."
-    made, why = None, None
-    try: made = watermarked(audio) if wants_watermark(asked) else None
-    except Exception as error: why = str(error) if is_refusal(error) else one_line(noted(error))
-    write(made or audio)
-    if made: found = find_watermark(read())
-    else: found = Watermark("none", detail=why.removeprefix("watermark: ")) if why else NOT_ASKED
+    made, found = audio, NOT_ASKED
+    try:
+        if wanted := wants_watermark(asked): made = watermarked(audio)
+    except Exception as error: wanted, found = False, Watermark("none", detail=reason_of(error))
+    write(made)
+    try:
+        if wanted: found = find_watermark(read())
+    except Exception as error: found = Watermark("unknown", detail=reason_of(error))
     if found.status != "found" and found != NOT_ASKED:
         warnings.warn(f"watermark: {name}: {found}", stacklevel=level_outside())
     return found
