@@ -177,7 +177,7 @@ class Lab:
 
 def do(page, command: str, **options):
     "A command of JupyterLab."
-    page.evaluate("([name, options]) => window.jupyterapp.commands.execute(name, options)", [command, options])
+    page.evaluate("async ([name, options]) => { await window.jupyterapp.commands.execute(name, options) }", [command, options])
 
 
 def output(page, cell: int) -> str:
