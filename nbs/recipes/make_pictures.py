@@ -45,8 +45,8 @@ SWEEP = """sweep = vl.Sweep(tempfile.mkdtemp(), model=model, references=[ada, be
 STUDY = """widget = vl.widgets.Study(model, "length", references=[ada, ben], texts=["Good evening."], folder=tempfile.mkdtemp() + "/length")
 widget.seeds.value, widget.options.value = 2, "seconds=1, 2, 3\\nwindows=1"
 """
-HEARD = """made = model.clone("The garden is open today.", reference=ada, seed=1)
-widget = vl.widgets.WordTimeline(made, recogniser="whisper-base")
+HEARD = f"""made = model.clone("The garden is open today.", reference=ada, seed=1)
+widget = vl.widgets.WordTimeline(made, recogniser={str(CACHE / "whisper-base")!r})
 """
 VITA = """from voicelab.families.vita.checkpoint import tiny_vita
 from voicelab.families.vita.model import VitaModel
