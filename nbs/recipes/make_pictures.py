@@ -24,8 +24,8 @@ from voicelab.reference import shipped_voices
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests"))
 import browser
+from PIL import Image
 from playwright.sync_api import expect
-from shrink_outputs import few_colours
 
 VOICE, WORDS = ROOT / "data/voices/ada.wav", "The old library opens at nine in the morning."
 TEXT = "The garden is open today."
@@ -73,6 +73,11 @@ if not (CACHE / "whisper-base").exists():
     del WIDGETS["WordTimeline"]
 
 
+def keep(file: Path, png: bytes):
+    "Write a picture with 256 colours, the pale ones too."
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(file, optimize=True)
+
+
 def draw(audio, ax, title, limit):
     ax.specgram(np.pad(audio.samples, (0, max(0, round((limit - audio.seconds) * audio.rate)))) + 1e-6, NFFT=960, noverlap=720,
                 Fs=audio.rate, cmap="magma", vmin=-140, vmax=-50)
@@ -93,7 +98,7 @@ def draw_clone(folder: Path):
     bottom.set(xlabel="time / s", ylabel="probability", ylim=(0, 1.05))
     bottom.legend(loc="center right")
     fig.savefig(file := io.BytesIO(), dpi=110)
-    (folder / "clone.png").write_bytes(few_colours(file.getvalue()))
+    keep(folder / "clone.png", file.getvalue())
     made.audio.save(folder / "clone.mp3")
     reference.audio.save(folder / "reference.mp3")
 
@@ -168,7 +173,7 @@ def draw_tuner(folder: Path):
         page, widget = used(shared, "Tuner")
         page.set_viewport_size(dict(width=1280, height=3000))
         settle(page, widget)
-        (folder / "tuner.png").write_bytes(few_colours(widget.screenshot()))
+        keep(folder / "tuner.png", widget.screenshot())
 
 
 def draw_sweep(folder: Path):
@@ -181,7 +186,7 @@ def draw_sweep(folder: Path):
         page.goto(sweep.export("html").as_uri())
         for number in (6, 1): page.locator("td button[data-point]").nth(number).click()
         expect(page.get_by_role("status").filter(has_text="playing A")).to_be_visible()
-        (folder / "sweep.png").write_bytes(few_colours(page.screenshot()))
+        keep(folder / "sweep.png", page.screenshot())
 
 
 def main():
