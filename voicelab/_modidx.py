@@ -4328,8 +4328,10 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'voicelab.words.Timeline.table': ('words.html#timeline.table', 'voicelab/words.py'),
                                 'voicelab.words.aligned': ('words.html#aligned', 'voicelab/words.py'),
                                 'voicelab.words.chosen_recogniser': ('words.html#chosen_recogniser', 'voicelab/words.py'),
+                                'voicelab.words.label_of': ('words.html#label_of', 'voicelab/words.py'),
                                 'voicelab.words.pairs_of': ('words.html#pairs_of', 'voicelab/words.py'),
                                 'voicelab.words.plain_of': ('words.html#plain_of', 'voicelab/words.py'),
+                                'voicelab.words.rows_of': ('words.html#rows_of', 'voicelab/words.py'),
                                 'voicelab.words.wave_svg': ('words.html#wave_svg', 'voicelab/words.py'),
                                 'voicelab.words.word_html': ('words.html#word_html', 'voicelab/words.py'),
                                 'voicelab.words.word_timeline': ('words.html#word_timeline', 'voicelab/words.py')}}}

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SAME', 'EXCHANGED', 'ADDED', 'MISSING', 'STATUS_SIGNS', 'MARKS', 'WIDTH', 'HeardWord', 'plain_of', 'TimedWord',
-           'pairs_of', 'aligned', 'Timeline', 'chosen_recogniser', 'word_timeline', 'wave_svg', 'word_html']
+           'pairs_of', 'aligned', 'Timeline', 'chosen_recogniser', 'word_timeline', 'wave_svg', 'label_of', 'rows_of',
+           'word_html']
 
 # %% ../nbs/09_words.ipynb #c72ceb02
 from collections.abc import Iterable
@@ -154,23 +155,40 @@ def wave_svg(audio: Audio) -> str:
             f"<path d='{bars}' stroke='#2f86c1' stroke-width='0.8' fill='none'/></svg>")
 
 
-def word_html(word: TimedWord, place: int, seconds: float) -> str: # place: its number; seconds: of the whole sound
+def label_of(word: TimedWord) -> str:
+    "A word with its sign."
+    if word.status == EXCHANGED: return f"{word.heard} {STATUS_SIGNS[EXCHANGED]} {word.wanted}"
+    return f"{STATUS_SIGNS[word.status]} {word.heard or word.wanted}".strip()
+
+
+def rows_of(words: tuple[TimedWord, ...]) -> list[int]:
+    "The row of each word: the first in which it covers no other."
+    ends, rows = [], []
+    for word in words:
+        at = WIDTH * word.begin
+        rows.append(next((n for n, end in enumerate(ends) if end <= at), len(ends)))
+        ends[rows[-1]:rows[-1] + 1] = [at + 12 + 8 * len(label_of(word))]       # a letter has at most 8 pixels or so
+    return rows
+
+
+def word_html(word: TimedWord, row: int, seconds: float) -> str: # row: below the waveform; seconds: of the whole sound
     "A word under its place, with its sign."
-    said = f"{STATUS_SIGNS[word.status]} {word.heard or word.wanted}".strip()
-    if word.status == EXCHANGED: said = f"{word.heard} {STATUS_SIGNS[EXCHANGED]} {word.wanted}"
+    said = label_of(word)
     told = f"{said}, {word.status}, {word.begin:.2f} to {word.end:.2f} s"
     line = f"2px solid {MARKS[word.status]}"
     return (f"<span class='word' data-begin='{word.begin:.3f}' data-end='{word.end:.3f}' dir='auto' "
             f"title='{escape(told, quote=True)}' style='position: absolute; white-space: nowrap; padding: 0 3px; "
-            f"left: {100 * word.begin / max(seconds, 1e-3):.2f}%; top: {48 + 24 * (place % 2)}px; "
+            f"left: {100 * word.begin / max(seconds, 1e-3):.2f}%; top: {48 + 24 * row}px; "
             f"border-bottom: {line}; border-left: {line}'>{escape(said)}</span>")
 
 
 @patch(as_prop=True)
 def html(self: Timeline) -> str:
     "The waveform with the words below."
-    words = "".join(word_html(each, n, self.audio.seconds) for n, each in enumerate(self.words))
-    return (f"<div style='overflow-x: auto; max-width: 100%'><div style='position: relative; height: 100px; "
+    rows = rows_of(self.words)
+    words = "".join(word_html(each, row, self.audio.seconds) for each, row in zip(self.words, rows))
+    tall = 54 + 24 * (max(rows, default=0) + 1)
+    return (f"<div style='overflow-x: auto; max-width: 100%'><div style='position: relative; height: {tall}px; "
             f"min-width: {WIDTH * self.audio.seconds:.0f}px'>{wave_svg(self.audio)}{words}</div></div>")
 
 

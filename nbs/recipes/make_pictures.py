@@ -162,9 +162,9 @@ def draw_studio(folder: Path):
             for tab in page.locator(".voicelab-tabs").get_by_role("tab").all():
                 tab.click()
                 for width in WIDTHS:
-                    page.set_viewport_size(dict(width=width, height=844))
-                    page.wait_for_timeout(700)
-                    page.screenshot(full_page=width > 600, path=folder / f"studio_{tab.inner_text().replace(' ', '_').lower()}_{theme}_{width}.png")
+                    page.set_viewport_size(dict(width=width, height=844 if width < 600 else 2400))
+                    page.wait_for_timeout(1500)
+                    page.screenshot(path=folder / f"studio_{tab.inner_text().replace(' ', '_').lower()}_{theme}_{width}.png")
 
 
 def draw_tuner(folder: Path):
