@@ -161,9 +161,10 @@ def draw_studio(folder: Path):
             expect(page.get_by_role("status").filter(has_text="Done.")).to_be_visible(timeout=SECONDS)
             for tab in page.locator(".voicelab-tabs").get_by_role("tab").all():
                 tab.click()
+                page.wait_for_timeout(4000)                 # the kernel makes what is in it
                 for width in WIDTHS:
                     page.set_viewport_size(dict(width=width, height=844 if width < 600 else 2400))
-                    page.wait_for_timeout(1500)
+                    page.wait_for_timeout(700)
                     page.screenshot(path=folder / f"studio_{tab.inner_text().replace(' ', '_').lower()}_{theme}_{width}.png")
 
 
