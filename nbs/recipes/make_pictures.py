@@ -74,8 +74,10 @@ if not (CACHE / "whisper-base").exists():
 
 
 def keep(file: Path, png: bytes):
-    "Write a picture with 256 colours, the pale ones too."
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(file, optimize=True)
+    "Write a picture; a large one with 256 colours, the pale ones too."
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    if len(png) > 150_000: picture = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    picture.save(file, optimize=True)
 
 
 def draw(audio, ax, title, limit):
