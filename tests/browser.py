@@ -62,6 +62,7 @@ def environment(home: Path) -> dict:
     folders = dict(HOME="", JUPYTER_CONFIG_DIR="config", JUPYTER_DATA_DIR="data", JUPYTER_RUNTIME_DIR="run",
                    JUPYTERLAB_WORKSPACES_DIR="workspaces", JUPYTERLAB_SETTINGS_DIR="settings", IPYTHONDIR="ipython")
     kept = {"MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR", str(Path.home() / ".cache/matplotlib"))}     # or fonts are listed anew
+    kept["JUPYTER_PREFER_ENV_PATH"] = "0"                   # what is in `home` comes first
     return os.environ | kept | {name: str(home / folder) for name, folder in folders.items()}
 
 
@@ -86,9 +87,13 @@ def serving(command: list[str], url: str, home: Path, folder: Path | None = None
 
 
 @contextmanager
-def jupyterlab(home: Path, root: Path):
+def jupyterlab(home: Path, root: Path, python=(sys.executable,)): # python: the words that start Python in kernels
     "A JupyterLab over `root`; gives its address."
     (home / "config.py").write_text(CONFIG)
+    kernel = home / "data/kernels/python3/kernel.json"
+    kernel.parent.mkdir(parents=True)
+    kernel.write_text(json.dumps(dict(argv=[*python, "-m", "ipykernel_launcher", "-f", "{connection_file}"], display_name="Python 3 (ipykernel)",
+                                      language="python", interrupt_mode="message", env=dict(MPLBACKEND="module://matplotlib_inline.backend_inline"))))
     notices = home / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     notices.parent.mkdir(parents=True)
     notices.write_text(json.dumps(QUIET))
@@ -110,8 +115,9 @@ def chromium():
 def watched_page(browser, height=900):
     "A page of 1280 px; its `errors` are those of the page and every request that wanted to leave the machine."
     page = browser.new_page(viewport=dict(width=1280, height=height))
-    page.errors = []
+    page.errors, page.loads = [], []
     page.set_default_timeout(60_000)
+    page.on("load", lambda _: page.loads.append(page.url))
     page.on("pageerror", lambda error: page.errors.append(f"page error: {error}"))
     def gate(route):
         url = route.request.url
@@ -120,6 +126,10 @@ def watched_page(browser, height=900):
         route.abort()
     page.route("**/*", gate)
     return page
+
+
+NATIVE = """() => [[navigator.mediaDevices, "getUserMedia"], [navigator.clipboard, "writeText"], [HTMLMediaElement.prototype, "play"], [window, "fetch"],
+    [window, "open"], [AudioBufferSourceNode.prototype, "start"]].every(([owner, name]) => `${owner[name]}`.includes("[native code]"))"""
 
 
 class Lab:
@@ -132,20 +142,36 @@ class Lab:
         request = urllib.request.Request(f"{self.url}/api/{what}", json.dumps(content).encode(), {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=60) as answer: return json.load(answer)
 
-    def open(self, name: str, *cells: str):
+    def open(self, name: str, *cells: str, page=None): # page: one that `leave` gave back; to load JupyterLab anew takes seconds
         "A page with a new notebook of these cells, all of them run."
         v4, path = nbformat.v4, f"{name}.ipynb"
         spec = dict(name="python3", display_name="Python 3 (ipykernel)", language="python")
         nbformat.write(v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells], metadata=dict(kernelspec=spec)), self.root / path)
         self.ask("sessions", dict(path=path, name=path, type="notebook", kernel=dict(id=self.kernel)))
-        page = watched_page(self.browser)
-        page.goto(f"{self.url}/lab/tree/{path}?reset")
-        page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
+        if page is None:
+            page = watched_page(self.browser)
+            page.goto(f"{self.url}/lab/tree/{path}?reset")
+            page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
+        else:
+            page.errors.clear()
+            do(page, "apputils:change-theme", theme="JupyterLab Light")
+            page.set_viewport_size(dict(width=1280, height=900))
+            do(page, "docmanager:open", path=path)
         page.locator(".jp-Notebook .jp-Cell").first.wait_for()
-        page.wait_for_function("() => window.jupyterapp.shell.currentWidget?.context?.sessionContext?.session?.kernel")
+        page.wait_for_function("""path => { const here = window.jupyterapp.shell.currentWidget?.context
+            return here?.path === path && here.sessionContext?.session?.kernel }""", arg=path)
         page.evaluate("() => window.jupyterapp.shell.currentWidget.context.sessionContext.ready")
         page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
         do(page, "notebook:run-all-cells")                                  # comes back when all have run
+        return page
+
+    def leave(self, page):
+        "Close the notebook of a page; the page, or None if it is not as it was when it was loaded."
+        if len(page.loads) > 1 or not page.evaluate(NATIVE): return page.close()
+        page.evaluate("""() => { const notebook = window.jupyterapp.shell.currentWidget
+            notebook.context.model.dirty = false                            // or it asks whether to save
+            notebook.close() }""")
+        page.locator(".jp-Notebook").wait_for(state="detached")
         return page
 
 
@@ -190,6 +216,7 @@ def violations(page, where: str = ".voicelab-panel") -> list[str]:
     "What axe finds serious in the parts of a page that are called `where`: rule, part, and what is the matter."
     if not page.locator(where).count(): return []
     page.evaluate(AXE.read_text("utf-8"))
+    page.evaluate("() => { document.body.style.minHeight = '100vh' }")      # JupyterLab's body has no height: axe would see no contrast
     found = page.evaluate("""where => axe.run({ include: [[where]] }, { resultTypes: ["violations"], runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"] })
         .then(({ violations }) => violations.filter(({ impact }) => ["serious", "critical"].includes(impact)).flatMap(({ id, nodes }) =>
             nodes.map(node => `${id}: ${node.html.slice(0, 200)}: ${node.failureSummary.split("\\n").slice(1).join(" ").slice(0, 300)}`)))""", where)

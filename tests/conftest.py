@@ -7,9 +7,11 @@ from itertools import count
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")            # no test needs the hub; those about the hub say so themselves
+gc.disable()                                            # until all is imported: nothing of it is garbage, and looking takes seconds
 import numpy as np
 import pytest
 import torch
+import warm
 from transformers import HiggsAudioV2ForConditionalGeneration
 
 from voicelab.audio import Audio
@@ -24,9 +26,11 @@ GREEDY = Sampling.preset("greedy")
 EDGE = 1e4                                              # a logit that decides
 
 
-def pytest_collection_finish(session):
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session):
     "What has been imported stays to the end: no collection of garbage looks through it again, for seconds in tests that ask for one."
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -152,6 +156,12 @@ def voices():
 
 @pytest.fixture(scope="session")
 def reference(voices): return voices["ada"]
+
+
+@pytest.fixture(scope="session")
+def python():
+    "The words of a command that does what Python does, and begins within a moment: see `warm`."
+    with warm.python() as words: yield words
 
 
 @pytest.fixture(scope="session")

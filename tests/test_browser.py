@@ -32,23 +32,29 @@ def chromium():
 
 
 @pytest.fixture(scope="module")
-def lab(chromium, tmp_path_factory):
+def lab(chromium, tmp_path_factory, python):
     home, files = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notebooks")
-    with browser.jupyterlab(home, files) as url: yield browser.Lab(url, files, chromium)
+    with browser.jupyterlab(home, files, python) as url: yield browser.Lab(url, files, chromium)
+
+
+@pytest.fixture(scope="module")
+def left():
+    "The page of the test before, if it is of use."
+    return []
 
 
 @pytest.fixture
-def opened(lab, root, request):
+def opened(lab, root, request, left):
     "Opens a notebook named as the test; in the end keeps its picture and looks for errors of the page."
     pages, name = [], request.node.name.removeprefix("test_")
     def open_notebook(*cells):
-        pages.append(lab.open(name, START, *cells))
+        pages.append(lab.open(name, START, *cells, page=left.pop() if left else None))
         return pages[0]
     yield open_notebook
     for page in pages:
         found = browser.pictures(page, root / "tests/out", name, (1920, 390) if name in ALL_WIDTHS else ())
         browser.forget_widgets(page)
-        page.close()
+        left += filter(None, [lab.leave(page)])
         assert not page.errors and not found, "\n".join(found)
 
 
@@ -128,7 +134,7 @@ def test_yesterdays_work_and_a_kernel_that_ends(opened, lab, tmp_path):
         press(widget, "Generate")
         expect(widget.get_by_role("button", name=f"show try {int(seed) - 4} again")).to_be_visible()
     press(widget, "Save all")
-    expect(status(widget, "2 samples are in ")).to_be_visible()
+    expect(status(widget, "2 samples in ")).to_be_visible()
     widget.get_by_role("row", name=re.compile("^show try 0 again.* 4 ")).click()
     expect(status(widget, "Try 0, with its settings.")).to_be_visible()
     assert widget.get_by_label("seed", exact=True).input_value() == "4" and heard(widget, "result") == heard(second, "result")       # both views
@@ -157,6 +163,7 @@ def test_yesterdays_work_and_a_kernel_that_ends(opened, lab, tmp_path):
         expect(kept.get_by_text("Without its kernel, this widget shows its last result.")).to_be_visible()
         expect(kept.get_by_text("Stopped: eos")).to_be_visible()
         assert 0 < browser.hear(kept.locator("audio").first) and kept.locator("audio").count() == 2
+        expect(page.get_by_text(re.compile("Error displaying widget|Loading widget")).filter(visible=True)).to_have_count(0)
 
 
 @pytest.mark.parametrize("how", ["requestExecute({ code: 'import os; os._exit(1)' })", "shutdown()"])
@@ -212,6 +219,12 @@ def test_the_tuner_by_keyboard(opened, root):
     assert {handle.get_attribute("tabindex") for handle in widget.locator(".widget-slider:has([disabled]) .noUi-handle").all()} == {"-1"}
     margin.press("ArrowRight")
     expect(margin).to_have_attribute("aria-valuetext", "2.05")
+    # a fold opens and closes by a key
+    fold = widget.get_by_role("button", name="Several seeds at once")
+    for key, is_open in (("Enter", "true"), (" ", "false")):
+        fold.press(key)
+        expect(fold).to_have_attribute("aria-expanded", is_open)
+        expect(widget.get_by_role("button", name="Make a row")).to_be_visible(visible=is_open == "true")
     # Ctrl+Enter makes what has just been typed
     text.press_sequentially(" Hello.", delay=0)
     text.press("Control+Enter")
@@ -965,10 +978,10 @@ def test_studio(chromium, root, tmp_path):
                 page.wait_for_function("() => [...document.querySelectorAll('.noUi-handle')].every(handle => handle.ariaLabel)")
                 page.screenshot(path=root / f"tests/out/{name}_{tab.inner_text().split()[-1].lower()}.png")
                 found += [f"{tab.inner_text()}: {each}" for each in browser.violations(page, "body")]
+                if page.evaluate("() => document.documentElement.scrollWidth > innerWidth"): found.append(f"{tab.inner_text()}: scrolls sideways")
         assert not found, "\n".join(found)
         page.get_by_role("tab", name="Tuner").click()
         expect(page.get_by_role("button", name="Generate")).to_be_in_viewport()     # on a telephone, without scrolling
-        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
         page.get_by_label("folder").and_(page.locator(":visible")).first.fill("../outside")
         press(page, "Save all")
         expect(page.get_by_text(re.compile("folder: must be in .* or below, got '../outside'"))).to_be_visible()

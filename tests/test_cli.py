@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -248,8 +249,8 @@ def test_help_imports_neither_torch_nor_pandas(command, tmp_path):
 
 
 @pytest.mark.parametrize("words", ["models", "--help", "--version"])
-def test_a_reader_that_has_gone_and_a_full_disk(words, tmp_path):
-    command = f"{sys.executable} -m voicelab {words}"
+def test_a_reader_that_has_gone_and_a_full_disk(words, tmp_path, python):
+    command = shlex.join([*(python if words == "models" else [sys.executable]), "-m", "voicelab", words])
     done = subprocess.run(["sh", "-c", f"{command} > /dev/full"], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, "voicelab: standard output: No space left on device\n")
     done = subprocess.run(["bash", "-c", f"{command} | true; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True, cwd=tmp_path)
@@ -292,10 +293,10 @@ def test_an_interrupt_that_the_shell_ignores_stays_ignored(tmp_path):
     assert done.returncode == 0 and done.stdout.startswith("voicelab ") and not done.stderr
 
 
-def test_ctrl_c_while_a_result_is_shown_is_one_line(tmp_path):
+def test_ctrl_c_while_a_result_is_shown_is_one_line(tmp_path, python):
     code = ("import os, signal, voicelab.cli as cli; from voicelab.__main__ import main\n"
             "cli.show_models = lambda result: os.kill(os.getpid(), signal.SIGINT)\nmain()")
-    done = subprocess.run([sys.executable, "-c", code, "models"], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run([*python, "-c", code, "models"], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (130, "voicelab: interrupted\n")
 
 
@@ -412,10 +413,10 @@ def test_a_closed_standard_input_is_one_line(tmp_path):
     assert (done.returncode, done.stderr) == (2, "voicelab clone: --text-file: standard input is closed\n")
 
 
-def test_warnings_that_cannot_be_written_lose_no_sample(tmp_path, root):
+def test_warnings_that_cannot_be_written_lose_no_sample(tmp_path, root, python):
     said = ["--text", "Hi there.", "--reference", root / "data/voices/ada.wav", "--transcript", "The old library opens at nine in the morning."]
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "voicelab", "clone", *said, "--out", "made", "--json"], stdout=subprocess.PIPE, stderr=full,
+        done = subprocess.run([*python, "-m", "voicelab", "clone", *said, "--out", "made", "--json"], stdout=subprocess.PIPE, stderr=full,
                               text=True, cwd=tmp_path)
         refused = subprocess.run([sys.executable, "-m", "voicelab", "models", "--all"], stderr=full, cwd=tmp_path)
     assert done.returncode == 0 and refused.returncode == 2

@@ -14,9 +14,9 @@ import voicelab as vl
 from voicelab.audio import Audio
 from voicelab.families.vita.checkpoint import tiny_vita
 from voicelab.families.vita.model import VitaModel
-from voicelab.widgets import base
 from voicelab.widgets.conversation import OWN, TASK_OWN, Question
 from voicelab.widgets.voice import NONE
+from voicelab.widgets.worker import lock_of
 
 ANSWER = "Good <b>day</b>, and welcome."
 
@@ -151,7 +151,7 @@ def test_an_error_half_way_leaves_the_model_free(vita, talk):
     def broken(piece): raise OSError("the page is gone")
     talk.stream.play = broken
     ask(talk)
-    assert talk.status.text == "the page is gone" and talk.answers == [] and not base.lock_of(vita).locked()
+    assert talk.status.text == "the page is gone" and talk.answers == [] and not lock_of(vita).locked()
     del talk.stream.play
     ask(talk)
     assert len(talk.answers) == 1 and len(talk.answers[0].prompt.heard) == 2             # a turn without an answer is not told
@@ -165,7 +165,7 @@ def test_closing_ends_what_is_at_work(vita):
     assert begun.wait(60)
     talk.close()
     talk.worker.wait(30)
-    assert not talk.worker.busy and talk.answers == [] and not base.lock_of(vita).locked() and kept() == before
+    assert not talk.worker.busy and talk.answers == [] and not lock_of(vita).locked() and kept() == before
     left = shown(talk)
     for part in parts(talk):
         if isinstance(part, W.Button): part.click()

@@ -15,7 +15,7 @@ from voicelab.ablation import Ablation
 from voicelab.attention import attention_of
 from voicelab.errors import ArgumentError, VoicelabError, bug_report, shown, whole
 from voicelab.explore import exchange
-from voicelab.widgets.base import Status
+from voicelab.widgets.worker import Status
 
 PACKAGE = Path(voicelab.__file__).parent
 INTERNAL = {"settings.py": 2, "answers.py": 1, "ask.py": 1, "glm4decoder.py": 2, "description.py": 3}          # raised and caught within one module

@@ -4,7 +4,6 @@ import os
 import re
 import struct
 import subprocess
-import sys
 import time
 import tracemalloc
 from contextlib import suppress
@@ -506,7 +505,7 @@ def test_a_written_file_has_the_usual_permissions(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["flac", "ogg", "mp3"])
-def test_texts_of_any_length_and_letters_never_end_the_process(tmp_path, kind):
+def test_texts_of_any_length_and_letters_never_end_the_process(tmp_path, kind, python):
     "libsndfile has 128 bytes for the software text with its own name in it; a letter cut there once ended the process."
     script = ("import sys, numpy as np; from voicelab.audio import Audio, Mark, load_audio\n"
               "for letter in ('a', 'é', '声', '🦉'):\n"
@@ -516,7 +515,7 @@ def test_texts_of_any_length_and_letters_never_end_the_process(tmp_path, kind):
               "        kept = load_audio(path).mark\n"
               "        assert kept.comment == mark.comment and kept.copyright == mark.copyright, (letter, count)\n"
               "        assert kept.software and mark.software.startswith(kept.software), (letter, count)\n")
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / f"a.{kind}")], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*python, "-c", script, str(tmp_path / f"a.{kind}")], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-500:]
 
 

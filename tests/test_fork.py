@@ -2,7 +2,6 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 
@@ -74,12 +73,12 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def run(root, tmp_path):
+def run(root, tmp_path, python):
     "What a script prints, with so many threads of torch; an error if it hangs."
     def run(script: str, *words: str) -> dict:
         (tmp_path / "work.py").write_text(script)
         paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
-        done = subprocess.run([sys.executable, tmp_path / "work.py", *words], cwd=root, env=os.environ | {"PYTHONPATH": paths},
+        done = subprocess.run([*python, tmp_path / "work.py", *words], cwd=root, env=os.environ | {"PYTHONPATH": paths},
                               capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])

@@ -3,7 +3,6 @@ import ast
 import json
 import re
 import subprocess
-import sys
 
 import pytest
 
@@ -13,7 +12,6 @@ METHODS = {"compare", "variance", "anchors", "calibrate", "export", "measure"}
 
 FIRST = """
 import os, sys
-import torch, pandas, transformers.modeling_utils          # once: they are what takes seconds, and none of ours
 for first, code in CASES:
     sys.stdout.flush()
     if os.fork() == 0:
@@ -31,10 +29,10 @@ NAMES = {MEASURES: ["from voicelab import Generation", "import voicelab.manifest
 
 
 @pytest.fixture(scope="module")
-def printed(tmp_path_factory):
+def printed(tmp_path_factory, python):
     "For each code of NAMES the words that it prints after each of its imports, each time in a process that has none of voicelab."
     cases = [(first, code) for code, firsts in NAMES.items() for first in firsts]
-    done = subprocess.run([sys.executable, "-c", f"CASES = {cases!r}" + FIRST], capture_output=True, text=True, cwd=tmp_path_factory.mktemp("imports"))
+    done = subprocess.run([*python, "-c", f"CASES = {cases!r}" + FIRST], capture_output=True, text=True, cwd=tmp_path_factory.mktemp("imports"))
     assert done.returncode == 0, done.stderr
     lines = [{*line.split()} for line in done.stdout.splitlines()]
     assert len(lines) == len(cases)

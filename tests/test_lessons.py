@@ -1,11 +1,13 @@
 """Every lesson runs from top to bottom in a kernel of its own, as a reader would run it, within a time limit."""
 import asyncio
+import os
 import re
 import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 from voicelab.runs import Run
@@ -33,18 +35,25 @@ def test_no_exercise_gives_its_answer_away():
     assert not [path.name for path in FOLDER.glob("*.ipynb") if any(names.search(cell.source) for cell in nbformat.read(path, as_version=4).cells)]
 
 
-def run(notebook, folder):
-    "Run a notebook in a kernel of its own, in `folder`. Cells that are tagged skip-execution are not run."
-    client = NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=dict(metadata=dict(path=str(folder))))
-    asyncio.run(asyncio.wait_for(client.async_execute(), SECONDS))
-    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip() and not cell.execution_count]
+@pytest.fixture
+def run(python):
+    "Runs a notebook in a kernel of its own, in a folder; gives the cells that were not run, which are tagged skip-execution."
+    class Kernel(AsyncKernelManager):
+        def format_kernel_cmd(self, extra_arguments=None): return [*python, *super().format_kernel_cmd(extra_arguments)[1:]]
+    environment = os.environ | dict(MPLBACKEND="module://matplotlib_inline.backend_inline")     # a kernel sets it, before matplotlib is imported
+    def run(notebook, folder):
+        client = NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=dict(metadata=dict(path=str(folder))),
+                                kernel_manager_class=Kernel)
+        asyncio.run(asyncio.wait_for(client.async_execute(env=environment), SECONDS))
+        return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip() and not cell.execution_count]
+    return run
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
-def test_lesson_runs(lesson): assert not run(nbformat.read(lesson, as_version=4), lesson.parent)
+def test_lesson_runs(lesson, run): assert not run(nbformat.read(lesson, as_version=4), lesson.parent)
 
 
-def test_the_hosted_gpu_runs_with_the_tiny_model(root, tmp_path):
+def test_the_hosted_gpu_runs_with_the_tiny_model(root, tmp_path, run):
     notebook = nbformat.read(HOSTED, as_version=4)
     (choice,) = (cell for cell in notebook.cells if 'NAME = "higgs-v2"' in cell.source)
     choice.source = choice.source.replace('"higgs-v2"', '"tiny"')

@@ -1,7 +1,6 @@
 """The original format of Higgs Audio v2: names, configuration, its numbers, other Higgs models, and memory while loading."""
 import json
 import subprocess
-import sys
 
 import pytest
 import torch
@@ -238,22 +237,27 @@ print(json.dumps(dict(weights=weights, peak=peak() - before)))
 """
 
 
-@pytest.mark.parametrize("dtype", ("bfloat16", "float32"))
-def test_loading_needs_the_weights_once(tmp_path, dtype):
-    "About 340 MB in three shards, in the original format and the release's proportions, into bfloat16 and float32."
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    "A folder of about 340 MB in three shards, in the original format and the release's proportions."
+    folder, tokenizer = tmp_path_factory.mktemp("large"), build_tokenizer()
     sizes = dict(num_hidden_layers=14, hidden_size=768, intermediate_size=2048, num_attention_heads=6, num_key_value_heads=2, head_dim=128)
-    tokenizer = build_tokenizer()
-    tokenizer.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(folder)
     content = original_json(sizes, len(tokenizer), tokenizer.convert_tokens_to_ids("<|AUDIO_OUT|>"))
-    (tmp_path / "config.json").write_text(json.dumps(content))
+    (folder / "config.json").write_text(json.dumps(content))
     from transformers import HiggsAudioV2ForConditionalGeneration
 
     from voicelab.families.higgs.original import original_config
-    with torch.device("meta"): network = HiggsAudioV2ForConditionalGeneration(original_config(content, tokenizer, tmp_path))
+    with torch.device("meta"): network = HiggsAudioV2ForConditionalGeneration(original_config(content, tokenizer, folder))
     drawn = torch.Generator().manual_seed(0)
-    write_shards(tmp_path, back_to_original({name: torch.empty(tensor.shape).normal_(0, 0.02, generator=drawn).bfloat16()
-                                             for name, tensor in network.state_dict().items()}))
-    answer = subprocess.run([sys.executable, "-c", MEASURE, str(tmp_path), dtype], capture_output=True, text=True, timeout=300)
+    write_shards(folder, back_to_original({name: torch.empty(tensor.shape).normal_(0, 0.02, generator=drawn).bfloat16()
+                                           for name, tensor in network.state_dict().items()}))
+    return folder
+
+
+@pytest.mark.parametrize("dtype", ("bfloat16", "float32"))
+def test_loading_needs_the_weights_once(large, dtype, python):
+    answer = subprocess.run([*python, "-c", MEASURE, str(large), dtype], capture_output=True, text=True, timeout=300)
     assert answer.returncode == 0, answer.stderr
     measured = json.loads(answer.stdout)
     assert measured["weights"] > 300e6 and 0.9 * measured["weights"] < measured["peak"] <= 1.15 * measured["weights"], measured

@@ -1,7 +1,6 @@
 """The parity vectors that ship: their size, the weights drawn anew, and that no parity test can be skipped."""
 import os
 import subprocess
-import sys
 
 import pytest
 import torch
@@ -41,10 +40,10 @@ def test_torch_draws_the_weights_that_the_reference_drew(name):
     torch.testing.assert_close(last, tensors["drawn_last"], atol=1e-6, rtol=1e-6)
 
 
-def test_a_skipped_parity_test_has_failed(root, tmp_path):
+def test_a_skipped_parity_test_has_failed(root, tmp_path, python):
     (tmp_path / "test_skipping.py").write_text(SKIPPING)
-    settings = ["-p", "conftest", "-c", root / "pyproject.toml", "--rootdir", tmp_path]
-    command = [sys.executable, "-m", "pytest", *settings, tmp_path]
+    settings = ["-W", "ignore:Module already imported", "-p", "conftest", "-c", root / "pyproject.toml", "--rootdir", tmp_path]
+    command = [*python, "-m", "pytest", *settings, tmp_path]
     paths = os.environ | {"PYTHONPATH": f"{root / 'tests'}{os.pathsep}{root}"}
     done = subprocess.run(command, cwd=tmp_path, env=paths, capture_output=True, text=True)
     assert "1 failed, 1 skipped, 2 errors" in done.stdout, done.stdout + done.stderr    # two before they begin

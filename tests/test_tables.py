@@ -3,7 +3,6 @@ import contextlib
 import io
 import json
 import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -239,8 +238,8 @@ def test_what_ships():
     assert isinstance(RULES, Registry) and all(RULES.values())
 
 
-def test_a_loaded_model_can_report():
-    "In a fresh process: `load` alone brings every metric."
+def test_a_loaded_model_can_report(python):
+    "In a process of its own: `load` alone brings every metric."
     words = "import voicelab as vl; vl.load; from voicelab.session import Generation as g; from voicelab.metrics import METRICS as m"
-    done = subprocess.run([sys.executable, "-c", f"{words}; print(hasattr(g, 'report'), *m)"], capture_output=True, text=True)
+    done = subprocess.run([*python, "-c", f"{words}; print(hasattr(g, 'report'), *m)"], capture_output=True, text=True)
     assert done.stdout.split()[0] == "True" and set(done.stdout.split()[1:]) == set(SHIPPED[1]), done.stderr

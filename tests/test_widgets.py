@@ -35,10 +35,9 @@ from voicelab.reference import shipped_voices
 from voicelab.session import TRACE
 from voicelab.study import STUDIES
 from voicelab.voice_checks import Finding
-from voicelab.widgets import base
 from voicelab.widgets.ablation import RIGHT
 from voicelab.widgets.attention import AttentionMap
-from voicelab.widgets.base import Clip, Closed, Panel, Status, StreamPlayer, Worker, overheard
+from voicelab.widgets.base import Panel
 from voicelab.widgets.capbar import WIDEST_BAR, bar_seconds
 from voicelab.widgets.delay import DelayPattern
 from voicelab.widgets.history import History, added_lines
@@ -46,8 +45,11 @@ from voicelab.widgets.knobs import Knobs
 from voicelab.widgets.presets import EXAMPLES, MOST_PRESETS, read_presets, save_preset
 from voicelab.widgets.prompt import PromptAnatomy
 from voicelab.widgets.result import Result, ending, estimate_html, stop_html
+from voicelab.widgets.sound import Clip, StreamPlayer, sound_key
+from voicelab.widgets.style import BAD, GOOD, INK, NIGHT
 from voicelab.widgets.tuner import Tuner, script
 from voicelab.widgets.voice import FOLDER, NONE, OF_ANOTHER, PROPOSED, UPLOAD, VoiceChooser
+from voicelab.widgets.worker import Closed, Status, Worker, lock_of, overheard
 from voicelab.words import HeardWord
 
 TEXT = "Good evening."
@@ -143,7 +145,10 @@ def test_what_a_widget_can_not_be_made_of_is_refused_in_one_line(model, tmp_path
 
 
 @pytest.mark.parametrize("wrong", [5, []])
-def test_what_is_no_run_and_no_sweep(wrong):
+def test_what_is_no_run_and_no_sweep(wrong, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(VoicelabError, match="^kind: must be one of "): vl.widgets.ListeningTest(kind="x")
+    assert not [*tmp_path.iterdir()]                            # no example for a test that can't be
     with pytest.raises(VoicelabError, match="^run: must be a Run, a Sweep or a folder, got "): vl.widgets.ListeningTest(wrong)
     with pytest.raises(VoicelabError, match="^sweep: must be a Sweep or its folder, got "): vl.widgets.Pivot(wrong)
     with pytest.raises(VoicelabError, match="^folder: must be a path, got "): vl.Sweep(wrong)
@@ -553,7 +558,11 @@ def test_tries_of_another_run_stay_in_it(model, copied, tmp_path):
     with pytest.raises(RunError, match=f"history: has no new try; its samples are in {copied}"): tuner.history.export(str(tmp_path / "b"))
     assert not (tmp_path / "b").exists()
     new = try_it(tuner, seed=3)
-    assert len(tuner.history.export(str(tmp_path / "b"))) == 1 and tuner.history.tries == [new] and new.number == 0
+    tuner.history.folder.value, there = str(tmp_path / "b"), len(tuner.history.tries) - 1
+    tuner.history.save.click()
+    assert tuner.history.status.text == f"1 sample in {tmp_path / 'b'}; {there} sample{'s' * (there > 1)} of {copied} left this list, and stay there."
+    assert tuner.history.tries == [new] and new.number == 0
+    with pytest.raises(VoicelabError, match="^run: .* is a file, not a folder"): Tuner(model, TEXT, run=copied / "manifest.jsonl")
 
 
 ROW_CHANGES = [dict(settings={}), dict(settings=dict(budget=[], sampling={}, control={})), dict(stop_reason="tired"), dict(generated="../x.wav"),
@@ -602,7 +611,7 @@ def test_a_row_is_shown_again_with_all_of_it(model):
     first, second = try_it(tuner, seed=1), try_it(tuner, seed=2, rule="fixed")
     tuner.history.table._hear(None, dict(kind="choose", key=0), [])
     assert tuner.shown is first and tuner.knobs.rule.value == "reference_rate" and "reference_rate expects" in tuner.result.words.value
-    assert base.sound_key(first.made.audio) in tuner.result.clip.player.value and tuner.history.chosen.value == 0
+    assert sound_key(first.made.audio) in tuner.result.clip.player.value and tuner.history.chosen.value == 0
     assert "data-key='0' aria-current=true" in tuner.history.table.value
     for wrong in (dict(kind="choose", key=9), dict(kind="choose", key=-1), dict(kind="choose", key="1"), {}): tuner.history.table._hear(None, wrong, [])
     assert tuner.shown is first
@@ -610,7 +619,7 @@ def test_a_row_is_shown_again_with_all_of_it(model):
     tuner.history.table.send = sent.append
     tuner.history.chosen.value = 1
     tuner.history.replay.click()
-    assert tuner.shown is second and sent == [dict(kind="play", name="result", sound=base.sound_key(second.made.audio))]
+    assert tuner.shown is second and sent == [dict(kind="play", name="result", sound=sound_key(second.made.audio))]
 
 
 def test_compared_numbers_are_rounded_and_have_units(model):
@@ -715,7 +724,7 @@ def test_an_error_half_way_leaves_the_model_free(model, tuner):
     def broken(piece): raise OSError("the page is gone")
     other.stream.play = broken
     finish(other)
-    assert other.status.text == "the page is gone" and not base.lock_of(model).locked()
+    assert other.status.text == "the page is gone" and not lock_of(model).locked()
 
 
 # ---- the background
@@ -842,14 +851,16 @@ def test_after_a_refused_upload_nothing_earlier_speaks(model, root):
     for content, said in ((b"no sound", "'memo.m4a' is not a WAV"), (wav(np.zeros(16_000)), "is silent"), (wav(np.ones(100)), "0.01 s long"),
                           (b"\0\0\0 ftypM4A " + bytes(99), "'memo.m4a' is MP4 or M4A (AAC): the formats read are")):
         upload(tuner.voice, "memo.m4a", content)
-        assert tuner.voice.reference is tuner.voice.uploaded is None and tuner.voice.status.failed and tuner.voice.clip.layout.display == "none"
+        assert tuner.voice.reference is tuner.voice.base is None and tuner.voice.status.failed and tuner.voice.clip.layout.display == "none"
         assert said in tuner.voice.status.text and "/tmp" not in tuner.voice.status.text
         finish(tuner)
         assert tuner.generation is None and tuner.status.failed and tuner.status.text == f"voice: the upload was refused: {tuner.voice.status.text}"
     tuner.voice.voice.value = "ada"
     assert tuner.voice.reference.name == "ada" and not tuner.voice.status.failed
     tuner.voice.voice.value = UPLOAD
-    assert tuner.voice.reference is None and tuner.voice.status.failed
+    assert tuner.voice.reference is None and tuner.voice.status.failed and tuner.voice.back.layout.display == ""
+    tuner.voice.back.click()
+    assert tuner.voice.reference.name == "ben" and not tuner.voice.status.failed and tuner.voice.back.layout.display == "none"
     upload(tuner.voice, "ben.wav", good)
     assert tuner.voice.reference.name == "ben" and not tuner.voice.status.failed and "refused" not in tuner.voice.status.text
 
@@ -1002,6 +1013,7 @@ def test_a_folder_of_ones_own_is_offered_and_never_called_synthetic(model, tmp_p
         widget = make(model, voices=str(folder))
         choosers = [each for each in vars(widget).values() if isinstance(each, VoiceChooser)]
         assert choosers and all("uncle (mine)" in chooser.voice.options for chooser in choosers)
+        assert "uncle (mine)" in getattr(widget, "others", ["uncle (mine)"])
     chooser = VoiceChooser(within=tmp_path)
     chooser.voice.value = FOLDER
     assert chooser.status.text == "Name a folder." and chooser.folders.layout.display == ""
@@ -1013,6 +1025,24 @@ def test_a_folder_of_ones_own_is_offered_and_never_called_synthetic(model, tmp_p
     chooser.folder.value, chooser.owners.value = "mine", "my uncle agrees"
     chooser.opener.click()
     assert chooser.voice.value == "uncle (mine)" and chooser.reference.consent == "my uncle agrees" and not chooser.opened.failed
+    assert chooser.opened.text.startswith("Voices added to the list: 1. Not usable: broken")
+    chooser.voice.value = "ada"
+    assert chooser.opened.text == ""                                                            # it was about the folder
+
+
+def test_two_recordings_of_one_name_are_two_voices_and_a_cut_one_says_so(tmp_path):
+    voices, chooser = shipped_voices(), VoiceChooser(within=tmp_path)
+    for place, name in (("one/mine", "ben"), ("two/mine", "cleo")):
+        (tmp_path / place).mkdir(parents=True)
+        long = replace(voices[name].audio, samples=np.tile(voices[name].audio.samples, 15))
+        long.save(tmp_path / place / "uncle.wav")
+        (tmp_path / place / "uncle.txt").write_text("We walked along the river.")
+    for place in ("one/mine", "two/mine", "one/mine"):
+        chooser.folder.value, chooser.owners.value = place, "my uncle agrees"
+        chooser.opener.click()
+    mine = [label for label in chooser.voice.options if "(mine" in label]
+    assert mine == ["uncle (mine)", "uncle (mine, 2)"] and len({chooser.voices[label].sha256 for label in mine}) == 2
+    assert chooser.voice.value == "uncle (mine)" and "longer than the limit of 30 s: cut at 30.00 s" in chooser.status.text
 
 
 def test_a_voice_of_ones_own_in_the_shipped_folder_gets_no_statement_of_ours(tmp_path, monkeypatch, root):
@@ -1176,6 +1206,8 @@ def test_a_microphone_that_gives_nothing_is_told_and_leaves_no_earlier_voice(mod
     assert tuner.voice.status.failed and tuner.voice.status.text.startswith(said) and tuner.voice.reference is tuner.voice.base is None
     finish(tuner)
     assert tuner.generation is None and tuner.status.text == f"voice: the recording was refused: {tuner.voice.status.text}"
+    tuner.voice.back.click()
+    assert tuner.voice.base.name == "microphone" and not tuner.voice.status.failed
 
 
 def test_no_reference_needs_no_words():
@@ -1320,21 +1352,28 @@ def looked_at(model, tmp_path):
     return pivot
 
 
+def stopped_at(widget, words: str) -> list[str]:
+    "Press Stop once, when the status line begins with `words`; what the line says until then."
+    said, say = [], widget.status.say
+    def heard(line):
+        said.append(line)
+        say(line)
+        if line.startswith(words):
+            widget.status.say = say
+            widget.stop.click()
+    widget.status.say = heard
+    return said
+
+
 def test_the_pivot_makes_what_is_missing_and_stops_when_asked(model, tmp_path):
     sweep = vl.Sweep(tmp_path / "sweep", model=model, references=shipped_voices()["ada"], texts=[TEXT], seeds=[1, 2, 3])
-    pivot, said = vl.widgets.Pivot(sweep), []
-    say = pivot.status.say
-    def heard(words):
-        said.append(words)
-        say(words)
-        if words.startswith("1 of 3"): pivot.stop.click()
-    pivot.status.say = heard
+    pivot = vl.widgets.Pivot(sweep)
+    said = stopped_at(pivot, "1 of 3")
     pivot.go.click()
     pivot.worker.wait()
     assert pivot.status.text.startswith("Stopped: 3 cells, 1 made; 2 missing"), said
     assert [point["status"] for point in pivot.page.content["points"]] == ["ok", "missing", "missing"]
     assert pivot.stop.disabled and not pivot.go.disabled and said[0] == "0 of 3 cells"
-    pivot.status.say = say
     pivot.go.click()
     pivot.worker.wait()
     assert pivot.status.text == "3 cells, 3 made" and {point["status"] for point in pivot.page.content["points"]} == {"ok"}
@@ -1450,15 +1489,9 @@ def test_what_a_board_can_not_run_is_one_line_beside_its_field(model, tmp_path, 
 
 
 def test_a_board_stops_and_goes_on(model, tmp_path):
-    board, said = of_board(model, tmp_path), []
-    say = board.status.say
-    def heard(words):
-        said.append(words)
-        say(words)
-        if words.startswith("1 of 2"): board.stop.click()
-    board.status.say = heard
+    board = of_board(model, tmp_path)
+    said = stopped_at(board, "1 of 2")
     assert pressed(board, board.go).startswith("Stopped: 2 cells, 1 made; 1 missing"), said
-    board.status.say = say
     assert pressed(board, board.go) == "2 cells, 2 made" and board.stop.disabled and not board.go.disabled
 
 
@@ -1674,7 +1707,7 @@ def test_closing_ends_what_is_at_work(model):
     assert begun.wait(30)
     tuner.close()
     tuner.worker.wait(10)
-    assert not tuner.worker.busy and isinstance(tuner.worker.error, Closed) and not base.lock_of(model).locked()
+    assert not tuner.worker.busy and isinstance(tuner.worker.error, Closed) and not lock_of(model).locked()
     assert tuner.worker.session.generation.stop_reason == "interrupted" and tuner.generation is None and not tuner.history.tries
     assert kept() == before
 
@@ -1687,7 +1720,7 @@ def test_closing_ends_an_ablation_after_the_sample_at_work(model):
     assert begun.wait(30)
     bench.close()
     bench.worker.wait(30)
-    assert not bench.worker.busy and len(bench.result.attempts) < len(bench.result) and not base.lock_of(model).locked()
+    assert not bench.worker.busy and len(bench.result.attempts) < len(bench.result) and not lock_of(model).locked()
 
 
 def test_who_waits_for_a_model_can_be_closed():
@@ -1992,6 +2025,14 @@ def test_a_row_of_seeds_is_stopped_and_keeps_what_there_is(model):
     assert "by ear" in tuner.seeds.status.text
     for odd in ({"keep": "9"}, {"keep": None}, {"key": {}}, {}): tuner.seeds.deck._handle_custom_msg(odd, [])
     assert len(tuner.history.tries) == 1
+    tuner.seeds.worker.wait(60)
+    assert "It was chosen by ear" in tuner.seeds.words.value and "chosen by ear" in tuner.seeds.status.text     # told after the choice
+    tuner.seeds.ruler.value = "ended"                           # 0 for both
+    tuner.seeds.worker.wait(60)
+    assert "ended is 0 share for all 2: it can't choose" in tuner.seeds.words.value and not any(clip["best"] for clip in tuner.seeds.deck.content["clips"])
+    tuner.seeds.ruler.value = "by ear"
+    tuner.seeds.worker.wait(60)
+    assert tuner.seeds.words.value == ""
 
 
 def test_a_row_says_why_a_measure_is_not_there(model):
@@ -2002,7 +2043,11 @@ def test_a_row_says_why_a_measure_is_not_there(model):
     assert "unavailable: no reference" in tuner.seeds.words.value and not any(clip["best"] for clip in tuner.seeds.deck.content["clips"])
     tuner.seeds.ruler.value = "ended"
     tuner.seeds.worker.wait(60)
-    assert "flatters" in tuner.seeds.words.value and sum(clip["best"] for clip in tuner.seeds.deck.content["clips"]) == 1
+    assert "ended is 1 share for all 2: it can't choose" in tuner.seeds.words.value
+    tuner.seeds.ruler.value = "silence_ratio"
+    tuner.seeds.worker.wait(60)
+    differ = len({measure.value for measure in tuner.seeds.found}) > 1
+    assert ("flatters" in tuner.seeds.words.value) == differ and sum(clip["best"] for clip in tuner.seeds.deck.content["clips"]) == differ
 
 
 def test_two_tries_ask_for_a_sweep(model, tmp_path):
@@ -2065,9 +2110,6 @@ def contrast(one, other):
 
 def test_letters_are_legible_on_light_and_dark_pages():
     turned = lambda colour: "#" + "".join(f"{255 - int(colour[n:n + 2], 16):02x}" for n in (1, 3, 5))
-    assert contrast(base.INK, "#ffffff") >= 4.5 and contrast(turned(base.INK), "#1f1f1f") >= 4.5        # in pictures; a dark page inverts them
-    named = lambda start: re.findall(start + r"\.voicelab \.(?:good|bad) \{ color: (#\w+)", base.STYLE)
-    dark = named(re.escape(base.DARK) + " ")
-    light = [colour for colour in named("") if colour not in dark]
-    assert len(light) == len(dark) == 2
-    assert min(contrast(colour, "#ffffff") for colour in light) >= 4.5 and min(contrast(colour, "#1f1f1f") for colour in dark) >= 4.5
+    assert contrast(INK, "#ffffff") >= 4.5 and contrast(turned(INK), "#1f1f1f") >= 4.5        # in pictures; a dark page inverts them
+    assert min(contrast(colour, "#ffffff") for colour in (INK, GOOD, BAD)) >= 4.5
+    assert min(contrast(colour, "#1f1f1f") for colour in NIGHT.values()) >= 4.5

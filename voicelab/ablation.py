@@ -309,7 +309,8 @@ def plot(self: Ablation,
     ax.errorbar(table[measure], range(len(table)), xerr=spread, fmt="o", capsize=3, color="#2f86c1")
     marks = {name: m.value for name, m in self.anchors.items() if m.name == measure and m.value is not None}
     for name, value in marks.items():
-        ax.axvline(value, color="#2f9e57" if name == BEST else "#d1453b", linestyle="--", linewidth=1, label=name)
+        colour, dashes = ("#2f9e57", "-.") if name == BEST else ("#d1453b", "--")
+        ax.axvline(value, color=colour, linestyle=dashes, linewidth=1, label=name)
     if marks: ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
     ax.set_yticks(range(len(table)), [arm.replace("_", " ") for arm in table.index])
     label = AXES.get(measure, measure.replace("_", " "))

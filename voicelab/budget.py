@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from fastcore.basics import patch
 
-from .errors import VoicelabError, level_outside, one_of, shown, whole
+from .errors import VoicelabError, counted, level_outside, one_of, shown, whole
 from .reference import Reference
 from .settings import BUDGET_RULES, AudioGenerationConfig, Settings, settings_or_default
 from .split import Piece, split_text, split_turns, split_words
@@ -134,7 +134,7 @@ def letter_seconds(text: str, rate: SpeakingRate) -> float:
 
 def letter_detail(text: str, rate: SpeakingRate) -> str:
     "The weight, and where the rate comes from."
-    return f"{weigh(text):.0f} letters at {rate.value:.1f} a second, {rate.source}"
+    return f"{counted(round(weigh(text)), 'letter')} at {rate.value:.1f} a second, {rate.source}"
 
 
 def letter_wish(seconds: float, terms: "Terms") -> Wish:

@@ -175,7 +175,7 @@ def _segment_html(row) -> str:
     else:
         style = f"background:rgba({colour},{'.08' if row.kind == 'control' else '.3'})"
         shown = html.escape(row.text).replace("\n", "⏎\n")
-    if row.kind == "control": style += ";opacity:.6;font-size:85%"
+    if row.kind == "control": style += ";opacity:.75;font-size:85%"
     return f'<span style="{style}" title="{tip}"><bdi>{shown}</bdi></span>'
 
 

@@ -17,17 +17,18 @@ from dataclasses import replace
 from . import cli_common
 from .cli_common import CommandError, add_model, add_recogniser, for_terminal, heard_by, show_text, text_of, words
 from .errors import level_outside, one_of
+from .text import check_text
 
 # %% ../nbs/14_cli_clone.ipynb #d13c7bf8
 def references_of(args) -> list:
     "The references on the command line, each with its transcript."
-    from voicelab.reference import NOT_STATED, Reference
     wanted, got = len(args.reference), len(args.transcript or ())
     if got and not wanted: raise CommandError("--transcript: needs --reference as well")
     if got and got != wanted: raise CommandError(f"--transcript: need one for each of {wanted} references, got {got}")
     alone = "without --reference"
     cli_common.check_effects({"--consent": (args.consent is not None and not wanted, alone),
                               "--prompt-form": (args.prompt_form is not None and not wanted, alone)})
+    from voicelab.reference import NOT_STATED, Reference
     consent = NOT_STATED if args.consent is None else args.consent
     made = [Reference(path, transcript=said, consent=consent, noticed=True)             # `clone` gives the notice
             for path, said in zip(args.reference, args.transcript or [None] * wanted)]
@@ -144,14 +145,15 @@ def made_and_saved(args, session, references: list, heard: dict, # heard: of `he
 
 def clone(args) -> dict:
     "Speak a text in the voice of a recording, and save the sample with its measures."
-    import voicelab as vl
     chat = dict(prompt_form=args.prompt_form, scene=args.scene, voice=args.voice, blend=args.blend) | chunks_of(args)
+    text = check_text(text_of(args))                    # before torch is imported, for seconds
+    import voicelab as vl
     references = references_of(args)
     heard = heard_by(args)
     model = vl.load(args.model, dtype=args.dtype, device=args.device)
     chat = {name: given for name, given in chat.items() if given is not None}
     if args.no_vowels: chat["vowels"] = False
-    reference, text = references[0] if len(references) == 1 else references or None, text_of(args)
+    reference = references[0] if len(references) == 1 else references or None
     session = model.stream(text, reference=reference, seed=args.seed,
                            sampling=sampling_of(args, model.usual_sampling()), **limits_of(args, model), **chat)
     made, result = made_and_saved(args, session, references, heard)
@@ -160,6 +162,7 @@ def clone(args) -> dict:
 # %% ../nbs/14_cli_clone.ipynb #3f775d33
 def respond(args) -> dict:
     "Do a task of a model that has tasks: answer a recording, transcribe it, read a text aloud."
+    text = text_of(args)
     import voicelab as vl
     from voicelab.budget import MOST_COLUMNS
     from voicelab.family import Responder
@@ -171,7 +174,7 @@ def respond(args) -> dict:
         raise CommandError(f"--model: {model.info.name} has no tasks, it only speaks: use voicelab clone")
     check_most(args, 1, MOST_COLUMNS)
     usual = model.usual_sampling(task=args.task)
-    options = dict(text=text_of(args), audio=args.audio, reference=references[0] if references else None,
+    options = dict(text=text, audio=args.audio, reference=references[0] if references else None,
                    seed=args.seed, sampling=sampling_of(args, usual), budget=args.max_tokens,
                    prompt_form=args.prompt_form, persona=args.persona, system=args.system, mode=args.mode)
     options = {name: given for name, given in options.items() if given is not None}

@@ -237,7 +237,7 @@ STOP_REASONS = {
     "eos": "the model ended the speech itself",
     "budget": "the token budget was used up before the model ended",
     "timeout": "the time limit was reached",
-    "interrupted": "it was stopped by the user; the sound made so far is kept",
+    "interrupted": "it was stopped by the user",
 }
 
 # %% ../nbs/06_control.ipynb #dc2303df

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLONE', 'RECORDING', 'Utterance', 'sound_hash', 'said_in', 'recordings_in', 'KeptLine', 'Kept', 'ForcedStudy',
-           'prompt_options', 'check_utterance', 'counted', 'clustered', 'ranged', 'named']
+           'prompt_options', 'check_utterance', 'clustered', 'ranged', 'named']
 
 # %% ../nbs/12_forced.ipynb #f04c0003
 import hashlib
@@ -23,7 +23,7 @@ from fastcore.basics import patch
 from .audio import Audio
 from .compare import SCOPE
 from .crossed import CrossedMean, crossed_interval
-from .errors import VoicelabError, level_outside, shown
+from .errors import VoicelabError, counted, level_outside, shown
 from .family import FAMILIES, Speaker
 from .grid import hashed, voices_written
 from .intervals import INSIDE
@@ -226,9 +226,6 @@ def ask_all(self: ForcedStudy, speaker: Speaker, utterance: Utterance, places: l
         self.kept.add(row)
 
 # %% ../nbs/12_forced.ipynb #f04c0013
-def counted(number: int, what: str) -> str: return f"{number} {what}{'s' * (number != 1)}"
-
-
 @patch
 def measure(self: ForcedStudy, **more) -> ForcedStudy: # nothing else is needed
     "Ask what is missing, with a progress bar; Ctrl-C keeps what is done."

@@ -268,6 +268,8 @@ def allowed(self: Generation) -> str:
 def why(self: Generation) -> str:
     "The stop reason in words; for a time limit, with the seconds in which the process did not compute."
     words = STOP_REASONS[self.stop_reason]
+    if self.stop_reason == "interrupted":
+        return f"{words}; {'the sound made so far is kept' if self.audio.seconds else 'there was no sound yet'}"
     if self.stop_reason != "timeout": return words
     waited = next((chunk.waited for chunk in self.chunks if chunk.stop_reason == "timeout"), math.nan)
     limit = f"{words}: {self.control.timeout_seconds:g} s for a chunk"

@@ -6,7 +6,7 @@
 __all__ = ['STATUSES', 'METRICS', 'ENERGY_RULE', 'SAMPLES_RULE', 'STOP_RULE', 'END_RULE', 'ABRUPT_DB', 'SILENT_END_DB', 'COLOURS',
            'ARGUMENTS', 'Measure', 'judged', 'unavailable', 'Metric', 'duration_ratio', 'silence_ratio', 'length',
            'level', 'clipping', 'ended', 'end_level', 'similarity_model', 'similarity', 'Report', 'chosen_metrics',
-           'check_arguments', 'measure', 'compare']
+           'check_arguments', 'not_passed', 'measure', 'compare']
 
 # %% ../nbs/09_metrics.ipynb #8ddef7ff
 import inspect
@@ -330,6 +330,12 @@ def check_arguments(chosen: list[Metric],
         if given is not None and name in ARGUMENTS: check_type(name, given, *ARGUMENTS[name])
 
 # %% ../nbs/09_metrics.ipynb #d555cd98
+def not_passed(made: Measure) -> Measure:
+    "A measure of a sample that the user stopped: a part that is within the limits says nothing about the whole."
+    if made.status != "pass": return made
+    return replace(made, status="ok", detail=f"not judged, because the sample was stopped; {made.detail}")
+
+
 def measure(audio: Audio,
             *,
             text: str | None = None, # what should be said; default: the generation's
@@ -349,7 +355,9 @@ def measure(audio: Audio,
     if generation is not None:
         known |= dict(text=text or generation.text, reference=reference or generation.reference,
                       stop_reason=generation.stop_reason)
-    with shielded(): return Report(tuple(metric.measure(audio, known) for metric in chosen), thresholds)
+    with shielded(): made = [metric.measure(audio, known) for metric in chosen]
+    if known.get("stop_reason") == "interrupted": made = map(not_passed, made)
+    return Report(tuple(made), thresholds)
 
 # %% ../nbs/09_metrics.ipynb #f6eca1f7
 @patch

@@ -29,11 +29,14 @@ from .cli_pages import PACKAGE
 from .errors import VoicelabError, check_type
 from .family import Responder
 from .listening import KINDS
+from .listening_example import FOLDER, example_run
 from .testsets import TestSet
 from .widgets import Conversation, ListeningTest, Study, SweepBoard, Tuner, base
-from .widgets.base import LABEL, STYLE, WIDE, Status, Unit, WidgetError, Worker, card, check_made_of, row
+from .widgets.base import LABEL, WIDE, Unit, WidgetError, check_made_of, row
 from .widgets.presets import Presets
+from .widgets.style import STYLE, card
 from .widgets.voice import VoiceChooser
+from .widgets.worker import Status, Worker, overheard
 
 # %% ../nbs/14_studio_page.ipynb #ad10f006
 class Connection(anywidget.AnyWidget):
@@ -261,17 +264,24 @@ class Listen(Unit):
         self.begin.on_click(lambda _: self._begin())
         self.show()
 
+    @property
+    def example(self) -> Path: return self.page.folder / FOLDER         # another folder after a deletion
+
     def show(self):
         "List the samples that are saved now."
-        found = sorted(each.parent for each in self.page.folder.rglob("manifest.jsonl"))
-        self.run.options = [(str(each.relative_to(self.page.folder)), each) for each in found]
-        self.run.index = 0 if found else None
-        self.status.say("" if found else "There is nothing to judge yet: make samples in the tuner, and save them.")
+        own = sorted({each.parent for each in self.page.folder.rglob("manifest.jsonl")} - {self.example})
+        self.run.options = [(str(each.relative_to(self.page.folder)), each) for each in own] + [
+            ("an example that ships", self.example)]
+        self.run.index = 0
+        self.status.say("" if own else "Nothing of yours can be judged yet: make samples in the tuner, and save them. "
+                                       "Or try it with the example.")
 
     def _begin(self):
-        if self.run.value is None: return self.show()
         for each in self.place.children: each.close()
-        try: test = ListeningTest(self.run.value, self.kind.value, self.page.folder)
+        self.place.children = []
+        try:
+            if self.run.value == self.example: example_run(self.example)
+            test = ListeningTest(self.run.value, self.kind.value, self.page.folder)
         except VoicelabError as error: return self.status.fail(error)
         self.place.children = [test]
 
@@ -307,7 +317,7 @@ class StudioPage(Unit):
         self.model, self.within, self.folder, self.made = model, within, new_folder(within), {}
         self.visitor, self.voices, problem = visitor and own_folder(within, visitor), None, None
         try:
-            with base.overheard():                      # the drawer tells what each voice lacks
+            with overheard():                      # the drawer tells what each voice lacks
                 self.voices = TestSet(voices) if voices else None
         except (VoicelabError, OSError) as error: problem = error
         self.known = [tab for tab in TABS if tab.fits(model)]

@@ -271,11 +271,14 @@ def telling(self: Study) -> dict[str, Pair]: # by what it shows
     return found
 
 
-def png(draw: Callable, dpi: int = 110) -> bytes: # draw: gives an axis of a new figure
+def png(draw: Callable, # gives an axis of a new figure
+        dpi: int = 110,
+        transparent: bool = False, # without a background
+       ) -> bytes:
     "A picture as a PNG."
     import matplotlib.pyplot as plt
     figure, held = draw().figure, io.BytesIO()
-    figure.savefig(held, format="png", dpi=dpi, bbox_inches="tight")
+    figure.savefig(held, format="png", dpi=dpi, bbox_inches="tight", transparent=transparent)
     plt.close(figure)
     return held.getvalue()
 

@@ -33,16 +33,16 @@ from .generation import check_process
 from .grid import COLUMNS, Cell, Grid, GridModel, check_sayable, checked, first_that_works, prepare, read_axes, refusals
 from .identity import ModelFacts, facts_of, read_source
 from .manifest import info_fields, line_of
-from .measured import Measured, Sample, column_of, sound_of
-from .metrics import METRICS, Metric, chosen_metrics
+from .measured import Measured, column_of, sound_of
+from .metrics import METRICS, Metric
 from .pairs import Pair
 from .progress import Progress, SaidProgress
 from .reference import Reference
-from .runs import Run, Table, plain_errors
+from .runs import Run, plain_errors
 from .settings import Settings, settings_or_default
-from .spoken import checked_arguments
 from .store import open_own, read_whole
 from .sweepfile import FILE, FORMAT, arguments_from, read_toml, sweep_table, toml_text
+from .table import Table
 
 # %% ../nbs/11_sweep.ipynb #e1fd7886
 class SweepError(VoicelabError): "A sweep that can't be opened or run."
@@ -383,36 +383,6 @@ def _repr_html_(self: Sweep) -> str:
     return (f"<p><b>{escape(str(self.folder))}</b>: {escape(str(self.cost))}</p>"
             f"{table.to_html(index=False, na_rep='', float_format='{:.2f}'.format)}{rest}")
 
-# %% ../nbs/11_sweep.ipynb #cf8ec349
-@patch
-def complete(self: Sweep,
-             *names: str, # of metrics; none: those of every report
-             **more, # other arguments of these metrics, by name: recogniser=, speaker=, same_words= (of `spoken_texts`)
-            ) -> list[str]: # the measures that no sample has, with the reason
-    "Measure the samples that lack these measures, with a progress bar; Ctrl-C keeps the finished ones."
-    chosen, cells = chosen_metrics(names or None, "measures"), {cell.name: cell for cell in self.grid.cells}
-    made = [row for row in self._rows_now().values() if row["status"] == "ok" and row["generated"]]
-    samples = [Sample(Pair(self.folder, row), cells[row["cell"]].text, cells[row["cell"]].voices) for row in made]
-    more = checked_arguments(chosen, more, self.grid.cells)
-    whole = self.measured.complete(samples, chosen, self.grid.settings, **more)
-    if not whole: warnings.warn("stopped: measure again to continue", stacklevel=level_outside())
-    given, notes = dict(recogniser=self.grid.settings.measures.recogniser or None) | more, self.measured.values()
-    lacking = []
-    for metric in chosen:
-        maker = metric.maker(given)
-        found = [note for each in samples if (note := notes.get((each.sound, metric.name, maker)))]
-        if any(note.value is not None for note in found):
-            if self.makers[metric.name] != maker: self.measured.choose(metric.name, maker)
-        elif found: lacking.append(f"{metric.name}: none of {len(found)} samples has a value: {found[-1].detail}")
-    return lacking
-
-
-@patch
-def measure(self: Sweep, *names: str, **more) -> Sweep: # as for `complete`
-    "Measure the samples that lack these measures, and warn of measures that no sample has."
-    for words in self.complete(*names, **more): warnings.warn(words, stacklevel=level_outside())
-    return self
-
 # %% ../nbs/11_sweep.ipynb #4b4f8f0b
 def sweep_from(file: str | Path, # TOML, as `sweep.toml`
                folder: str | Path | None = None, # of the sweep; None: as the file says, or by its name
@@ -431,4 +401,5 @@ def sweep_from(file: str | Path, # TOML, as `sweep.toml`
 # %% ../nbs/11_sweep.ipynb #c93e05f6
 import voicelab.calibration
 import voicelab.compare
-import voicelab.export  # noqa: F401
+import voicelab.export
+import voicelab.sweepmeasures  # noqa: F401

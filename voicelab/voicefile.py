@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['KIND', 'VERSION', 'ARRAYS', 'NEEDED', 'OF_A_MODEL', 'OPTIONAL', 'TWO_TEXTS', 'MOST_BYTES', 'MOST_HEADER',
-           'MOST_CODEBOOKS', 'VoiceFileError', 'prefix_of', 'voice_bytes', 'header_of', 'Voice', 'voice_in',
-           'read_voice']
+           'MOST_CODEBOOKS', 'VoiceFileError', 'words_hash', 'prefix_of', 'voice_bytes', 'header_of', 'Voice',
+           'voice_in', 'read_voice']
 
 # %% ../nbs/03_voicefile.ipynb #6246b8a9
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -31,11 +32,17 @@ KIND, VERSION = "voicelab-voice", 1
 ARRAYS = {"samples": ("F32", 1), "codes": ("I32", 2), "prefix": ("I32", 1)}         # each with type and dimensions
 NEEDED = ("format", "version", "name", "consent", "rate", "sha256")
 OF_A_MODEL = ("codec", "model", "prompt_form")
-OPTIONAL = ("transcript", "comment", "copyright", "software", *OF_A_MODEL)
+OPTIONAL = ("transcript", "comment", "copyright", "software", "words_sha256", *OF_A_MODEL)
 TWO_TEXTS = "One.", "Two more words."
 
 
 class VoiceFileError(VoicelabError): "A voice file that can't be written or read."
+
+
+def words_hash(words: dict[str, str]) -> str: # words: the texts of a voice file
+    "The sha256 of the texts, so that a damaged transcript or consent is noticed as a damaged sound is."
+    kept = sorted((name, text) for name, text in words.items() if name != "words_sha256")
+    return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
 
 
 def prefix_of(model, reference: Reference, prompt_form: str) -> torch.LongTensor: # model: as `vl.load` gives it
@@ -62,7 +69,8 @@ def voice_bytes(
         ids = dict(codes=model.codec.encode(audio), prefix=prefix_of(model, reference, form))
         arrays |= {name: each.cpu().numpy().astype(np.int32) for name, each in ids.items()}
         words |= dict(codec=model.codec.name, model=model.info.name, prompt_form=form)
-    return safetensors.numpy.save(arrays, {name: text for name, text in words.items() if text})
+    words = {name: text for name, text in words.items() if text}
+    return safetensors.numpy.save(arrays, words | {"words_sha256": words_hash(words)})
 
 
 @patch
@@ -127,7 +135,7 @@ class Voice:
         return (f"{self.codes.shape[1]} frames of codes by {self.codec}; a prefix of {len(self.prefix)} positions for "
                 f"{self.model} ({self.prompt_form})")
 
-
+# %% ../nbs/03_voicefile.ipynb #9ff1124b
 def voice_in(
     content: bytes,         # of a voice file
     name: str,              # of the file, for messages
@@ -148,8 +156,10 @@ def voice_in(
         remarks = (*level_remarks(audio), *[f"it sounds like {heard}"] * bool(heard))
         made = Reference(audio, words.get("transcript"), words["consent"], words["name"], noticed, remarks=remarks)
     except VoicelabError as error: raise VoiceFileError(f"{name!r}: {error}") from None
-    if made.sha256 != words["sha256"]:
-        raise VoiceFileError(f"{name!r} is damaged: its sound has another hash than it states")
+    for part, stated, found_hash in (("sound", words["sha256"], made.sha256),
+                                     ("text", words.get("words_sha256"), words_hash(words))):
+        if stated not in (None, found_hash):
+            raise VoiceFileError(f"{name!r} is damaged: its {part} is not what its hash states")
     if len({"codes" in found, "prefix" in found, *(bool(words.get(key)) for key in OF_A_MODEL)}) > 1:
         raise refuse("codes, prefix, and the names of codec, model and prompt form go together")
     if "codes" not in found: return Voice(made)

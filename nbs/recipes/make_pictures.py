@@ -1,9 +1,10 @@
 """Make pictures of every widget and of the README's example; `make screenshots` runs this.
 
-    python make_pictures.py ../images            # the README's: clone.png, and tuner.png from JupyterLab; needs Chromium
+    python make_pictures.py ../images            # the README's: clone.png, tuner.png and sweep.png; needs Chromium
     python make_pictures.py FOLDER --all         # each widget, light and dark, 1280, 1920 and 390 pixels wide, and the studio's tabs
 """
 import argparse
+import io
 import re
 import sys
 import tempfile
@@ -17,11 +18,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import voicelab as vl
+from voicelab.asr import CACHE
+from voicelab.reference import shipped_voices
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests"))
 import browser
 from playwright.sync_api import expect
+from shrink_outputs import few_colours
 
 VOICE, WORDS = ROOT / "data/voices/ada.wav", "The old library opens at nine in the morning."
 TEXT = "The garden is open today."
@@ -38,6 +42,12 @@ for voice in (ada, ben): run.save(model.clone("The garden is open today.", refer
 SWEEP = """sweep = vl.Sweep(tempfile.mkdtemp(), model=model, references=[ada, ben], texts=["Good evening."],
                  sampling=[vl.Sampling(temperature=t) for t in (0.3, 1.0)]).run().measure("similarity")
 """
+STUDY = """widget = vl.widgets.Study(model, "length", references=[ada, ben], texts=["Good evening."], folder=tempfile.mkdtemp() + "/length")
+widget.seeds.value, widget.options.value = 2, "seconds=1, 2, 3\\nwindows=1"
+"""
+HEARD = """made = model.clone("The garden is open today.", reference=ada, seed=1)
+widget = vl.widgets.WordTimeline(made, recogniser="whisper-base")
+"""
 VITA = """from voicelab.families.vita.checkpoint import tiny_vita
 from voicelab.families.vita.model import VitaModel
 from voicelab.models.glm4voice import tiny_glm4voice
@@ -50,12 +60,17 @@ WIDGETS = {         # by name of the widget: what makes it, the button that is p
     "Ablation": ("widget = vl.widgets.Ablation(model)\nfor arm, tick in widget.ticks.items(): tick.value = arm in ('right', 'none')", "Run", "samples."),
     "CodecExplorer": ("widget = vl.widgets.CodecExplorer(model)", "Decode", "The codec's ceiling"),
     "AttentionMap": ("widget = vl.widgets.AttentionMap(model)", "Generate", "frames over"),
-    "Conversation": (VITA + "widget = vl.widgets.Conversation(vita, question=ben.audio, reference=ada)\nwidget.most.value = 30", "Ask", "Done."),
-    "Microphone": ("widget = vl.widgets.Microphone()", None, None),
+    "Conversation": (VITA + "widget = vl.widgets.Conversation(vita, question=ben.audio, reference=ada)\nwidget.most.value = 30", "Ask", "Stopped: "),
+    "Microphone": ("widget = vl.widgets.Microphone()", "Record", None),
     "Pivot": (SWEEP + "widget = vl.widgets.Pivot(sweep)", None, None),
-    "Study": ("widget = vl.widgets.Study(model)", None, None),
+    "SweepBoard": (SWEEP + "widget = vl.widgets.SweepBoard(folder=sweep.folder)", None, None),
+    "Study": (STUDY, "Run", "complete, "),
     "ListeningTest": (RUN + "widget = vl.widgets.ListeningTest(run, 'similarity')", None, None),
+    "WordTimeline": (HEARD + "widget.worker.wait()", None, None),
 }
+if not (CACHE / "whisper-base").exists():
+    print("WordTimeline is left out: no recogniser is there (tests/recogniser.py fetches one)")
+    del WIDGETS["WordTimeline"]
 
 
 def draw(audio, ax, title, limit):
@@ -77,7 +92,8 @@ def draw_clone(folder: Path):
     bottom.axvline(made.budget.cap_seconds, color="tab:red", linestyle="--", label=f"budget {made.budget.cap_seconds:.1f} s")
     bottom.set(xlabel="time / s", ylabel="probability", ylim=(0, 1.05))
     bottom.legend(loc="center right")
-    fig.savefig(folder / "clone.png", dpi=110)
+    fig.savefig(file := io.BytesIO(), dpi=110)
+    (folder / "clone.png").write_bytes(few_colours(file.getvalue()))
     made.audio.save(folder / "clone.mp3")
     reference.audio.save(folder / "reference.mp3")
 
@@ -97,9 +113,19 @@ def used(shared, name: str):
     widget = page.locator(".jp-Cell").nth(1).locator(".voicelab-panel").first
     if button:
         widget.get_by_role("button", name=button).first.click()
-        expect(widget.get_by_text(re.compile(re.escape(done))).first).to_be_visible(timeout=SECONDS)
+        if done: expect(widget.get_by_text(re.compile(re.escape(done))).first).to_be_visible(timeout=SECONDS)
         page.wait_for_timeout(3000)                         # the sound is played to its end, and the measures come
     return page, widget
+
+
+def settle(page, widget):
+    "Wait until the page has its width, and the kernel has drawn its pictures for it."
+    seen, same = None, 0
+    while same < 4:
+        page.wait_for_timeout(400)
+        now = widget.evaluate("widget => [widget.clientWidth, ...[...widget.querySelectorAll('img')].map(image => image.src.length)].join()")
+        seen, same = now, same + 1 if now == seen else 0
+    page.wait_for_function("() => !document.querySelector('#jupyterlab-splash')")
 
 
 def draw_widgets(folder: Path):
@@ -110,9 +136,8 @@ def draw_widgets(folder: Path):
             for theme in ("Light", "Dark"):
                 browser.do(page, "apputils:change-theme", theme=f"JupyterLab {theme}")
                 for width in WIDTHS:
-                    page.set_viewport_size(dict(width=width, height=3000))
-                    page.wait_for_timeout(700)
-                    page.wait_for_function("() => !document.querySelector('#jupyterlab-splash')")
+                    page.set_viewport_size(dict(width=width, height=6000))
+                    settle(page, widget)
                     widget.screenshot(path=folder / f"{name}_{theme.lower()}_{width}.png")
             browser.forget_widgets(page)
             page.close()
@@ -129,20 +154,34 @@ def draw_studio(folder: Path):
             page.goto(url + "/" + re.search(r"\?token=\w+", log.read_text())[0])
             page.get_by_role("button", name="Generate").click(timeout=SECONDS)
             expect(page.get_by_role("status").filter(has_text="Done.")).to_be_visible(timeout=SECONDS)
-            for tab in page.get_by_role("tab").all():
+            for tab in page.locator(".voicelab-tabs").get_by_role("tab").all():
                 tab.click()
                 for width in WIDTHS:
                     page.set_viewport_size(dict(width=width, height=844))
                     page.wait_for_timeout(700)
-                    page.screenshot(path=folder / f"studio_{tab.inner_text().replace(' ', '_').lower()}_{theme}_{width}.png")
+                    page.screenshot(full_page=width > 600, path=folder / f"studio_{tab.inner_text().replace(' ', '_').lower()}_{theme}_{width}.png")
 
 
 def draw_tuner(folder: Path):
     "The tuner in JupyterLab, after it has made a sample."
     with lab() as shared:
         page, widget = used(shared, "Tuner")
-        page.set_viewport_size(dict(width=1280, height=2000))
-        widget.screenshot(path=folder / "tuner.png")
+        page.set_viewport_size(dict(width=1280, height=3000))
+        settle(page, widget)
+        (folder / "tuner.png").write_bytes(few_colours(widget.screenshot()))
+
+
+def draw_sweep(folder: Path):
+    "The page of a sweep, with two samples that were played."
+    voices = list(shipped_voices().values())[:3]
+    with tempfile.TemporaryDirectory() as place, browser.chromium() as chromium:
+        sweep = vl.Sweep(f"{place}/temperatures", model="tiny", references=voices, texts=["The boat was blue.", "Eleven bells rang."], seeds=[1, 2],
+                         sampling=[vl.Sampling(temperature=t) for t in (0.3, 0.7, 1.2)]).run().measure("similarity", "ended")
+        page = chromium.new_page(viewport=dict(width=1180, height=900))
+        page.goto(sweep.export("html").as_uri())
+        for number in (6, 1): page.locator("td button[data-point]").nth(number).click()
+        expect(page.get_by_role("status").filter(has_text="playing A")).to_be_visible()
+        (folder / "sweep.png").write_bytes(few_colours(page.screenshot()))
 
 
 def main():
@@ -151,7 +190,7 @@ def main():
     parser.add_argument("--all", action="store_true", help="each widget in two themes and three widths, and the studio")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    for each in (draw_widgets, draw_studio) if given.all else (draw_clone, draw_tuner): each(given.folder)
+    for each in (draw_widgets, draw_studio) if given.all else (draw_clone, draw_tuner, draw_sweep): each(given.folder)
 
 
 if __name__ == "__main__": main()

@@ -17,9 +17,9 @@ from fastcore.basics import patch
 from ..attention import HeadSums, read_attention
 from ..compare import SCOPE
 from ..crossed import CrossedMean, detectable
-from ..errors import check_flag, whole
+from ..errors import check_flag, counted, whole
 from ..family import View
-from ..forced import ForcedStudy, clustered, counted, named, ranged
+from ..forced import ForcedStudy, clustered, named, ranged
 from ..hiding import hidden_bits, random_positions
 from ..intervals import INSIDE
 from ..study import STUDIES, StudyError

@@ -20,7 +20,7 @@ from ..audio import Audio
 from ..colour import LEAST_FLOOR_DB
 from ..compare import SCOPE, compare_seen
 from ..crossed import CrossedMean, crossed_interval, detectable
-from ..errors import VoicelabError, one_of
+from ..errors import VoicelabError, counted, one_of
 from ..metrics import METRICS, Measure
 from ..metrics import measure as measure_sound
 from ..pairs import Pair
@@ -84,11 +84,10 @@ def slope_words(found: CrossedMean, said: bool = True) -> str: # said: by clones
     if isnan(found.mean): return copied(found)
     if found.error == 0: return "can't tell: no clone differs from another in it, so these texts can't show a copy"
     between = "no interval" if isnan(found.low) else f"{found.low:+z.2f} to {found.high:+z.2f}"
-    count = lambda number, name: f"{number} {name}{'' if number == 1 else 's'}"
     least = detectable(found)
     could = f"; a slope of {least:.2g} or more would show" if copied(found).startswith("no") and least > 0.005 else ""
-    texts, scope = (f", {count(found.texts, 'text')}", SCOPE[found.over]) if said else ("", "")
-    return (f"slope {found.mean:+z.2f} ({between}; {count(found.speakers, 'voice')}{texts}): "
+    texts, scope = (f", {counted(found.texts, 'text')}", SCOPE[found.over]) if said else ("", "")
+    return (f"slope {found.mean:+z.2f} ({between}; {counted(found.speakers, 'voice')}{texts}): "
             f"{copied(found)}{could}{scope}")
 
 # %% ../../nbs/12_studies_carry_over.ipynb #ca440010

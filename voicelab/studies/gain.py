@@ -12,8 +12,8 @@ from fastcore.basics import patch
 
 from ..alter import backwards, shuffled
 from ..compare import Comparison, Seen, compare_seen
-from ..errors import ArgumentError
-from ..forced import ForcedStudy, Utterance, clustered, counted, named, ranged
+from ..errors import ArgumentError, counted
+from ..forced import ForcedStudy, Utterance, clustered, named, ranged
 from ..grid import voices_written
 from ..likelihood import GAIN_UNIT
 from ..metrics import METRICS

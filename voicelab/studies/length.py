@@ -17,8 +17,8 @@ from fastcore.basics import patch
 from ..alter import AlterError, cut_out
 from ..compare import Comparison, Seen, compare_seen
 from ..curves import draw_steps, named, panels, valued
-from ..errors import VoicelabError
-from ..forced import ForcedStudy, counted
+from ..errors import VoicelabError, counted
+from ..forced import ForcedStudy
 from ..grid import voices_written
 from ..metrics import METRICS
 from ..reference import MIN_REFERENCE_SECONDS, Reference

@@ -1,5 +1,6 @@
 const TYPED = "textarea, select, [contenteditable=true], input:not([type=checkbox], [type=radio], [type=range])"
-const PRESSED = "button, a, summary, audio, input, .voicelab-deck *"
+const PRESSED = "button, [role=button], a, summary, audio, input, .voicelab-deck *"
+const FOLD = ".jupyter-widget-Collapse-header"                        // of an accordion
 
 function panelPage({ model, el }) {
   const set = (part, name, value) => {
@@ -18,6 +19,14 @@ function panelPage({ model, el }) {
       }
     }
     for (const box of panel.querySelectorAll("input[type=text], textarea")) set(box, "dir", "auto")
+    for (const head of panel.querySelectorAll(FOLD)) {
+      set(head, "role", "button"); set(head, "tabindex", "0")
+      set(head, "aria-expanded", String(head.parentElement.classList.contains("jupyter-widget-Collapse-open")))
+    }
+  }
+  function fold(event) {
+    if (!event.target.matches(FOLD) || event.key !== "Enter" && event.key !== " ") return
+    event.preventDefault(); event.stopPropagation(); event.target.click()
   }
   const quieten = ({ target }) => {                     // or x deletes the cell
     last = target; target.dataset.lmSuppressShortcuts = "true"
@@ -52,15 +61,16 @@ function panelPage({ model, el }) {
     panel = el.closest(".voicelab-panel")
     if (!panel) return waiting = setTimeout(begin, 50)
     panel.tabIndex = -1                                               // a click on its background gives it the keys
-    panel.addEventListener("focusin", quieten)
+    panel.addEventListener("focusin", quieten); panel.addEventListener("keydown", fold)
     if (model.get("makes")) panel.addEventListener("keydown", press, true)
-    const attributes = ["aria-valuetext", "disabled", "tabindex"]     // el may no longer be in the panel by then
+    const attributes = ["aria-valuetext", "disabled", "tabindex", "class"]     // el may no longer be in the panel by then
     watch = new MutationObserver(() => { name(); hold() }); sizes = new ResizeObserver(tell)
     watch.observe(panel, { childList: true, subtree: true, characterData: true, attributeFilter: attributes })
     sizes.observe(panel); name()
   }
   return () => {
     clearTimeout(waiting); clearTimeout(told); watch?.disconnect(); sizes?.disconnect()
-    panel?.removeEventListener("focusin", quieten); panel?.removeEventListener("keydown", press, true)
+    panel?.removeEventListener("focusin", quieten); panel?.removeEventListener("keydown", fold)
+    panel?.removeEventListener("keydown", press, true)
   }
 }

@@ -9,7 +9,8 @@ function ticks(low, high) {
   return made
 }
 
-const WIDTH = 860, HEIGHT = 320, LEFT = 60, TOP = 12, BELOW = 44, RIGHT = 12
+let WIDTH = 860                                         // of the drawing that is made: as wide as its page, so that letters keep their size
+const HEIGHT = 320, LEFT = 60, TOP = 12, BELOW = 44, RIGHT = 12
 function named(axis, n, points) {                       // a scale of names: levels in a row, their samples side by side
   const wide = (WIDTH - LEFT - RIGHT) / axis.levels.length, most = Math.max(4, Math.floor(wide / 7))
   const beside = i => 0.5 + ((i * 0.618) % 1 - 0.5) * 0.5
@@ -34,6 +35,7 @@ function acrossScale({ axes, measures, points }, view, found) {
 
 function scatter(data, view, choose) {
   const { axes, measures, points } = data, box = make("div"), settle = rove(box, ".dot")
+  let width = WIDTH
   const tall = HEIGHT - TOP - BELOW, line = given => make("svg:line", given)
   const text = (x, y, anchor, words) => make("svg:text", { x, y, "text-anchor": anchor }, words)
   function frame(svg, x, y, [low, high]) {
@@ -61,6 +63,7 @@ function scatter(data, view, choose) {
     const up = measures[view.y], has = i => points[i].values[view.y] != null && points[i].sound != null
     const found = view.seen().filter(has), ys = found.map(i => points[i].values[view.y])
     if (!found.length) return box.replaceChildren(make("p", { class: "quiet" }, `No sample has a value of ${up.name}.`))
+    WIDTH = width
     const low = Math.min(...ys), high = Math.max(...ys), room = (high - low || 1) * 0.05
     const y = v => TOP + (high + room - v) / (high - low + 2 * room) * tall, x = acrossScale(data, view, found)
     const svg = make("svg:svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "group",
@@ -71,5 +74,9 @@ function scatter(data, view, choose) {
     box.replaceChildren(svg, make("div", { class: "row" }, ...keys))
     settle()
   }
+  new ResizeObserver(() => {
+    const now = Math.min(1400, Math.max(260, box.clientWidth))
+    if (box.clientWidth && Math.abs(now - width) > 8) { width = now; draw() }
+  }).observe(box)
   return { box, draw }
 }

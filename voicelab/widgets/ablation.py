@@ -14,10 +14,12 @@ from fastcore.basics import patch
 from ..ablation import ARMS, RIGHT
 from ..ablation import Ablation as Arms
 from ..metrics import chosen_metrics
-from ..reference import Reference, shipped_voices
-from . import base
-from .base import LABEL, WIDE, Clip, Panel, Picture, Status, WidgetError, Worker, card, go_and_stop, row
+from ..reference import Reference
+from .base import LABEL, WIDE, Panel, WidgetError, check_made_of, go_and_stop, row
+from .sound import Clip
+from .style import Picture, card, picture
 from .voice import NONE, VoiceChooser, text_box
+from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_ablation.ipynb #a780915a
 def arms_html(ablation: Arms) -> str:
@@ -25,17 +27,23 @@ def arms_html(ablation: Arms) -> str:
     line = lambda arm, cells: (f"<tr><td title='{html.escape(ARMS[arm])}'><b>{arm.replace('_', ' ')}</b></td>"
                                f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     body = "".join(line(*item) for item in ablation.cells().items())
-    return (f"<table><tr>{''.join(f'<th>{head}</th>' for head in ablation.headings)}</tr>{body}</table>"
+    head = "".join(f"<th>{each}</th>" for each in ablation.headings)
+    return (f"<div style='overflow-x: auto'><table><tr>{head}</tr>{body}</table></div>"
             f"<span class='quiet'>{ablation.about_intervals}</span>")
 
 
-def arms_picture(ablation: Arms) -> bytes:
+def arms_picture(ablation: Arms,
+                 width: float = 10.0, # inches; if it is narrow, the measures stand below each other
+                ) -> bytes:
     "PNG: the measures of every arm with intervals and anchors."
+    across = max(1, min(len(ablation.measures), int(width / 3.5)))
+    down = -(-len(ablation.measures) // across)
     def draw(figure):
-        axes = figure.subplots(1, len(ablation.measures), sharey=True)
+        axes = list(figure.subplots(down, across, sharey=True, squeeze=False).flat)
         for measure, ax in zip(ablation.measures, axes): ablation.plot(measure, ax)
-        figure.subplots_adjust(wspace=0.06)
-    return base.picture(draw, width=5.0 * len(ablation.measures), height=0.7 + 0.32 * len(ablation.arms))
+        for ax in axes[len(ablation.measures):]: ax.remove()
+        figure.subplots_adjust(wspace=0.06, hspace=1.0)
+    return picture(draw, width=min(width, 5.0 * across), height=(0.9 + 0.32 * len(ablation.arms)) * down)
 
 # %% ../../nbs/13_widgets_ablation.ipynb #5aa623d3
 def legend_html() -> str:
@@ -54,11 +62,11 @@ class Ablation(Panel):
         also: tuple[str, ...] = (), # names of further metrics
         voices=None, # a folder of voices to offer as well, or a test set
     ):
-        base.check_made_of(model, text, reference=reference, other=other)
+        check_made_of(model, text, reference=reference, other=other)
         self.also = tuple(metric.name for metric in chosen_metrics(also, "also"))
         self.model, self.result, self.text = model, None, text_box(text)
         self.voice = VoiceChooser(reference, model=model, voices=voices)
-        self.others = shipped_voices() | ({} if other is None else {other.name: other})
+        self.others = self.voice.voices | ({} if other is None else {other.name: other})
         second = next((name for name in self.others if name != self.voice.voice.value), NONE)
         self.other = W.Dropdown(options=[*self.others, NONE], value=other.name if other else second,
                                 description="other speaker", style=LABEL)
@@ -122,7 +130,7 @@ def _draw(self: Ablation):
         return self.image.clear()
     self.table.value = card(arms_html(made))
     words = "; ".join(f"{arm}: similarity {value:.2f}" for arm, value in made.table.similarity.items())
-    self.image.show(arms_picture(made), words)
+    self.image.draw(lambda inches: arms_picture(made, inches), words)
     kept, spoken = self.heard.value, [(attempt.arm, attempt.seed) for attempt in made.attempts if attempt.generation]
     named = [(f"{arm.replace('_', ' ')}, seed {seed}", (arm, seed)) for arm, seed in spoken]
     self.heard.options = [("–", None), *named]

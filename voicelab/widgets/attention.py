@@ -21,8 +21,10 @@ from ..old_names import moved
 from ..reference import Reference
 from ..settings import settings_or_default
 from ..words import chosen_recogniser, word_timeline
-from .base import LABEL, Clip, Panel, Status, WidgetError, Worker, check_made_of, go_and_stop, outdated, row
+from .base import LABEL, Panel, WidgetError, check_made_of, go_and_stop, row
+from .sound import Clip
 from .voice import VoiceChooser, text_box
+from .worker import Status, Worker, outdated
 
 # %% ../../nbs/13_widgets_attention.ipynb #eabb3789
 SNIPPET_SECONDS = 0.4       # how much a click plays of each sound

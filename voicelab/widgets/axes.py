@@ -24,8 +24,9 @@ from ..grid import OWN, RECORDS, voice_labels
 from ..identity import ModelFacts
 from ..reference import Reference, shipped_voices
 from ..sweepfile import level_from, record_table, toml_value
-from .base import LABEL, WIDE, Unit, WidgetError, card, row
+from .base import LABEL, WIDE, Unit, WidgetError, row
 from .fields import Field
+from .style import card
 from .voice import VoiceChooser
 
 # %% ../../nbs/13_widgets_axes.ipynb #e647ced0

@@ -32,11 +32,13 @@ from ..settings import read_settings
 from ..sweep import FILE, Sweep, SweepError
 from ..sweepcode import sweep_code
 from .axes import Axes
-from .base import LABEL, WIDE, Panel, Status, WidgetError, Worker, card, go_and_stop, row
+from .base import LABEL, WIDE, Panel, WidgetError, go_and_stop, row
 from .fields import Field, clear_errors, show_error
 from .pivot import SweepPage
 from .shared import SHARED_NOTICE, FileDownload, check_shared, packed, place_of
+from .style import card
 from .upload import in_megabytes
+from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_board.ipynb #25cabb02
 BOARDS = weakref.WeakSet()      # those that are open

@@ -18,13 +18,15 @@ from ..errors import VoicelabError, check_type
 from ..family import Responder, Task
 from ..generation import Generation
 from ..reference import Reference
-from . import base
-from .base import LABEL, WIDE, Clip, Panel, Status, StreamPlayer, Unit, Worker, card, row
+from .base import LABEL, WIDE, Panel, Unit, WidgetError, check_made_of, go_and_stop, row
 from .microphone import Recorder, check_recording
 from .result import ending, stop_html
+from .sound import Clip, StreamPlayer
 from .sources import FORMATS, upload_path
+from .style import card
 from .upload import Upload
 from .voice import NONE, VoiceChooser, text_box
+from .worker import Closed, Status, Worker, overheard, words_of
 
 # %% ../../nbs/13_widgets_conversation.ipynb #c07e0006
 class Question(Unit):
@@ -79,7 +81,7 @@ def heard_html(made: Generation) -> str:
     segments = made.prompt.segments
     rows = [f"<tr><td>{each.role}</td><td>{each.seconds:.2f} s</td><td>{each.tokens} positions</td>"
             f"<td>{html.escape(each.feeds)}</td></tr>" for each in segments[segments.kind == "audio"].itertuples()]
-    return f"<table class='quiet'>{''.join(rows)}</table>" if rows else ""
+    return f"<table class='quiet voicelab-flow'>{''.join(rows)}</table>" if rows else ""
 
 
 class Turn(Unit):
@@ -143,10 +145,10 @@ class Conversation(Panel):
         within: str | Path | None = None, # folders of voices are opened here and below; None: anywhere
         **options, # of the model's `session`, such as sampling or control
     ):
-        base.check_made_of(model, text, reference=reference)
-        check_type("question", question, Audio | str | Path | None, "an Audio or a file", base.WidgetError)
+        check_made_of(model, text, reference=reference)
+        check_type("question", question, Audio | str | Path | None, "an Audio or a file", WidgetError)
         self.model, self.options, self.turns, self.status = model, options, [], Status()
-        self.ask, self.stop = base.go_and_stop("Ask")
+        self.ask, self.stop = go_and_stop("Ask")
         self.again = W.Button(description="New conversation", icon="eraser", tooltip="forget all turns",
                               layout=W.Layout(width="auto"))
         self.worker = Worker(model, self.status, (self.ask, self.again), self.stop)
@@ -208,7 +210,7 @@ def asked(self: Conversation) -> dict:
     if task.uses("audio"):
         given["audio"] = self.question.audio
         if given["audio"] is None and "audio" in task.needs:
-            raise base.WidgetError(f"question: the task {self.task.value} needs one; record it, or upload a file")
+            raise WidgetError(f"question: the task {self.task.value} needs one; record it, or upload a file")
     if task.uses("reference"): given["reference"] = self.voice.chosen()
     if given.get("reference") is not None: given["prompt_form"] = self.form.value
     elif task.talks and self.persona.value == OWN: given["system"] = self.system.value
@@ -242,10 +244,10 @@ def forget(self: Conversation):
 @patch
 def _work(self: Conversation):
     self.status.say("Preparing.")
-    with base.overheard() as said:
+    with overheard() as said:
         given = self.asked()
         session = self.model.session(self.task.value, **given)
-    if self.worker.closed: raise base.Closed("its widget is closed")
+    if self.worker.closed: raise Closed("its widget is closed")
     turn = self._begin(given)
     self.stream.muted, begun = not self.listen.value, False
     self.status.say("Answering.")
@@ -256,7 +258,7 @@ def _work(self: Conversation):
             begun = True
             self.stream.play(piece)
     turn.finish(session.generation)
-    self.status.say(" ".join([ending(turn.made), *base.words_of(said)]))
+    self.status.say(" ".join([ending(turn.made), *words_of(said)]))
 
 
 @patch
@@ -267,4 +269,5 @@ def _begin(self: Conversation, given: dict) -> Turn:
     turn = Turn(len(self.turns) + 1, self.task.value, given.get("text"), given.get("audio"), who)
     self.turns.append(turn)
     self.shown.children = (*self.shown.children, turn)
+    self.fit(self.page_part.pixels)
     return turn

@@ -19,10 +19,12 @@ from ..codec import decode_batch
 from ..control import Sampling
 from ..generation import Fact, Generation
 from ..reference import Reference
-from . import base
-from .base import LABEL, WIDE, Clip, Panel, Picture, Status, Worker, card, go_and_stop, picture, row
+from .base import LABEL, WIDE, Panel, check_made_of, go_and_stop, row
 from .result import code_cells
+from .sound import Clip
+from .style import BAD, INK, MARK, Picture, card, picture
 from .voice import VoiceChooser, text_box
+from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_delay.ipynb #38458111
 def columns_picture(columns: torch.Tensor, # [n_codebooks, columns], as drawn
@@ -34,17 +36,17 @@ def columns_picture(columns: torch.Tensor, # [n_codebooks, columns], as drawn
     from matplotlib.colors import to_rgba
     from matplotlib.patches import Rectangle
     (books, n), cells = columns.shape, code_cells(columns.clamp(max=codebook_size), codebook_size)
-    bos, eos = (codebook_size, to_rgba(base.INK, 0.35)), (codebook_size + 1, to_rgba(base.BAD))
+    bos, eos = (codebook_size, to_rgba(INK, 0.35)), (codebook_size + 1, to_rgba(BAD))
     for id, colour in (bos, eos):
         cells[columns.numpy() == id] = colour
 
     def draw(figure):
         ax = figure.subplots()
         ax.imshow(cells, aspect="auto", interpolation="nearest")
-        ax.add_patch(Rectangle((at - 0.5, -0.5), 1, books, fill=False, edgecolor=base.MARK, linewidth=2))
+        ax.add_patch(Rectangle((at - 0.5, -0.5), 1, books, fill=False, edgecolor=MARK, linewidth=2))
         for k in range(books if at >= books > 1 else 0):
             corner = at - books + k + 0.5, k - 0.5
-            ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=base.INK, linewidth=1.2))
+            ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=INK, linewidth=1.2))
         ax.set(xlabel="step of the model", ylabel="codebook", yticks=range(books),
                xlim=(-0.5, max(width or n, n) - 0.5))
     return picture(draw, height=2.0)
@@ -88,7 +90,7 @@ class DelayPattern(Panel):
         seed: int = 1,
         voices=None, # a folder of voices to offer as well, or a test set
     ):
-        base.check_made_of(model, text, reference=reference)
+        check_made_of(model, text, reference=reference)
         Sampling(seed=seed)                                 # raises the error of a wrong seed
         self.model, self.generation, self.columns, self.seed = model, None, None, seed
         self.voice, self.text = VoiceChooser(reference, model=model, voices=voices), text_box(text)

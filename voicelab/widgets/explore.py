@@ -12,10 +12,12 @@ from fastcore.basics import patch
 from ..explore import exchange, plot_ladder, resynthesise
 from ..metrics import Measure
 from ..reference import Reference, shipped_voices
-from . import base
-from .base import LABEL, WIDE, Clip, Panel, Picture, Status, WidgetError, Worker, card, picture, row
+from .base import LABEL, WIDE, Panel, WidgetError, check_made_of, row
 from .result import codebook_colours
+from .sound import Clip
+from .style import Picture, card, picture
 from .voice import VoiceChooser
+from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_explore.ipynb #ba9777cd
 def measure_words(measure: Measure) -> str:
@@ -37,7 +39,7 @@ class CodecExplorer(Panel):
         b: Reference | None = None, # None: the second shipped voice
         voices=None, # a folder of voices to offer as well, or a test set
     ):
-        base.check_made_of(model, a=a, b=b)
+        check_made_of(model, a=a, b=b)
         self.model, self.codec, self.through, self.mixture = model, model.codec, None, None
         shipped = list(shipped_voices().values())
         second = shipped[1] if b is None and len(shipped) > 1 else b
@@ -94,7 +96,8 @@ def _work(self: CodecExplorer):
     table = through.table
     words = "; ".join(f"{k} codebooks: similarity {value:.2f}" for k, value in table.similarity.items())
     if len(table) > 1:
-        self.image.show(picture(lambda figure: plot_ladder(table, figure.subplots()), width=7.0), words)
+        drawing = lambda figure: plot_ladder(table, figure.subplots())
+        self.image.draw(lambda inches: picture(drawing, width=min(inches, 7.0)), words)
     self.through = through
     self._show()
     self.status.say(f"The codec's ceiling for this voice: {measure_words(through.ceiling)}.")

@@ -9,7 +9,8 @@ __all__ = ['Field', 'show_error', 'clear_errors']
 import ipywidgets as W
 from fastcore.basics import patch
 
-from .base import Status, Unit
+from .base import Unit
+from .worker import Status
 
 # %% ../../nbs/13_widgets_fields.ipynb #01ce716b
 class Field(Unit):

@@ -11,6 +11,7 @@ import csv
 import html
 import io
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,19 +22,20 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..budget import RULES
-from ..errors import VoicelabError
+from ..errors import VoicelabError, counted
 from ..generation import Generation
 from ..metrics import METRICS, compare
 from ..pairs import path_within
 from ..reference import Reference
 from ..runs import Run, RunError
-from . import base
-from .base import LABEL, Status, Unit, card, row
+from .base import LABEL, Unit, row
 from .deck import Deck, DeckClip
 from .earlier import KeptSample, kept_samples, knobs_state
 from .knobs import Knobs
 from .rows import Rows, heading, in_words
+from .style import card, title
 from .voice import NONE
+from .worker import Status
 
 # %% ../../nbs/13_widgets_history.ipynb #4b3f844f
 @dataclass
@@ -148,7 +150,7 @@ class History(Unit):
         self.table, self.versus, self.deck = Rows(self.pick), W.HTML(), Deck()
         self.listed = W.VBox([self.sort, self.table, row(self.chosen, self.replay, self.other, self.against),
                               self.deck, self.versus], layout=W.Layout(display="none"))
-        super().__init__([base.title("History"), self.listed, row(self.folder, self.opener, self.save), self.status])
+        super().__init__([title("History"), self.listed, row(self.folder, self.opener, self.save), self.status])
         self.sort.observe(lambda _: self._draw(), "value")
         self.chosen.observe(lambda _: self._draw(), "value")
         self.replay.on_click(lambda _: self._replay())
@@ -276,8 +278,18 @@ def export(self: History, folder: str) -> Run:
 # %% ../../nbs/13_widgets_history.ipynb #58e8d18b
 @patch
 def _save(self: History):
-    try: self.status.say(f"{len(self.export(self.folder.value))} samples are in {self.folder.value}")
-    except (VoicelabError, OSError) as error: self.status.fail(error)
+    before = [*self.tries]
+    try: run = self.export(self.folder.value)
+    except (VoicelabError, OSError) as error: return self.status.fail(error)
+    self.status.say(f"{counted(len(run), 'sample')} in {self.folder.value}{self.left_words(before)}.")
+
+
+@patch
+def left_words(self: History, before: list[Try]) -> str: # before: the list as it was
+    "What is listed no more, and where it is; empty if that is nothing."
+    left = Counter(tried.saved for tried in before) - Counter(tried.saved for tried in self.tries)
+    return "".join(f"; {counted(number, 'sample')} of {folder} left this list, and stay there"
+                   for folder, number in left.items() if folder)
 
 
 def has_run(folder: str | Path) -> bool:
@@ -299,7 +311,7 @@ def earlier_tries(run: Run, knobs: Knobs) -> list[Try]:
         tries.append(Try(made.text, made.reference, voice, state, options, made, pair.row["id"], str(run.folder)))
     return tries
 
-
+# %% ../../nbs/13_widgets_history.ipynb #bde162db
 @patch
 def go_on(self: History, folder: str | Path) -> Try: # the last one of the folder
     "List the samples of a run as tries, before those that are not saved yet."
@@ -309,10 +321,10 @@ def go_on(self: History, folder: str | Path) -> Try: # the last one of the folde
     if not earlier: raise RunError(f"folder: {str(folder)!r} has no sample to go on from")
     new = [tried for tried in self.tries if not tried.saved]
     for number, tried in enumerate(new, 1 + max(tried.number for tried in earlier)): tried.number = number
-    self.tries, left_out = earlier + new, len(run) - len(earlier)
+    before, self.tries, left_out = self.tries, earlier + new, len(run) - len(earlier)
     self._list(earlier[-1])
     more = f"; {left_out} more are not listed: they failed, can't be read, or are older" if left_out else ""
-    self.status.say(f"{len(earlier)} samples of {folder}{more}.")
+    self.status.say(f"{counted(len(earlier), 'sample')} of {folder}{more}{self.left_words(before)}.")
     return earlier[-1]
 
 

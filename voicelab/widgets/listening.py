@@ -15,17 +15,19 @@ import traitlets
 from fastcore.basics import patch
 
 from ..answers import KINDS, SOUNDS, ListeningError, read_results
-from ..errors import VoicelabError
+from ..errors import VoicelabError, one_of
 from ..listening import ListeningTest as Blind
 from ..listening import conditions_in, opened
 from ..listening_example import example_run
 from ..listening_page import LISTENING_SCRIPT, LISTENING_STYLE, is_share, shown_content, sound_of
 from ..runs import Run
 from ..sweep import Sweep
-from .base import LABEL, WIDE, Panel, Status, Unit, Worker, card, row
+from .base import LABEL, WIDE, Panel, Unit, row
 from .fields import Field, clear_errors, show_error
 from .shared import FileDownload, place_of
+from .style import card
 from .upload import Upload, in_megabytes
+from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_listening.ipynb #54806e21
 LISTENING_MODULE = r"""
@@ -172,6 +174,7 @@ class ListeningTest(Panel):
         **options, # by, listener, seed, most, file, statement: of `voicelab.listening.ListeningTest`
     ):
         example = run is None
+        one_of("kind", kind, KINDS, ListeningError)           # before the example's folder is made
         if example: run = example_run()
         self.test = Blind(run, kind, **options)
         self.page, self.setup, self.status = ListeningPage(self.test), Setup(run, kind, options, within), Status()

@@ -16,7 +16,10 @@ from fastcore.basics import patch
 from ..audio import Audio, AudioError
 from ..errors import VoicelabError
 from ..reference import MAX_CLIPPED_SHARE, MAX_REFERENCE_SECONDS, MIN_LOUDEST_DB, SILENT_DB, Reference
-from .base import LABEL, WIDE, Clip, Panel, Status, card
+from .base import LABEL, WIDE, Panel
+from .sound import Clip
+from .style import card
+from .worker import Status
 
 # %% ../../nbs/13_widgets_microphone.ipynb #1087a392
 MIN_SECONDS, MIN_SPEECH_SECONDS = 1.0, 0.5

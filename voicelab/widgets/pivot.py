@@ -16,7 +16,8 @@ from fastcore.basics import patch
 from ..errors import VoicelabError, check_type
 from ..page import PAGE_SCRIPT, PAGE_STYLE, content_of, web_file
 from ..sweep import Sweep
-from .base import Panel, Status, WidgetError, Worker, go_and_stop, row
+from .base import Panel, WidgetError, go_and_stop, row
+from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_pivot.ipynb #09fe6115
 PAGE_MODULE = r"""

@@ -20,8 +20,9 @@ from ..errors import VoicelabError
 from ..files import write_whole
 from ..reference import shipped_voices
 from ..settings import user_folder
-from .base import LABEL, Status, Unit, row
+from .base import LABEL, Unit, row
 from .knobs import Knobs
+from .worker import Status
 
 # %% ../../nbs/13_widgets_presets.ipynb #2d9bba83
 PRESETS_FILE = "presets.json"

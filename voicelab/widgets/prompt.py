@@ -13,8 +13,10 @@ import ipywidgets as W
 from ..chat import ROLE_COLOURS, Prompt, segments_html
 from ..errors import VoicelabError
 from ..reference import Reference
-from .base import LABEL, Panel, Status, card, check_made_of, overheard, words_of
+from .base import LABEL, Panel, check_made_of
+from .style import card
 from .voice import VoiceChooser, text_box
+from .worker import Status, overheard, words_of
 
 # %% ../../nbs/13_widgets_prompt.ipynb #8fddd314
 def strip_html(prompt: Prompt) -> str:
@@ -39,7 +41,7 @@ def segment_table(prompt: Prompt) -> str:
                 f"<td>{row.kind}</td><td><bdi>{html.escape(words)}</bdi></td>"
                 f"<td>{row.tokens}</td><td>{seconds}</td><td class='quiet'>{html.escape(row.feeds)}</td></tr>")
     head = "".join(f"<th>{name}</th>" for name in ("role", "kind", "text", "positions", "sound", "feeds"))
-    return f"<table><tr>{head}</tr>{''.join(map(cells, prompt.segments.itertuples()))}</table>"
+    return f"<table class='voicelab-flow'><tr>{head}</tr>{''.join(map(cells, prompt.segments.itertuples()))}</table>"
 
 # %% ../../nbs/13_widgets_prompt.ipynb #4a9898ab
 class PromptAnatomy(Panel):

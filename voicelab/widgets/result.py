@@ -9,6 +9,8 @@ __all__ = ['STATUS_CLASSES', 'STATUS_WORDS', 'estimate_html', 'codebook_colours'
 # %% ../../nbs/13_widgets_result.ipynb #0a76ff27
 import html
 import math
+from collections import Counter
+from functools import partial
 
 import ipywidgets as W
 import numpy as np
@@ -16,8 +18,10 @@ import numpy as np
 from ..budget import Budget
 from ..generation import Generation
 from ..metrics import Report
-from .base import BAD, CODEBOOK_COLOURS, MARK, Clip, Picture, Unit, card, picture, row
+from .base import Unit, row
 from .deck import Download
+from .sound import Clip
+from .style import BAD, CODEBOOK_COLOURS, MARK, Picture, card, picture
 
 # %% ../../nbs/13_widgets_result.ipynb #e6be77f0
 def estimate_html(budgets: list[Budget], # of the chunks, in order
@@ -25,10 +29,12 @@ def estimate_html(budgets: list[Budget], # of the chunks, in order
                   counted: str = "", # what was counted in all chunks; "": in the first
                  ) -> str:
     "The expected length of the sound, and its cap."
-    expected, cap = sum(b.reading_seconds for b in budgets), sum(b.cap_seconds for b in budgets)
+    expected, cap = sum(b.seconds or b.reading_seconds for b in budgets), sum(b.cap_seconds for b in budgets)
     first = budgets[0]
     columns, clips = sum(b.columns for b in budgets), any(b.clips for b in budgets)
-    decided = f", set by {html.escape(first.clamped)}" if len(budgets) == 1 and first.clamped else ""
+    held = Counter(b.clamped for b in budgets if b.clamped)
+    decided = "".join(f", set by {html.escape(name)}{f' in {number}' if len(budgets) > 1 else ''}"
+                      for name, number in held.items())
     chunks = f" in {len(budgets)} chunks" if len(budgets) > 1 else ""
     counted = html.escape(counted or first.detail)
     cut = "<br><span class='bad'>The cap is shorter than the text: it will be cut off.</span>" if clips else ""
@@ -98,7 +104,8 @@ def stop_html(made: Generation) -> str:
 def ending(made: Generation) -> str:
     "How the work ended, for a status line."
     if made.stop_reason == "eos": return "Done."
-    if made.stop_reason == "interrupted": return "Stopped: what had been made is kept."
+    if made.stop_reason == "interrupted":
+        return "Stopped: what had been made is kept." if made.audio.seconds else "Stopped before the first sound."
     return f"Ended early ({made.stop_reason}): {made.why}."
 
 # %% ../../nbs/13_widgets_result.ipynb #1a0c9b50
@@ -112,9 +119,10 @@ def measures_html(report: Report) -> str:
         value = "–" if m.value is None else f"{m.value:.3g}"
         return (f"<tr><td>{m.name.replace('_', ' ')}</td><td>{value} {html.escape(m.unit)}</td>"
                 f"<td class='{STATUS_CLASSES[m.status]}'>{STATUS_WORDS.get(m.status, m.status)}</td>"
-                f"<td class='quiet' style='min-width: 12em'>{html.escape(m.detail)}</td></tr>")
+                f"<td class='quiet'>{html.escape(m.detail)}</td></tr>")
     head = "<tr><th>measure</th><th>value</th><th></th><th>limits</th></tr>"
-    return f"<div style='overflow-x: auto'><table>{head}{''.join(map(row, report.measures))}</table></div>"
+    rows = "".join(map(row, report.measures))
+    return f"<div style='overflow-x: auto'><table class='voicelab-flow'>{head}{rows}</table></div>"
 
 # %% ../../nbs/13_widgets_result.ipynb #5d6e6da9
 class Result(Unit):
@@ -123,31 +131,26 @@ class Result(Unit):
         self.made, self.reference, self.clip = None, Clip("reference"), Clip("result")
         self.words, self.measures = W.HTML(), W.HTML()
         self.tokens, self.download, both = Picture(), Download(), row(self.clip, self.reference)
-        self.codebook_size, self.inches = 1024, 9.0
         for clip in both.children: clip.layout.flex, clip.layout.min_width = "1 1 380px", "0"
         super().__init__([self.words, both, self.download, self.tokens, self.measures], layout=W.Layout(display="none"))
         self.add_class("voicelab-result")
 
     def show(self, made: Generation, codebook_size: int = 1024):
         "Show `made`, and measure it."
-        self.made, self.codebook_size = made, codebook_size
+        self.made = made
         self.words.value = card(f"<b dir='auto'>{html.escape(made.heading)}</b><br>{stop_html(made)}", "status")
         self.clip.show(made.audio)
         self.download.offer(made.audio, f"{made.text[:24]} seed {made.sampling.seed}")
-        self._draw()
+        self._draw(codebook_size)
         if made.reference is None: self.reference.clear()
         else: self.reference.show(made.reference.audio, made.reference.name)
         self.measures.value, self.layout.display = card(measures_html(made.report())), ""
 
     def fit(self, pixels: int):
         "Draw the pictures for a panel of this width."
-        inches = min(max(pixels - 24, 320), 2000) / 96
-        if abs(inches - self.inches) < 0.3: return
-        self.inches = inches
-        for clip in (self.clip, self.reference): clip.fit(inches if pixels < 800 else inches / 2)
-        if self.made is not None: self._draw()
+        for part in (self.clip, self.reference, self.tokens): part.fit(pixels)
 
-    def _draw(self):
+    def _draw(self, codebook_size):
         if not self.made.codes.shape[1]: return self.tokens.clear()
-        png = tokens_picture(self.made, self.codebook_size, self.inches)
-        self.tokens.show(png, "probability of the end, and the grid of tokens")
+        draw = partial(tokens_picture, self.made, codebook_size)
+        self.tokens.draw(draw, "probability of the end, and the grid of tokens")

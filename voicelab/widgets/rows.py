@@ -15,7 +15,8 @@ import traitlets
 from fastcore.basics import patch
 
 from ..audio import Audio
-from .base import card, sound_key
+from .sound import sound_key
+from .style import card
 
 # %% ../../nbs/13_widgets_rows.ipynb #0b149dda
 MOST_WORDS = 40             # characters of a text in a cell

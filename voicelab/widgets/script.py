@@ -18,7 +18,7 @@ import ipywidgets as W
 from fastcore.basics import patch
 
 from ..budget import RULES, letter_seconds, speaking_rate
-from ..errors import VoicelabError
+from ..errors import VoicelabError, counted
 from ..files import safe_name
 from ..language import sentence_language
 from ..progress import in_words, watched
@@ -27,7 +27,9 @@ from ..settings import AudioGenerationConfig
 from ..sweep import Sweep
 from ..sweepcode import sweep_code
 from ..testsets import shipped_entries
-from .base import LABEL, Status, Unit, WidgetError, Worker, card, go_and_stop, row
+from .base import LABEL, Unit, WidgetError, go_and_stop, row
+from .style import card
+from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_script.ipynb #f399168b
 def call(name: str, values: dict) -> str:
@@ -148,8 +150,7 @@ class Question:
 
     def __str__(self):
         time = "" if self.seconds is None else f", about {in_words(self.seconds)} by the timings of these tries"
-        count = lambda number, what: f"{number} {what}{'s' * (number > 1)}"
-        grid = f"{count(len(self.voices), 'voice')} x {count(len(self.texts), 'text')} x {len(SEEDS)} seeds x 2"
+        grid = f"{counted(len(self.voices), 'voice')} x {counted(len(self.texts), 'text')} x {len(SEEDS)} seeds x 2"
         lone = "; one voice and one text say little about others" if len(self.voices) == len(self.texts) == 1 else ""
         return (f"Is {self.said[0]} better than {self.said[1]} ({self.by})? Two samples can't tell. "
                 f"A sweep of {grid} = {self.cells} cells can{time}{lone}.")
@@ -162,6 +163,8 @@ def question(first, second) -> Question: # two tries; the first gives voice, tex
     apart = options_apart(first, second)
     if len(apart) > 1:
         raise WidgetError(f"tries: must differ in one option, and these differ in {len(apart)}: {', '.join(apart)}")
+    if not apart and (first.text, first.options["seed"]) == (second.text, second.options["seed"]):
+        raise WidgetError("tries: must differ in one option, and these do not differ")
     if not apart: raise WidgetError("tries: must differ in one option, and these differ in text or seed alone")
     (axis, levels), = apart.items()
     if axis == "sampling": levels = tuple(replace(level, seed=None) for level in levels)
@@ -210,7 +213,8 @@ class Settling(Unit):
         self.controls.layout.display = "none"
         self.status.say("")
         try: self.asked = question(first, second)
-        except VoicelabError as error: words = f"No sweep can be made from these: {error}."
+        except VoicelabError as error:
+            words = f"No sweep can be made from these tries: {str(error).removeprefix('tries: ')}."
         else:
             words, self.controls.layout.display = str(self.asked), ""
             self.folder.value = safe_name(f"{self.asked.by}-{'-or-'.join(self.asked.said)}", "sweep", 60)

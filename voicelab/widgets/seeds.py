@@ -17,8 +17,10 @@ from ..audio import Audio
 from ..generation import Generation
 from ..metrics import METRICS, Measure, measure
 from ..session import Session, speak
-from .base import LABEL, Status, Unit, WidgetError, Worker, card, go_and_stop, row
+from .base import LABEL, Unit, WidgetError, go_and_stop, row
 from .deck import Deck, DeckClip
+from .style import card
+from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_seeds.ipynb #61edb93d
 class Together:
@@ -39,12 +41,12 @@ def rulers() -> list[str]:
     return [name for name, metric in METRICS.items() if metric.higher_is_better is not None]
 
 
-def best_of(name: str, found: list[Measure]) -> int | None: # the place; None: no sample has a value
+def best_of(name: str, found: list[Measure]) -> int | None: # the place; None: the metric can't choose
     "The best of some samples by a metric; the first of equals."
-    known = [(found[n].value, n) for n in range(len(found)) if found[n].value is not None]
-    if not known: return None
-    better = max if METRICS[name].higher_is_better else min
-    return better(known, key=lambda each: (each[0], -each[1] if better is max else each[1]))[1]
+    values = [each.value for each in found if each.value is not None]
+    if not values or len({*values}) == 1 < len(values): return None
+    best = max(values) if METRICS[name].higher_is_better else min(values)
+    return [each.value for each in found].index(best)
 
 
 def choice_words(found: list[Measure], chosen: int, by_ear: bool) -> str:
@@ -52,6 +54,7 @@ def choice_words(found: list[Measure], chosen: int, by_ear: bool) -> str:
     values, own = [each.value for each in found if each.value is not None], found[chosen].value
     name, unit = found[chosen].name.replace("_", " "), found[chosen].unit
     if own is None: return f"{name}: unavailable: {found[chosen].detail}"
+    if len({*values}) == 1 < len(values): return f"{name} is {own:.3g} {unit} for all {len(values)}: it can't choose."
     mean = float(np.mean(values))
     said = (f"{name} {own:.3g} {unit}; the mean of the {len(values)} is {mean:.3g} ({min(values):.3g} to "
             f"{max(values):.3g}), so choosing changed it by {own - mean:+.2g}.")
@@ -110,11 +113,11 @@ def _judge(self: SeedRow):
     if name != BY_EAR:
         self.status.say("Measuring.")
         self.found = [measure_of(name, tried.made, self.model) for tried in self.tries]
-    best = best_of(name, self.found) if self.found else None
+    best = best_of(name, self.found)
     self._draw(best)
     stopped = any(tried.made.stop_reason == "interrupted" for tried in self.tries)
     self.status.say(f"{'Stopped' if stopped else 'Done'}: {len(self.tries)} samples. Keep one by its button.")
-    if self.found: self.words.value = card(choice_words(self.found, best or 0, by_ear=False))
+    self.words.value = card(choice_words(self.found, best or 0, by_ear=False)) if self.found else ""
 
 
 def measure_of(name: str, made: Generation, model) -> Measure:
@@ -146,3 +149,12 @@ def _keep(self: SeedRow, n: int):
     how = BY_EAR if by_ear else f"by {self.ruler.value}"
     self.status.say(f"Kept: seed {tried.made.sampling.seed}, chosen {how}.")
     self.keep(replace(tried))
+    if not found: self.worker.start(lambda: self._tell(n))
+
+
+@patch
+def _tell(self: SeedRow, n: int):
+    "Say what a choice by ear changed; measured only now, so that the ear is not led."
+    name = "silence_ratio" if self.tries[n].reference is None else "similarity"
+    found = [measure_of(name, tried.made, self.model) for tried in self.tries]
+    self.words.value = card(choice_words(found, n, by_ear=True))

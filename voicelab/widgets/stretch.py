@@ -17,7 +17,8 @@ from fastcore.basics import patch
 from ..audio import Audio
 from ..page import web_file
 from ..reference import MAX_REFERENCE_SECONDS, MIN_REFERENCE_SECONDS
-from .base import Status, Unit, row
+from .base import Unit, row
+from .worker import Status
 
 # %% ../../nbs/13_widgets_stretch.ipynb #376bb699
 KEPT_PAUSE, FARTHEST = 0.1, 1.0         # seconds

@@ -22,11 +22,13 @@ from ..reference import Reference, shipped_voices
 from ..study import STUDIES, TEXTS, VOICES, png
 from ..study import Study as Asked
 from ..sweep import file_of
-from . import base
-from .base import LABEL, WIDE, Clip, Panel, Picture, Status, WidgetError, Worker, card, go_and_stop, row
+from .base import LABEL, WIDE, Panel, WidgetError, check_made_of, go_and_stop, row
 from .pivot import Pivot
 from .shared import check_shared
+from .sound import Clip
+from .style import DPI, Picture, card
 from .voice import NONE, VoiceChooser
+from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_study.ipynb #57d71006
 def answer_html(asked: Asked) -> str:
@@ -74,7 +76,7 @@ class Study(Panel):
         within: str | Path | None = None, # the folder must be in this one or below; None: anywhere
         voices=None, # a folder of voices to offer as well, or a test set
     ):
-        base.check_made_of(model)
+        check_made_of(model)
         check_given(study, references, texts, folder)
         check_type("within", within, str | Path | None, "a folder or None", WidgetError)
         self.model, self.result, self.own, self.pivot, self.within = model, None, {}, None, within
@@ -180,7 +182,7 @@ def _draw(self: Study):
     "Show the answer, the picture and the samples of the result."
     made = self.result
     self.said.value = card(answer_html(made))
-    try: self.image.show(png(made.plot, base.DPI), made.answer)
+    try: self.image.show(png(made.plot, DPI, transparent=True), made.answer)
     except VoicelabError: self.image.clear()
     told = {words: pair for words, pair in made.telling().items() if pair.row["generated"]}
     self.heard.value = None

@@ -7,6 +7,7 @@ __all__ = ['KEYS', 'Tuner']
 
 # %% ../../nbs/13_widgets_tuner.ipynb #0d8bd1cd
 import html
+import os
 from pathlib import Path
 
 import ipywidgets as W
@@ -18,8 +19,7 @@ from ..generation import Generation
 from ..reference import Reference
 from ..runs import Run
 from ..settings import Settings, read_settings
-from . import base
-from .base import LABEL, Panel, Status, StreamPlayer, Worker, card, go_and_stop, row
+from .base import LABEL, Panel, WidgetError, check_made_of, go_and_stop, row
 from .capbar import CapBar, bar_seconds
 from .earlier import KeptSample
 from .history import History, Try, has_run
@@ -28,7 +28,10 @@ from .presets import Examples, Presets
 from .result import Result, ending, estimate_html
 from .script import Settling, script
 from .seeds import SeedRow
+from .sound import StreamPlayer
+from .style import card
 from .voice import VoiceChooser, text_box
+from .worker import Status, Worker, outdated, overheard, words_of
 
 # %% ../../nbs/13_widgets_tuner.ipynb #d1370945
 KEYS = card("<span class='quiet'>Keys: Ctrl+Enter makes, Esc stops (or leaves a text), space plays the result. "
@@ -46,11 +49,11 @@ class Tuner(Panel):
         run: str | Path | Run | None = None, # a run to go on from, or its folder, which need not exist yet
         voices=None, # a folder of voices to offer as well, or a test set
     ):
-        base.check_made_of(model, text, reference=reference)
+        check_made_of(model, text, reference=reference)
         if recorder is not None and not hasattr(recorder, "reference"):
-            raise base.WidgetError(f"recorder: must be a widget with a reference, got {shown(recorder)}")
-        check_type("within", within, str | Path | None, "a folder or None", base.WidgetError)
-        check_type("run", run, str | Path | Run | None, "a Run, a folder or None", base.WidgetError)
+            raise WidgetError(f"recorder: must be a widget with a reference, got {shown(recorder)}")
+        check_type("within", within, str | Path | None, "a folder or None", WidgetError)
+        check_type("run", run, str | Path | Run | None, "a Run, a folder or None", WidgetError)
         self.model, self.shown, self.making = model, None, False
         self.voice = VoiceChooser(reference, recorder, model, voices, within)
         self.knobs = self._new_knobs()
@@ -72,7 +75,6 @@ class Tuner(Panel):
         for part in (self.voice, self.knobs): part.on_change(self._estimate)
         self.text.observe(lambda _: self._estimate(), "value")
         self.bar.observe(lambda change: self._drag(change.new), "asked")
-        self.page_part.observe(lambda change: self.result.fit(change.new), "pixels")
         self.generate.on_click(lambda _: self.run())
         self.write.on_click(lambda _: self._write())
         self.watch.hint = "Open, under History, brings back the tries that were saved."
@@ -126,12 +128,12 @@ def budgets(self: Tuner, settings: Settings | None = None) -> list[Budget]: # se
 def _estimate(self: Tuner):
     self.untold = True                                      # False: the estimate tells an error
     try:
-        with base.overheard() as said: pieces = self.pieces()           # the estimate shows their warnings
+        with overheard() as said: pieces = self.pieces()           # the estimate shows their warnings
         words, budgets = " ".join(piece for piece, _ in pieces), [budget for _, budget in pieces]
         self.bar.show(budgets, self.knobs.cap_slider)
         counted = rule_named(budgets[0].rule).detail(words, speaking_rate(self.voice.reference))
         shown = estimate_html(budgets, self.knobs.silence.value / self.model.codec.frame_rate, counted)
-        read = [words for words in base.words_of(said) if words.startswith("text: ")]
+        read = [words for words in words_of(said) if words.startswith("text: ")]
         self.estimate.value = shown + "".join(card(html.escape(words)) for words in read)
     except VoicelabError as error:
         self.bar.show([], None)
@@ -150,7 +152,7 @@ def _drag(self: Tuner, asked: list): # of the page: seconds, and how often
     def cap_of(settings):
         try: return sum(budget.cap_seconds for budget in self.budgets(settings))
         except VoicelabError: return 0.0                    # too little for a word
-    with base.overheard(): self.knobs.set_cap(asked[0], cap_of)
+    with overheard(): self.knobs.set_cap(asked[0], cap_of)
 
 
 @patch
@@ -183,16 +185,16 @@ def _work(self: Tuner):
 def _make(self: Tuner) -> Try: # which is shown
     self.status.say("Preparing.")
     if not self.untold: self.estimate.value = ""           # or the status line would repeat its error
-    with base.outdated(*([] if self.shown is None else [self.result])):
+    with outdated(*([] if self.shown is None else [self.result])):
         self.progress.value = 0.0
-        with base.overheard() as said:
+        with overheard() as said:
             tried, budgets = self.asked(), self.budgets()
             session = self.model.stream(tried.text, reference=tried.reference, **tried.options)
         self._speak(session, bar_seconds(*(sum(getattr(budget, name) for budget in budgets)
                                            for name in ("reading_seconds", "cap_seconds"))))
         self.status.say("Measuring.")
         tried.made = session.generation
-        self._show(tried, " ".join([ending(tried.made), *base.words_of(said)]))
+        self._show(tried, " ".join([ending(tried.made), *words_of(said)]))
     return tried
 
 
@@ -231,7 +233,10 @@ def _begin(self: Tuner, run: str | Path | Run | None):
     "Go on from a run, or say that there is one."
     folder = str(run.folder if isinstance(run, Run) else self.history.folder.value if run is None else run)
     self.history.folder.value = folder
-    if not has_run(self.history.place(folder)): return
+    if not has_run(place := self.history.place(folder)):
+        if os.path.lexists(path := os.path.expanduser(place)) and not os.path.isdir(path):
+            raise WidgetError(f"run: {folder!r} is a file, not a folder")
+        return
     if run is not None: self._show(self.history.go_on(folder))
     else: self.history.status.say(f"{folder} has samples: Open lists them, and goes on from the last.")
 

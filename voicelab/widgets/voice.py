@@ -24,11 +24,14 @@ from ..settings import read_settings
 from ..testsets import TestSet
 from ..voice_checks import findings, of_speakers
 from ..voicefile import voice_bytes
-from .base import LABEL, WIDE, Clip, Status, Unit, WidgetError, Worker, card, overheard, row
+from .base import LABEL, WIDE, Unit, WidgetError, row
 from .microphone import Recorder, check_recording
+from .sound import Clip
 from .sources import VOICE_FORMATS, checks_html, clock, read_clock, read_upload, stretch_of, voices_in
 from .stretch import Stretch
+from .style import card
 from .upload import Upload
+from .worker import Status, Worker, overheard
 
 # %% ../../nbs/13_widgets_voice.ipynb #ce861ba7
 NONE, UPLOAD, MICROPHONE, FOLDER = "no reference", "upload", "microphone", "a folder of mine"
@@ -53,11 +56,11 @@ class VoiceChooser(Unit):
         self.recorder, self.lent, self.model, self.within = recorder, (recorder,), model, within
         self.listeners, self.reference, self.refusal, self.quiet = [], None, "", False
         self.refused = {UPLOAD: "", MICROPHONE: ""}         # why the last one was
-        self.part, self.whole, self.said, self.agreed, self.doubt = None, None, {}, {}, ""
+        self.part, self.wholes, self.said, self.agreed, self.doubt = None, {}, {}, {}, ""
         self.content, self.begin = None, 0.0                # of an upload that is too long to be shown; where it begins
         self.shipped, self.speakers = {*self.voices}, {}
-        found, lost = ({}, []) if voices is None else voices_in(voices)
-        self.voices |= found
+        found, lost = ({}, []) if voices is None else voices_in(voices, known=self.voices)
+        self.voices, self.added = self.voices | found, {*found}     # added: by the folder that `opened` speaks of
         super().__init__(self._parts())
         self.opened.say(f"Not usable: {'; '.join(lost)}" if lost else "")
         self._observe()
@@ -89,13 +92,14 @@ def _parts(self: VoiceChooser) -> list:
     self.note, self.confirm = Status(), W.Button(description="Confirm", icon="check", tooltip="the transcript is right")
     self.consent = W.Text(description="consent", placeholder="who agreed to the use of the voice", **wide)
     self.checks, self.status = W.HTML(), Status()
+    self.back = W.Button(description="Use the one before", icon="undo", layout=W.Layout(width="auto"))
     self.keep = W.Button(description="Save the voice", icon="download", layout=W.Layout(width="auto"),
                          tooltip="a file with recording, transcript, consent and codes, for you or a colleague")
     self.link, self.keeping = W.HTML(), Status()
     self.ears = Worker(self, self.note)                     # listens; the keeper needs the model
     self.keeper = Worker(self.model or self.keep, self.keeping, (self.keep,))
     return [self.voice, self.folders, self.opened, self.file, self.own, self.later, self.stretch, self.clip,
-            self.transcript, row(self.note, self.confirm), self.consent, self.checks, self.status,
+            self.transcript, row(self.note, self.confirm), self.consent, self.checks, self.status, self.back,
             row(self.keep, self.link, self.keeping)]
 
 
@@ -113,14 +117,22 @@ def _observe(self: VoiceChooser):
     self.confirm.on_click(lambda _: self._write())
     self.later.observe(lambda _: self._begin_at(), "value")
     self.opener.on_click(lambda _: self._open())
+    self.back.on_click(lambda _: self._go_back())
     self.keep.on_click(lambda _: self.keeper.start(self._keep))
 
 # %% ../../nbs/13_widgets_voice.ipynb #fe69cf73
 @patch(as_prop=True)
 def full(self: VoiceChooser) -> Reference | None:
     "The chosen recording, whatever stretch of it is chosen."
+    if self.voice.value in self.voices: return self.voices[self.voice.value]
+    return None if self.refused.get(self.voice.value) else self.own_recording()
+
+
+@patch
+def own_recording(self: VoiceChooser) -> Reference | None:
+    "The last usable upload or recording, whichever is chosen."
     if self.voice.value == MICROPHONE: return self.recorded if self.recorder is None else self.recorder.reference
-    return self.uploaded if self.voice.value == UPLOAD else self.voices.get(self.voice.value)
+    return self.uploaded if self.voice.value == UPLOAD else None
 
 
 @patch(as_prop=True)
@@ -152,13 +164,12 @@ def chosen(self: VoiceChooser) -> Reference | None:
 # %% ../../nbs/13_widgets_voice.ipynb #7780619d
 @patch
 def _take(self: VoiceChooser, kind: str, read):
-    "Use what `read` gives: a reference and the sound to choose a stretch of; or remember why it was refused."
-    name, self.refused[kind], whole = dict(zip((UPLOAD, MICROPHONE), ("uploaded", "recorded")))[kind], "", None
-    setattr(self, name, None)
-    try: made, whole = read()
+    "Use what `read` gives: a reference and the sound to choose a stretch of; of a refused one, keep why."
+    name, self.refused[kind] = {UPLOAD: "uploaded", MICROPHONE: "recorded"}[kind], ""
+    try: made, self.wholes[kind] = read()
     except (VoicelabError, OSError) as error: self.refused[kind] = str(error)
     else: setattr(self, name, made)
-    self.whole, self.quiet = whole, True
+    self.quiet = True
     self.voice.value, self.quiet = kind, False
     self._choose()
 
@@ -167,10 +178,9 @@ def _take(self: VoiceChooser, kind: str, read):
 def _upload(self: VoiceChooser, name: str, content: bytes):
     def read():
         found = read_upload(name, content)
-        if found.seconds: self.content = name, content
+        self.content, self.begin, self.quiet = (name, content) if found.seconds else None, 0.0, True
+        self.later.value = clock(0)
         return found.reference, found.whole
-    self.content, self.begin, self.quiet = None, 0.0, True
-    self.later.value = clock(0)
     self._take(UPLOAD, read)
 
 
@@ -202,6 +212,12 @@ def _fails(self: VoiceChooser, kind: str, error: Exception):
 
 
 @patch
+def _go_back(self: VoiceChooser):
+    self.refused[self.voice.value] = ""
+    self._choose()
+
+
+@patch
 def _not_uploaded(self: VoiceChooser, error: Exception): self._fails(UPLOAD, error)
 @patch
 def _not_recorded(self: VoiceChooser, error: Exception): self._fails(MICROPHONE, error)
@@ -216,10 +232,10 @@ def _open(self: VoiceChooser):
             raise WidgetError("consent: state who agreed to the use of the voices in this folder, then it is opened")
         path = self.folder.value.strip()
         if self.within is not None: path = path_within(path, self.within)
-        found, lost = voices_in(path, self.owners.value.strip())
+        found, lost = voices_in(path, self.owners.value.strip(), self.voices)
         if not found: raise WidgetError(f"folder: no recording in it can be used: {'; '.join(lost)}")
     except (VoicelabError, OSError) as error: return self.opened.fail(error)
-    self.voices |= found
+    self.voices, self.added = self.voices | found, {*found}
     self.voice.options = self._choices()
     self.voice.value = next(iter(found))
     more = f" Not usable: {'; '.join(lost)}" if lost else ""
@@ -231,7 +247,9 @@ PROPOSED, OF_ANOTHER = "proposed by the recogniser, not confirmed", "it was of a
 
 @patch
 def _choose_anew(self: VoiceChooser, _):
-    if not self.quiet: self._choose()
+    if self.quiet: return
+    if self.voice.value not in self.added: self.opened.say("")
+    self._choose()
 
 
 @patch
@@ -239,9 +257,10 @@ def _choose(self: VoiceChooser,
             wording: Reference | None = None, # whose transcript and consent to show; None: the recording's own
            ):
     self.part, full = None, self.full
-    long = self.voice.value == UPLOAD and full is not None and self.whole is not None and self.whole is not full.audio
+    whole = self.wholes.get(UPLOAD) if self.voice.value == UPLOAD else None
+    long = full is not None and whole is not None and whole is not full.audio
     if full is None: self.stretch.clear()
-    else: self.stretch.show(self.whole if long else full.audio, full.name, (0.0, full.audio.seconds) if long else None)
+    else: self.stretch.show(whole if long else full.audio, full.name, (0.0, full.audio.seconds) if long else None)
     self._fill(wording)
     has_boxes = self.recorder is not None and self.voice.value == MICROPHONE        # a lent recorder has its own
     for box in (self.transcript, self.consent):
@@ -249,7 +268,6 @@ def _choose(self: VoiceChooser,
     for part, kind in ((self.file, UPLOAD), (self.own, MICROPHONE), (self.folders, FOLDER)):
         part.layout.display = "" if self.voice.value == kind else "none"
     self.later.layout.display = "" if self.content is not None and self.voice.value == UPLOAD else "none"
-    if self.voice.value == FOLDER: self.opened.say("")
     self._make()
     self._listen()
 
@@ -347,7 +365,9 @@ def _make(self: VoiceChooser):
     elif self.clip.audio is not base.audio: self.clip.show(base.audio)
     remarks = [*self.reference.remarks, self.reference.notice] if self.reference else []
     self.status.say(self.wanted or "; ".join(filter(None, remarks)))
-    if base is None and self.refused.get(self.voice.value): self.status.fail(WidgetError(self.wanted))
+    refused = self.refused.get(self.voice.value)
+    if refused: self.status.fail(WidgetError(refused))
+    self.back.layout.display = "" if refused and self.own_recording() is not None else "none"
     self.keep.disabled, self.link.value = self.reference is None, ""
     self._tell()
     self._show_checks()
@@ -384,7 +404,8 @@ def _keep(self: VoiceChooser):
     if self.doubt: raise WidgetError("transcript: confirm it first; a voice file states what is said")
     if (reference := self.reference) is None: raise WidgetError("voice: there is none to save")
     self.keeping.say("Encoding.")
-    content, name = voice_bytes(reference, self.model), f"{safe_name(reference.name, 'voice')}.safetensors"
+    with overheard(): content = voice_bytes(reference, self.model)      # the drawer has said it
+    name = f"{safe_name(reference.name, 'voice')}.safetensors"
     self.link.value = card(f"<a download='{html.escape(name)}' href='{data_url('application/octet-stream', content)}'>"
                            f"{html.escape(name)}</a> ({len(content) / 1024:.0f} KB)")
     self.keeping.say("")
@@ -401,7 +422,8 @@ def put(self: VoiceChooser, reference: Reference | None):
     "Take a reference that was made elsewhere."
     names = {voice.sha256: name for name, voice in self.voices.items()}
     if reference is not None and reference.sha256 not in names:
-        self.uploaded, self.whole, self.content, self.begin = reference, reference.audio, None, 0.0
+        self.uploaded, self.wholes[UPLOAD], self.refused[UPLOAD] = reference, reference.audio, ""
+        self.content, self.begin = None, 0.0
     self.quiet = True                                       # it is chosen once, below
     self.voice.value = NONE if reference is None else names.get(reference.sha256, UPLOAD)
     self.quiet = False

@@ -15,7 +15,8 @@ from ..errors import check_type
 from ..generation import Generation
 from ..page import web_file
 from ..words import Timeline, chosen_recogniser, word_timeline
-from .base import Panel, Status, WidgetError, Worker
+from .base import Panel, WidgetError
+from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_words.ipynb #d7b7d27f
 WORDS_MODULE = """
