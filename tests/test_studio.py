@@ -321,7 +321,8 @@ class Guest:
         ends = time.monotonic() + seconds
         while not (found := true()):
             assert time.monotonic() < ends, self.said
-            _, (header, _, _, content, *_) = deserialize_msg_from_ws_v1(self.line.recv())
+            try: _, (header, _, _, content, *_) = deserialize_msg_from_ws_v1(self.line.recv())
+            except websocket.WebSocketTimeoutException: raise AssertionError([words[-200:] for words in self.news[-4:]]) from None
             self.take(json.loads(header)["msg_type"], json.loads(content))
         return found
 
