@@ -124,7 +124,7 @@ def _grid_parts(self: SweepBoard, folder: str):
 
 @patch
 def _grid_tab(self: SweepBoard) -> W.VBox:
-    own, words = len(self.axes.fields), "models, folder, machine" if self.within is None else "folder"
+    own, words = len(self.axes.fields), "models, folder, machine" if self.within is None else "kept in"
     return W.VBox([self.axes, part(words, *self.fields[own:own + 4])])
 
 # %% ../../nbs/13_widgets_board.ipynb #389ecc9e
