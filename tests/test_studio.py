@@ -50,7 +50,7 @@ class Neighbour:
 
     def socket(self, kernel: str, query: str = "", **headers: str) -> SimpleNamespace:
         "The answer to whoever wants a kernel's WebSocket; status 101 lets in."
-        return self.ask(f"/api/kernels/{kernel}/channels{query}", **UPGRADE, **headers)
+        return self.ask(f"/api/kernels/{kernel}/channels{query}", **UPGRADE | headers)
 
     def kernels(self) -> int:
         "How many were started so far."
