@@ -456,7 +456,7 @@ def test_only_the_owner_of_a_page_can_run_code_in_it_through_its_widgets(shared)
 
 def test_a_page_deletes_what_it_kept(shared):
     studio, (guest, *_), _ = shared
-    guest.turn_to("What is kept", "Delete all of it")
+    guest.turn_to("What is kept", "I mean it: this can't be undone")
     guest.fill("I mean it: this can't be undone", True)
     guest.press("Delete all of it")
     guest.hear(lambda: "It is deleted." in guest.said)
