@@ -196,7 +196,7 @@ def _begin_at(self: VoiceChooser):
     self.begin, self.agreed[found.reference.sha256] = begin, self.consent.value
     self._take(UPLOAD, lambda: (found.reference, found.whole))
 
-
+# %% ../../nbs/13_widgets_voice.ipynb #947fdb99
 @patch
 def _record(self: VoiceChooser, audio: Audio):
     def made():
