@@ -91,11 +91,9 @@ test: $(READY)
 	@$(BIN)/ruff check --select F nbs
 	@echo "== a recogniser for the tests of word error rates"
 	@$(BIN)/python tests/recogniser.py
-	@echo "== notebook tests (pytest runs the lessons)"
-	@cd nbs && OMP_NUM_THREADS=1 ../$(BIN)/nbdev-test --n-workers 2 --skip-folder-re '^[_.]|^lessons$$'
 	@echo "== a browser for the tests of the widgets"
 	@$(BROWSER)
-	@echo "== pytest"
+	@echo "== pytest, which also runs the notebooks and the lessons"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 campaign: $(READY)

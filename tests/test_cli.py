@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from voicelab import watermark
 from voicelab.audio import load_audio, read_info
 from voicelab.cli import main
 from voicelab.cli_common import show_text
@@ -124,6 +125,28 @@ def test_evaluate_has_a_row_for_what_failed(voicelab, cloned):
     result = json.loads(voicelab("evaluate", "made", "--json").stdout.splitlines()[-1])
     assert [row["status"] for row in result["rows"]] == ["ok", "failed", "failed"] and result["failed"] == 2
     assert "no such voice" in result["rows"][1]["detail"] and broken.row["generated"] in result["rows"][2]["detail"]
+
+
+def test_a_sample_without_a_watermark_says_so(cloned):
+    assert "watermark    none: not asked for\n" in cloned.stdout and json.loads(cloned.stdout.splitlines()[-1])["watermark"] == "none"
+
+
+def test_marks_of_files(voicelab, cloned, root):
+    told = json.loads(cloned.stdout.splitlines()[-1])
+    done = voicelab("marks", told["generated"], root / "data/voices/ada.wav", "--json")
+    first, second = (result := json.loads(done.stdout.splitlines()[-1]))["files"]
+    assert (done.returncode, first["synthetic"], second["synthetic"]) == (0, True, False) and "model tiny" in first["tags"]
+    assert {first["watermark"], second["watermark"]} <= {"not found", "unknown"} and result["note"] in done.stdout.splitlines()
+    done = voicelab("marks", "no.wav")
+    assert done.returncode == 2 and done.stderr.startswith("voicelab marks: ") and len(done.stderr.splitlines()) == 1
+
+
+def test_a_watermark_that_cannot_be_made_is_refused_before_anything_is_made(voicelab, monkeypatch):
+    for name in ("perth", "perth.perth_net.perth_net_implicit.config"): monkeypatch.setitem(sys.modules, name, None)
+    watermark.network.cache_clear()
+    done = voicelab("clone", "--text", "Hi.", "--out", "unmarked", "--watermark")
+    assert done.returncode == 2 and done.stderr.startswith("voicelab clone: --watermark: Perth can't be imported") and "pip install" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not (voicelab.folder / "unmarked").exists()
 
 
 def test_models(voicelab):
@@ -240,7 +263,7 @@ def test_both_modules_are_the_command(tmp_path):
     assert failed.returncode == 2 and failed.stderr == "voicelab evaluate: folder: 'nowhere' holds no manifest.jsonl\n"
 
 
-@pytest.mark.parametrize("command", ["", "clone", "respond", "models", "evaluate", "compare", "study", "lab", "studio"])
+@pytest.mark.parametrize("command", ["", "clone", "respond", "models", "marks", "evaluate", "compare", "study", "lab", "studio"])
 def test_help_imports_neither_torch_nor_pandas(command, tmp_path):
     code = ("import sys\nfrom voicelab.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
             "print(sorted({'torch', 'pandas', 'transformers', 'numpy'} & {*sys.modules}))")

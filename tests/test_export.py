@@ -146,6 +146,7 @@ def test_a_folder_for_hugging_face(made):
     assert [each["reason"] for each in json.loads((folder / "not_made.json").read_text())] == ["ValueError: <b>no</b>", "missing: `run` makes it"]
     card = (folder / "README.md").read_text("utf8")
     assert "synthetic" in card and made.grid.cells[0].voices[0].consent in card and "level by voicelab-samples-1" in card
+    assert "Watermark in the sound: none (4)." in card
     assert len(vl.TestSet(folder)) == 4
 
 

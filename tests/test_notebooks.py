@@ -1,9 +1,12 @@
-"""What notebooks store stays small, and is made small without losing what it says."""
+"""Every notebook runs from top to bottom; what it stores stays small, and is made small without losing what it says."""
 import base64
 import io
 import json
+import os
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from PIL import Image
 from voicelab import widgets
 from voicelab.audio import GENERATED, Audio, Mark, load_audio
 
+FOLDER = Path(__file__).parent.parent / "nbs"          # its lessons run in tests/test_lessons.py
 LIMIT = 400_000     # bytes
 MOST_LINES, MOST_WIDTH = 50, 120        # of an exported cell; of a line of code
 
@@ -24,6 +28,14 @@ def code_cells(root):
     for path in notebooks(root):
         for cell in json.loads(path.read_text("utf-8"))["cells"]:
             if cell["cell_type"] == "code": yield path.name, cell["id"], "".join(cell["source"]).split("\n")
+
+
+@pytest.mark.parametrize("notebook", sorted({*FOLDER.rglob("*.ipynb")} - {*FOLDER.glob("lessons/**/*")}), ids=lambda path: path.stem)
+def test_a_notebook_runs(notebook, python):
+    "As `nbdev-test` runs it for whoever changes it, in a process of its own."
+    command = [*python, Path(sys.executable).with_name("nbdev-test"), notebook, "--n-workers", "0"]
+    done = subprocess.run(command, cwd=FOLDER, env=os.environ | dict(OMP_NUM_THREADS="1"), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "Success.", done.stdout[-2000:] + done.stderr[-6000:]
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import stat
+import sys
 import tempfile
 import threading
 import time
@@ -22,7 +23,7 @@ import soundfile
 import torch
 
 import voicelab
-from voicelab import store
+from voicelab import runs, store, watermark
 from voicelab.audio import Audio, load_audio, read_info
 from voicelab.budget import make_budget
 from voicelab.control import Control, Sampling
@@ -34,11 +35,12 @@ from voicelab.pairs import RunError
 from voicelab.reference import Reference
 from voicelab.runs import Run
 from voicelab.settings import SettingsError
+from voicelab.watermark import WatermarkError, find_watermark, marks_of, watermarked
 
 TEXT = "Seven grey geese fly."
 KEYS = {"id", "status", "generated", "reference", "text", "transcript", "language", "speaker", "prompt_form", "settings",
         "seed", "stop_reason", "seconds", "frames", "rtf", "measures", "hashes", "model", "versions", "consent", "notice",
-        "synthetic", "created", "chunks", "torch_threads", "speaks", "written", "warm_up"}
+        "synthetic", "created", "chunks", "torch_threads", "speaks", "written", "warm_up", "watermark", "watermark_detail"}
 
 
 def tone(pitch=150, seconds=0.6, rate=16_000):
@@ -738,3 +740,180 @@ def test_a_manifest_that_was_changed_by_hand_is_read_anew(run):
     assert run.save_failure("x", "y").row["id"] == 3
     run.manifest.unlink()
     assert len(run) == 0 and run.rows == [] and run.save_failure("x", "y").row["id"] == 0
+
+
+# Watermarks
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    "A watermark that needs no package: a constant, found by the mean."
+    for module in (watermark, runs): monkeypatch.setattr(module, "check_watermark", lambda: None)
+    monkeypatch.setattr(watermark, "added_to", lambda audio: np.full(len(audio.samples), 0.01, dtype=np.float32))
+    monkeypatch.setattr(watermark, "confidence_in", lambda audio: float(np.clip(100 * audio.samples.mean(), 0, 1)))
+    monkeypatch.setattr(watermark, "watermark_maker", lambda: "stand-in")
+
+
+@pytest.fixture
+def no_perth(monkeypatch):
+    "A machine without the extra."
+    for name in ("perth", "perth.perth_net.perth_net_implicit.config"): monkeypatch.setitem(sys.modules, name, None)
+    watermark.network.cache_clear()
+    yield
+    watermark.network.cache_clear()
+
+
+def saved_with(run, **changes):
+    "A sample saved in a run, and the warnings."
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        pair = run.save(sample(**changes))
+    return pair, [str(each.message) for each in said]
+
+
+def test_a_run_puts_in_a_watermark_and_says_that_it_found_it(tmp_path, stand_in):
+    run = Run(tmp_path / "run", watermark=True)
+    pair, said = saved_with(run)
+    assert pair.row["watermark"] == "found" and pair.row["watermark_detail"].endswith("0.9 needed, by stand-in") and not said
+    assert pair.generated.samples.mean() == pytest.approx(0.01, abs=1e-3) and abs(pair.reference.samples.mean()) < 1e-3
+    assert pair.generated.synthetic and list(run.table["watermark"]) == ["found"] and len(check_clean(run)) == 1
+    assert marks_of(pair.path("generated")).watermark.status == "found" and "AI-generated" in repr(marks_of(pair.path("generated")))
+
+
+def test_a_watermark_is_not_put_in_twice(stand_in):
+    once = watermarked(tone())
+    assert watermarked(once) is once and once is not tone()
+
+
+def test_without_the_option_the_line_says_that_there_is_none(run):
+    pair, said = saved_with(run)
+    assert (pair.row["watermark"], pair.row["watermark_detail"], said) == ("none", "not asked for", [])
+
+
+@pytest.mark.parametrize("changes, why", [(dict(audio=tone(seconds=0.4)), "too short: 0.40 s, 0.5 s needed"),
+                                          (dict(audio=Audio(np.zeros(16_000, np.float32), 16_000)), "too quiet: the loudest 20 ms have -inf dBFS, -50 needed")])
+def test_a_sound_that_can_have_no_watermark_is_saved_without_it_and_says_so(tmp_path, stand_in, changes, why):
+    run = Run(tmp_path / "run", watermark=True)
+    pair, said = saved_with(run, **changes)
+    assert (pair.row["watermark"], pair.row["watermark_detail"]) == ("none", why) and pair.generated.seconds == changes["audio"].seconds
+    assert said == [f"watermark: sample 0: none: {why}"]
+
+
+def test_a_sample_without_sound_has_no_watermark(tmp_path, stand_in):
+    pair, said = saved_with(Run(tmp_path / "run", watermark=True), audio=Audio(np.zeros(0, np.float32), 16_000))
+    assert (pair.row["watermark"], pair.row["generated"], said) == ("none", None, [])
+
+
+def test_a_watermark_that_is_lost_in_writing_is_told(tmp_path, stand_in, monkeypatch):
+    monkeypatch.setattr(watermark, "confidence_in", lambda audio: 0.4)
+    pair, said = saved_with(Run(tmp_path / "run", watermark=True))
+    assert (pair.row["watermark"], pair.generated.seconds) == ("not found", 0.6)
+    assert said == ["watermark: sample 0: not found: confidence 0.40, 0.9 needed, by stand-in"]
+
+
+def test_a_bug_in_the_watermark_loses_no_sample(tmp_path, stand_in, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))                     # for the traceback
+    monkeypatch.setattr(watermark, "added_to", lambda audio: np.zeros(3) + np.zeros(4))
+    pair, (said,) = saved_with(Run(tmp_path / "run", watermark=True))
+    assert pair.row["watermark"] == "none" and "ValueError" in pair.row["watermark_detail"] and "bug in voicelab" in said and pair.generated.seconds == 0.6
+
+
+def test_without_the_package_nothing_is_begun_and_nothing_is_lost(tmp_path, no_perth):
+    with pytest.raises(WatermarkError, match=r"^watermark: Perth can't be imported \(.*: pip install resemble-perth"): Run(tmp_path / "new", watermark=True)
+    assert not (tmp_path / "new").exists()
+    Run(tmp_path / "old")
+    again = Run(tmp_path / "old", watermark=True)                             # is opened all the same
+    with pytest.raises(WatermarkError, match="pip install"): again.check_room()
+    pair, (said,) = saved_with(again)
+    assert pair.row["watermark"] == "none" and "pip install" in pair.row["watermark_detail"] and said.startswith("watermark: sample 0: none: Perth can't be")
+    assert find_watermark(tone()).status == "unknown" and "pip install" in str(marks_of(tone()))
+
+
+def test_settings_decide_where_nothing_is_said(tmp_path, stand_in, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("settings.ini").write_text("[MARKS]\nwatermark = true\n")
+    assert [saved_with(Run("run", watermark=asked))[0].row["watermark"] for asked in (None, False)] == ["found", "none"]
+    Path("settings.ini").write_text("[MARKS]\nwatermark = perhaps\n")
+    pair, said = saved_with(Run("run"))
+    assert pair.row["watermark"] == "none" and "watermark = 'perhaps': must be true or false" in pair.row["watermark_detail"] and len(said) == 1
+    with pytest.raises(SettingsError, match="perhaps"): Run("other")
+    with pytest.raises(RunError, match="^watermark: must be True or False, got 'yes'$"): Run("run", watermark="yes")
+
+
+def test_a_bug_in_looking_loses_no_sample_either(tmp_path, stand_in, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    answers = iter([lambda: 0.0, lambda: np.zeros(3) + np.zeros(4)])            # before it is put in, and after
+    monkeypatch.setattr(watermark, "confidence_in", lambda audio: next(answers)())
+    pair, (said,) = saved_with(Run(tmp_path / "run", watermark=True))
+    assert pair.row["watermark"] == "unknown" and "ValueError" in pair.row["watermark_detail"] and pair.generated.samples.mean() > 0.009
+
+
+def test_a_folder_named_perth_is_not_the_package(tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "perth"]: monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    (tmp_path / "perth").mkdir()
+    assert watermark.weights_file() is None
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
+def test_a_download_says_what_watermark_is_in_its_file(tmp_path, stand_in, monkeypatch, kind):
+    from voicelab.widgets.deck import Download
+    monkeypatch.chdir(tmp_path)
+    download = Download()
+    download.offer(tone(), "a try")
+    said, (plain,) = download.answer(kind)
+    assert said == dict(name=f"a_try.{kind}", note="watermark: none (not asked for)")
+    Path("settings.ini").write_text("[MARKS]\nwatermark = true\n")
+    said, (made,) = download.answer(kind)
+    assert said == dict(name=f"a_try.{kind}", note="watermark: found") and made != plain and os.listdir() == ["settings.ini"]
+    Path("made").write_bytes(made)
+    assert load_audio("made").synthetic and marks_of("made").watermark.status == "found"
+    download.offer(tone(seconds=0.3), "short")
+    with pytest.warns(UserWarning, match="too short"): assert download.answer(kind)[0]["note"] == "watermark: none (too short: 0.30 s, 0.5 s needed)"
+
+
+@pytest.fixture(scope="module")
+def perth():
+    "The voice of a person who is none, with and without the real watermark."
+    pytest.importorskip("perth", reason="resemble-perth is not installed (extra watermark)")
+    plain = load_audio(Path(voicelab.__file__).parent / "voices/ada.wav")
+    return plain, watermarked(plain)
+
+
+def test_perths_checkpoint_is_opened_without_running_its_code(perth, monkeypatch):
+    asked, load = [], torch.load
+    monkeypatch.setattr(torch, "load", lambda path, **how: asked.append((path, how.get("weights_only"))) or load(path, **how))
+    watermark.network.cache_clear()
+    assert find_watermark(perth[1]).status == "found" and asked == [(watermark.weights_file(), True)]
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3"])
+def test_perth_is_found_in_every_kind_of_file(perth, tmp_path, ending):
+    plain, made = (load_audio(each.save(tmp_path / f"{n}.{ending}")) for n, each in enumerate(perth))
+    assert (find_watermark(plain).status, find_watermark(made).status) == ("not found", "found")
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 16_000, 32_000, 44_100, 192_000])
+def test_perth_is_found_at_every_rate_and_changes_no_length(perth, rate):
+    plain = perth[0].resample(rate).slice(0.5, 1.7301)
+    made = watermarked(plain)
+    assert len(made.samples) == len(plain.samples) and made.rate == rate and find_watermark(made).status == "found"
+
+
+@pytest.mark.parametrize("change", [lambda a: a.slice(0, a.seconds / 2), lambda a: a.slice(a.seconds / 2, a.seconds), lambda a: a.resample(16_000),
+                                    lambda a: Audio(a.samples * 0.1, a.rate), lambda a: Audio(np.clip(a.samples * 2, -1, 1), a.rate)])
+def test_perth_is_found_after_what_happens_to_files(perth, change):
+    assert [find_watermark(change(each)).status for each in perth] == ["not found", "found"]
+
+
+def test_perth_leaves_what_is_above_its_band(perth):
+    plain, made = perth
+    spectrum = np.abs(np.fft.rfft(made.samples - plain.samples))
+    hertz = np.fft.rfftfreq(len(plain.samples), 1 / plain.rate)
+    assert spectrum[hertz > 2100].max() < 0.01 * spectrum.max()
+
+
+def test_perth_takes_a_long_sound_in_stretches(perth):
+    long = Audio.join([perth[0], Audio(np.zeros(20 * perth[0].rate, np.float32), perth[0].rate)] * 2)
+    made = watermarked(long)
+    assert len(watermark.pieces(round(made.seconds * 32_000))) == 2 and len(made.samples) == len(long.samples) and find_watermark(made).status == "found"
+    assert find_watermark(long).status == "not found" and not np.isnan(made.samples).any()

@@ -46,6 +46,7 @@ from voicelab.widgets.presets import EXAMPLES, MOST_PRESETS, read_presets, save_
 from voicelab.widgets.prompt import PromptAnatomy
 from voicelab.widgets.result import Result, ending, estimate_html, stop_html
 from voicelab.widgets.sound import Clip, StreamPlayer, sound_key
+from voicelab.widgets.still import still_html
 from voicelab.widgets.style import BAD, GOOD, INK, NIGHT
 from voicelab.widgets.tuner import Tuner, script
 from voicelab.widgets.voice import FOLDER, NONE, OF_ANOTHER, PROPOSED, UPLOAD, VoiceChooser
@@ -1069,13 +1070,14 @@ class Ears:
 
 @pytest.fixture
 def ears(monkeypatch):
-    monkeypatch.setattr(VoiceChooser, "recogniser", ears := Ears())
+    ears = Ears()
+    monkeypatch.setattr("voicelab.widgets.voice.known_recogniser", lambda: (ears, ""))
     monkeypatch.setattr("voicelab.widgets.voice.of_speakers", lambda audio: Finding("speakers", "one voice", True))
     ears.wait.set()
     return ears
 
 
-def test_the_recogniser_proposes_the_words_of_ones_own_recording(model, root, ears):
+def test_the_recogniser_proposes_the_words_of_ones_own_recording(model, root, ears, tmp_path):
     tuner, content = Tuner(model, TEXT), (root / "data/voices/ben.wav").read_bytes()
     voice = tuner.voice
     assert not ears.heard                                                                     # the shipped voices have theirs
@@ -1085,6 +1087,8 @@ def test_the_recogniser_proposes_the_words_of_ones_own_recording(model, root, ea
     assert voice.reference.transcript == "What was heard." and "not confirmed" in voice.note.text and voice.confirm.layout.display == ""
     finish(tuner)
     assert "transcript: proposed by the recogniser, not confirmed" in tuner.status.text
+    assert "# its transcript: proposed by the recogniser, not confirmed" in tuner.code()
+    assert tuner.history.export(str(tmp_path / "run"))[0].row["transcript_doubt"] == PROPOSED
     voice.keeper.start(voice._keep)
     voice.keeper.wait(30)
     assert voice.keeping.failed and voice.keeping.text.startswith("transcript: confirm it first") and not voice.link.value
@@ -1649,13 +1653,15 @@ def of_one_codebook(model):
     return made
 
 
+class Hearer(Recogniser):
+    "Hears the words of TEXT in everything."
+    id = "a fake"
+    def __init__(self): pass
+    def hear_words(self, audio, code): return [HeardWord(word, n / 8, n / 8 + 0.1, 0.9) for n, word in enumerate(TEXT.split())]
+
+
 def heard_words(model, tmp_path):
     "A timeline of a sample in which a recogniser heard its own text."
-    class Hearer(Recogniser):
-        id = "a fake"
-        def __init__(self): pass
-        def hear_words(self, audio, code):
-            return [HeardWord(word, n / 8, n / 8 + 0.1, 0.9) for n, word in enumerate(TEXT.split())]
     widget = vl.widgets.WordTimeline(model.clone(TEXT, reference=shipped_voices()["ada"], seed=1), recogniser=Hearer())
     widget.worker.wait(60)
     assert widget.status.text.startswith("Timeline(2 same; a fake)") and widget.words.html.count("data-begin") == 2
@@ -2001,6 +2007,29 @@ def test_ctrl_enter_brings_what_was_typed_last(model):
     tuner.page_part._handle_custom_msg(dict(text=None), [])
     tuner.worker.wait(60)
     assert [tried.text for tried in tuner.history.tries] == [TEXT, TEXT]
+
+
+def test_the_words_stand_under_the_clone_where_there_is_a_recogniser(model, monkeypatch):
+    tuner = Tuner(model, TEXT)
+    finish(tuner)
+    assert tuner.result.spoken.html == tuner.result.hearing.text == ""                        # the settings name none
+    monkeypatch.setattr("voicelab.widgets.result.known_recogniser", lambda: (Hearer(), ""))
+    finish(tuner)
+    tuner.result.ears.wait(30)
+    assert tuner.result.spoken.html.count("data-begin") == 2 and tuner.result.hearing.text.startswith("Timeline(2 same; a fake)")
+    assert tuner.still().count("data-begin") == 2                                             # also without its kernel
+    tuner.result.ears.closed = True                                                           # the next sample is not listened to
+    finish(tuner)
+    assert tuner.result.spoken.html == ""
+
+
+def test_what_stays_without_a_kernel_are_the_samples_of_a_deck_too(model):
+    tuner = Tuner(model, TEXT)
+    tuner.seeds.number.value = 2
+    tuner.seeds.go.click()
+    tuner.seeds.worker.wait(60)
+    made = still_html(tuner.seeds.deck)
+    assert made.count("<audio") == 2 and "1: seed 1, " in made
 
 
 def test_the_pictures_use_the_width(tuner):

@@ -3,6 +3,7 @@
 Each of them imports voicelab anew, so that it finds out what an import lacks. Whoever starts one starts a small process that stands for it: it gives
 its folder, environment and files, and they end together. What a test says of the start of Python, or of a signal that comes, needs one of its own.
 """
+import atexit
 import gc
 import json
 import os
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import types
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -21,7 +23,7 @@ from voicelab.nursery import Nursery
 
 BEFORE = ("torch", "torchaudio", "pandas", "transformers.generation.utils", "transformers.models.qwen2.modeling_qwen2",
           "transformers.models.higgs_audio_v2.modeling_higgs_audio_v2", "matplotlib.pyplot", "ipykernel.kernelapp", "ipykernel.zmqshell",
-          "anywidget", "resemblyzer")
+          "anywidget", "nbdev.test", "resemblyzer")
 STANDS_FOR_IT = """import json, os, signal, socket, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 line = socket.socket(socket.AF_UNIX)
@@ -54,8 +56,8 @@ class Warm(Nursery):
         gc.freeze()
         files = self.files.pop(line)
         if (child := os.fork()) == 0:
-            for each in (self.looks, self.door, *self.waiting, line, *self.kernels.values()): each.close()
-            raise Begun(wish, files)
+            for each in (self.looks, self.door, *self.waiting, *self.kernels.values()): each.close()
+            raise Begun(wish, files, line)
         for each in files: os.close(each)
         self.kernels[child] = line
 
@@ -91,6 +93,25 @@ def become(wish: dict, files: list[int], own: list[str]): # own: paths of the pr
     else: runpy.run_path(what, run_name="__main__")
 
 
+def end(program) -> int:
+    "The exit code of a program, whose end is that of Python but for the memory, which goes with the process: to tidy that takes half a second."
+    try:
+        program()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code or 0
+        if not isinstance(code, int): code = print(code, file=sys.stderr) or 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try: stream.flush()
+        except OSError: code = 120
+    return code & 255
+
+
 @contextmanager
 def python():
     "The words of a command that takes `-c CODE`, `-m MODULE` or a file as Python does."
@@ -111,8 +132,10 @@ def main():
         with suppress(ImportError): import_module(name)
     gc.enable()
     try: return warm.serve()
-    except Begun as begun: wish, files = begun.args
-    become(wish, files, own)
+    except Begun as begun: wish, files, line = begun.args
+    process, code = os.getpid(), end(lambda: become(wish, files, own))
+    if os.getpid() == process: line.send(bytes([code]))
+    os._exit(code)
 
 
 if __name__ == "__main__": main()

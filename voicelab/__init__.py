@@ -23,16 +23,19 @@ if TYPE_CHECKING:
     from voicelab.settings import read_settings
     from voicelab.sweep import Sweep
     from voicelab.testsets import TestSet
+    from voicelab.watermark import marks_of, watermarked
 
 HOMES = {       # the module of each public name
     "Audio": "audio", "Reference": "reference", "load_audio": "audio", "Budget": "budget", "Control": "control",
     "Sampling": "control", "VoicelabError": "errors", "Speaker": "family", "Generation": "generation", "load": "lab",
     "Run": "runs", "read_settings": "settings", "Recogniser": "asr", "Sweep": "sweep", "TestSet": "testsets",
     "SCENES": "families.higgs.speakers", "VOICES": "families.higgs.speakers",
+    "marks_of": "watermark", "watermarked": "watermark",
 }
 
 __all__ = ["SCENES", "VOICES", "Audio", "Budget", "Control", "Generation", "Recogniser", "Reference", "Run", "Sampling",
-           "Speaker", "Sweep", "TestSet", "VoicelabError", "load", "load_audio", "read_settings", "studies", "widgets"]
+           "Speaker", "Sweep", "TestSet", "VoicelabError", "load", "load_audio", "marks_of", "read_settings", "studies",
+           "watermarked", "widgets"]
 
 
 def __getattr__(name):

@@ -99,8 +99,9 @@ def repeat_words(args, seed: int) -> str: # seed: the one used
                "voice": args.voice, "blend": args.blend, "turns": args.turns, "chunk-method": args.chunking,
                "chunk-words": args.chunk_words, "chunk-turns": args.chunk_turns, "max-tokens": args.max_tokens,
                **{name.replace("_", "-"): getattr(args, name) for name in KNOBS}}
-    return " ".join(f"--{name} {shlex.quote(str(value))}" for name, given in options.items() if given is not None
-                    for value in (given if isinstance(given, list) else [given])) + " --no-vowels" * args.no_vowels
+    said = [f"--{name} {shlex.quote(str(value))}" for name, given in options.items() if given is not None
+            for value in (given if isinstance(given, list) else [given])]
+    return " ".join(said + ["--no-vowels"] * args.no_vowels + ["--watermark"] * bool(args.watermark))
 
 # %% ../nbs/14_cli_clone.ipynb #279406b1
 def profile_of(args, made) -> dict: # made: the generation
@@ -125,6 +126,7 @@ def clone_result(made, pair, references: list) -> dict: # made: the generation; 
                 model=made.model.name, seed=made.sampling.seed,
                 budget=plain(budget) | dict(cap_seconds=budget.cap_seconds, clips=budget.clips), allowed=made.allowed,
                 similarity=similarity.value, similarity_detail=similarity.detail, wer=wer.value, wer_detail=wer.detail,
+                watermark=pair.row["watermark"], watermark_detail=pair.row["watermark_detail"],
                 notice=" ".join(dict.fromkeys(reference.notice for reference in references)))
 
 
@@ -133,7 +135,7 @@ def made_and_saved(args, session, references: list, heard: dict, # heard: of `he
                   ) -> tuple: # the generation, and what is told about it
     "Run a session, measure what it made and save both."
     import voicelab as vl
-    run = vl.Run(args.out)                              # only now: bad input leaves no folder behind
+    run = vl.Run(args.out, watermark=args.watermark)        # only now: bad input leaves no folder behind
     run.check_room()
     for notice in filter(None, dict.fromkeys(each.notice for each in references)):
         warnings.warn(notice, stacklevel=level_outside())
@@ -203,6 +205,7 @@ def show_clone(result: dict):
                       + ", with the warm-up of a first sample" * result["warm_up"],
              "similarity": f"{similar} ({result['similarity_detail']})",
              "words": words_line(result),
+             "watermark": f"{result['watermark']}: {for_terminal(result['watermark_detail'])}",
              "budget": result["allowed"], "repeat with": result["repeat"], "limits": result["limits"]}
     lines = {name: said for name, said in lines.items() if said}
     for name, said in lines.items(): print(f"{name:<12} {said}")
@@ -278,6 +281,9 @@ def add_sample_options(say: argparse.ArgumentParser):
         say.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=f"{what} (default: as --sampling)")
     say.add_argument("--max-tokens", type=int, metavar="N", help="most tokens of a chunk: steps of the model")
     say.add_argument("--profile", action="store_true", help="show the time that each part took")
+    say.add_argument("--watermark", action="store_true", default=None,
+                     help="put a watermark into the sound, and look for it in the file; needs the extra watermark "
+                          "(default: as in settings.ini; the file's tags say that it is AI-generated in any case)")
     add_recogniser(say)
 
 # %% ../nbs/14_cli_clone.ipynb #0d819062

@@ -80,7 +80,8 @@ def for_terminal(words: str, most: int | None = None) -> str: # most: characters
 TYPED = {name: f"--{name.replace('_', '-')}" for name in (
     "backend", "baseline", "blend", "by", "chunk_turns", "chunk_words", "device", "dtype", "measure", "measures",
     "mode", "model", "persona", "prompt_form", "ras_repeats", "ras_window", "recogniser", "same_words", "sampling",
-    "scene", "seed", "seeds", "speaker", "temperature", "top_k", "top_p", "turns", "voice", "where", "workers")}
+    "scene", "seed", "seeds", "speaker", "temperature", "top_k", "top_p", "turns", "voice", "watermark", "where",
+    "workers")}
 TYPED |= {"chunking": "--chunk-method", "kind": "--as", "most_megabytes": "--most", "references": "--reference",
           "texts": "--text"}            # by their names in Python
 TOO_LONG = "prompt: "       # begins the error of a prompt that leaves no room for the most tokens that were asked for

@@ -50,7 +50,7 @@ def shown(value) -> str:
 
 def counted(number: int, noun: str) -> str:
     "A number and what is counted: 1 sample, 2 samples."
-    return f"{number} {noun}{'s' * (number != 1)}"
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def one_of(

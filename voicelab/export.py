@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from .progress import Progress
 from .registry import Registry
 from .store import sound_path
 from .sweep import Sweep, file_of
+from .watermark import STATUSES
 
 # %% ../nbs/11_export.ipynb #9b33e9c4
 class ExportError(VoicelabError): "An export that can't be made, or can't be made at this path."
@@ -167,6 +169,8 @@ tags: [synthetic, text-to-speech, voice-cloning]
 
 Consent to the use of the voices: {consent}.
 
+Watermark in the sound: {watermark}. The tags of each file say that it is AI-generated.
+
 Measures, each by the model that made it: {makers}.
 """
 
@@ -178,8 +182,11 @@ def card_of(sweep: Sweep, made: int, missing: int) -> str:
     makers = [f"{column.removeprefix('maker.')} by {said.dropna().iloc[0]}"
               for column, said in shared_table(sweep).items() if column.startswith("maker.") and said.notna().any()]
     consent = "; ".join(f"{name}: {said}" for name, said in voices.items()) or "no voices"
+    stated = [pair.row.get("watermark", "none") for pair in sweep if pair.row["status"] == "ok"]
+    counted = Counter(said if said in STATUSES else "unknown" for said in stated)
+    watermark = ", ".join(f"{said} ({number})" for said, number in counted.items())
     return utf8(CARD.format(title=sweep.folder.name, words=GENERATED, made=made, missing=missing, consent=consent,
-                            version=voicelab.__version__, makers="; ".join(makers) or "none"))
+                            watermark=watermark, version=voicelab.__version__, makers="; ".join(makers) or "none"))
 
 # %% ../nbs/11_export.ipynb #c945e9cd
 def hf_row(sweep: Sweep, cell, pair: Pair, columns: dict, folder: Path) -> dict:

@@ -29,6 +29,7 @@ from .generation import Generation, mark_of
 from .reference import Reference
 from .store import MOST_LINE_BYTES, check_bare
 from .text import language_of
+from .watermark import NOT_ASKED
 
 # %% ../nbs/10_manifest.ipynb #0d84ec8c
 class ManifestError(VoicelabError): "A line of a manifest that is not a sample, or that can't be written."
@@ -83,7 +84,7 @@ def result_row(generation: Generation, measured: bool = True) -> dict: # measure
             "rtf": plain(g.timings["rtf"]), "warm_up": g.warm_up, "chunks": chunks,
             "measures": measures(g) if measured else {},
             "hashes": {"generated": None, "reference": None, "voice": voice, "model": g.model.sha256},
-            "model": plain(g.model), "torch_threads": torch.get_num_threads(), "synthetic": True}
+            "model": plain(g.model), "torch_threads": torch.get_num_threads(), "synthetic": True} | NOT_ASKED.row
 
 # %% ../nbs/10_manifest.ipynb #4485e030
 NO_SOUND = {"generated": None, "reference": None}       # names of the files, until there are some
@@ -140,7 +141,7 @@ NEEDED = {"id": int, "status": str, "generated": (str, MISSING), "reference": (s
           "transcript": (str, MISSING), "speaker": (str, MISSING), "consent": (str, MISSING), "notice": (str, MISSING)}
 OUTCOME = {"ok": {"stop_reason": str, "seconds": (int, float)}, "failed": {"error": str}}        # by status
 OPTIONAL = {"measures": dict, "model": dict, "hashes": dict, "settings": dict, "versions": dict, "chunks": list,
-            "language": str, "written": str}
+            "language": str, "written": str, "watermark": str, "watermark_detail": str}
 JSON_NAMES = {dict: "object", list: "array", str: "text", int: "number", float: "number", bool: "true or false",
               MISSING: "null"}
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MP3_RATES', 'MOST_POINTS', 'NUMBERS', 'SCRIPTS', 'PAGE_STYLE', 'PAGE_SCRIPT', 'FILE_SCRIPT', 'BODY_STYLE', 'TRIED',
-           'marked', 'mp3_of', 'PageSound', 'PageError', 'level_of', 'axes_of', 'measures_in', 'point_of', 'reason_of',
-           'without', 'readable', 'content_of', 'web_file', 'policy', 'html_file', 'page_bytes']
+           'marked', 'for_mp3', 'mp3_of', 'PageSound', 'PageError', 'level_of', 'axes_of', 'measures_in', 'point_of',
+           'reason_of', 'without', 'readable', 'content_of', 'web_file', 'policy', 'html_file', 'page_bytes']
 
 # %% ../nbs/11_page.ipynb #db1f1ea1
 import base64
@@ -33,9 +33,14 @@ def marked(audio: Audio) -> Audio:
     return audio if audio.synthetic else Audio(audio.samples, audio.rate, Mark.join([Mark(GENERATED), audio.mark]))
 
 
+def for_mp3(audio: Audio) -> Audio:
+    "The sound at a rate that MP3 has: its own or 48 kHz."
+    return audio if audio.rate in MP3_RATES else audio.resample(48_000)
+
+
 def mp3_of(audio: Audio) -> bytes:
-    "A sound as MP3 with its mark; at 48 kHz if MP3 does not have its rate."
-    audio = audio if audio.rate in MP3_RATES else audio.resample(48_000)
+    "A sound as MP3 with its mark."
+    audio = for_mp3(audio)
     return sound_file(audio.samples, audio.rate, "MP3", audio.mark.info)
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from . import manifest
-from .errors import VoicelabError, check_type, level_outside, shown
+from .errors import VoicelabError, check_flag, check_type, level_outside, shown
 from .files import write_whole
 from .generation import Failure, Generation
 from .manifest import failed_row, is_id, is_row, line_of, made_row, next_id, note_of, read_row, row_of
@@ -32,6 +32,7 @@ from .pairs import HEAD, MOST_PAGE, NAMED, Pair, RunError, sound_names
 from .reference import Reference
 from .store import Lines, append_whole, hold, mend_end, read_whole, sync_folder
 from .table import COLUMNS, Table, flat_row
+from .watermark import check_watermark, save_generated, wants_watermark
 
 # %% ../nbs/10_runs.ipynb #cf36ce55
 REASONS = {errno.EEXIST: "is a file, not a folder", errno.ENOTDIR: "lies under a file, not a folder",
@@ -55,6 +56,7 @@ class Run:
     def __init__(self,
         folder: str | Path, # made if it is not there
         private: bool | None = None, # only the owner can read the files; None: as the run is, not for a new one
+        watermark: bool | None = None, # in the sound of each saved sample; None: as settings.ini says
     ):
         if not isinstance(folder, str | os.PathLike): raise RunError(f"folder: must be a path, got {shown(folder)}")
         if not str(folder): raise RunError("folder: must not be empty, got ''")
@@ -65,9 +67,10 @@ class Run:
             self._staged_line = self._stage / "line.json"
             known = os.path.lexists(self.manifest)
             closed = known and not os.lstat(self.manifest).st_mode & 0o077
+        if watermark is not None: check_flag("watermark", watermark, RunError)
         if private and known and not closed:
             raise RunError(f"private: {str(self.folder)!r} is a run that others may read; give another folder")
-        self.private = closed if private is None else private
+        self.private, self.watermark = closed if private is None else private, watermark
         self._lines = Lines(self.manifest, note_of, is_row)
         if not known: self._make()
 
@@ -76,7 +79,8 @@ class Run:
 # %% ../nbs/10_runs.ipynb #700da98b
 @patch
 def _make(self: Run):
-    "Make the folder, and find out whether samples can be saved there."
+    "Make the folder, and find out whether samples can be saved there as they should be."
+    if wants_watermark(self.watermark): check_watermark()
     with plain_errors(self.folder):
         new = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700 if self.private else 0o777)
@@ -89,7 +93,7 @@ def _make(self: Run):
 
 @patch
 def check_room(self: Run):
-    "Raise a RunError unless samples can be saved here; make the folder if it is not there."
+    "Raise a VoicelabError unless samples can be saved here as they should be; make the folder if it is not there."
     self._make()
     with self._locked(): pass
 
@@ -248,8 +252,10 @@ def _put_on_stage(self: Run, row: dict, sounds: dict) -> bytes: # the line
     "Stage a sample: its sounds, whose hashes are added to the row, then its line."
     for kind, sound in sounds.items():
         path = self._stage / f"{kind}.wav"
+        info = manifest.info_fields(row, kind)
         if isinstance(sound, Path): link(sound, path)
-        else: sound.save(path, info=manifest.info_fields(row, kind), exact=kind == "reference")
+        elif kind == "reference": sound.save(path, info, exact=True)
+        else: row.update(save_generated(sound, path, info, asked=self.watermark, name=f"sample {row['id']}").row)
         if self.private: path.chmod(0o600)
         row["hashes"][kind] = hashlib.sha256(path.read_bytes()).hexdigest()
     write_whole(self._staged_line, line := line_of(row))

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['BUDGET_RULES', 'MOST_LETTERS', 'GROUPS', 'SettingsError', 'limited', 'kinds_of', 'describe_limits', 'describe_kind',
            'fitted', 'fits', 'cast', 'check_value', 'SettingsGroup', 'AudioGenerationConfig', 'QualityThresholds',
-           'GenerationParams', 'ReferencePolicy', 'MeasuringConfig', 'Settings', 'read_ini', 'parse_value',
-           'parse_boolean', 'make_group', 'section_names', 'is_near_group', 'find_settings', 'read_settings',
-           'settings_or_default', 'user_folder']
+           'GenerationParams', 'ReferencePolicy', 'MeasuringConfig', 'MarkPolicy', 'Settings', 'read_ini',
+           'parse_value', 'parse_boolean', 'make_group', 'section_names', 'is_near_group', 'find_settings',
+           'read_settings', 'settings_or_default', 'user_folder']
 
 # %% ../nbs/00_settings.ipynb #6f1a2249
 import configparser
@@ -178,9 +178,16 @@ class MeasuringConfig(SettingsGroup):
     section: ClassVar[str] = "MEASURES"
     recogniser: str = limited("")                         # of speech: a folder, a name or a hub id; empty: none
 
+# %% ../nbs/00_settings.ipynb #a6b9ee6e
+@dataclass(frozen=True)
+class MarkPolicy(SettingsGroup):
+    "What marks generated sound, apart from the tags of its files."
+    section: ClassVar[str] = "MARKS"
+    watermark: bool = False                               # in the sound of each saved or downloaded sample
+
 # %% ../nbs/00_settings.ipynb #27115392
 GROUPS = {cls.section: cls for cls in (AudioGenerationConfig, QualityThresholds, GenerationParams, ReferencePolicy,
-                                       MeasuringConfig)}
+                                       MeasuringConfig, MarkPolicy)}
 
 
 @dataclass(frozen=True)
@@ -191,10 +198,11 @@ class Settings:
     generation: GenerationParams = GenerationParams()
     references: ReferencePolicy = ReferencePolicy()
     measures: MeasuringConfig = MeasuringConfig()
+    marks: MarkPolicy = MarkPolicy()
     source: str = field(default="built-in defaults", compare=False)
 
     def _repr_html_(self):
-        groups = (self.audio_generation, self.quality, self.generation, self.references, self.measures)
+        groups = (self.audio_generation, self.quality, self.generation, self.references, self.measures, self.marks)
         rows = [(group.section, item.name, getattr(group, item.name), describe_limits(item))
                 for group in groups for item in fields(group)]
         body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)

@@ -43,6 +43,7 @@ from .settings import Settings, settings_or_default
 from .store import open_own, read_whole
 from .sweepfile import FILE, FORMAT, arguments_from, read_toml, sweep_table, toml_text
 from .table import Table
+from .watermark import check_watermark
 
 # %% ../nbs/11_sweep.ipynb #e1fd7886
 class SweepError(VoicelabError): "A sweep that can't be opened or run."
@@ -123,7 +124,7 @@ def _set(self: Sweep, sources: list, axes: dict, settings: Settings, batch: int,
     for model, (_, speaker) in zip(self.grid.models, sources):
         if speaker is not None: self.speakers[model.label] = speaker
     self._names = {cell.name for cell in self.grid.cells}
-    self.samples = Run(self.folder)                     # only now: bad input leaves no folder behind
+    self.samples = Run(self.folder, watermark=settings.marks.watermark)     # only now: bad input leaves no folder behind
     self.measured = Measured(self.folder, self.samples.private)
     if not known:
         self._check_folder()
@@ -343,6 +344,7 @@ def run(self: Sweep,
     workers = whole("workers", workers, 1, 4096, SweepError)
     if most is not None: most = whole("most", most, 1, error=SweepError)
     check_process()
+    if self.samples.watermark: check_watermark()        # before hours of work whose sounds would have none
     with self._alone():
         self.stopped, jobs = False, self.jobs(retry, most)
         try:

@@ -16,7 +16,7 @@ from .files import utf8
 SETTINGS = {"rule": "budget", "margin": "budget", "temperature": "sampling", "top_k": "sampling", "top_p": "sampling",
             "ras_window": "sampling"}           # columns by the part of a row's settings that they are from
 COLUMNS = ("id", "status", "generated", "reference", "text", "language", "speaker", "prompt_form", "seed", *SETTINGS,
-           "stop_reason", "seconds", "frames", "rtf", "error", "consent", "created")
+           "stop_reason", "seconds", "frames", "rtf", "error", "consent", "watermark", "created")
 MOST_MEASURES = 100         # of a row, in the table
 
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SAME', 'EXCHANGED', 'ADDED', 'MISSING', 'STATUS_SIGNS', 'MARKS', 'WIDTH', 'ROW', 'LETTER', 'HeardWord', 'plain_of',
-           'TimedWord', 'pairs_of', 'aligned', 'Timeline', 'chosen_recogniser', 'word_timeline', 'wave_svg', 'said_of',
-           'rows_of', 'word_html']
+           'TimedWord', 'pairs_of', 'aligned', 'Timeline', 'chosen_recogniser', 'known_recogniser', 'word_timeline',
+           'wave_svg', 'said_of', 'rows_of', 'word_html']
 
 # %% ../nbs/09_words.ipynb #c72ceb02
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from fastcore.basics import patch
 
 from .asr import NO_RECOGNISER, NO_SPACES, Normaliser, Recogniser, code_of, normaliser_of, recogniser_at
 from .audio import Audio
-from .errors import ArgumentError, check_type
+from .errors import ArgumentError, VoicelabError, check_type
 from .reference import SILENT_DB
 from .settings import settings_or_default
 
@@ -128,6 +128,14 @@ def chosen_recogniser(recogniser=None) -> Recogniser: # or its folder, name or h
     recogniser = recogniser or settings_or_default(None).measures.recogniser
     if not recogniser: raise ArgumentError(NO_RECOGNISER.replace("no recogniser", "recogniser: is not set", 1))
     return recogniser if isinstance(recogniser, Recogniser) else recogniser_at(recogniser)
+
+
+def known_recogniser() -> tuple[Recogniser | None, str]: # and why there is none
+    "The recogniser of the settings; without an error, since it is wanted by the way."
+    which = settings_or_default(None).measures.recogniser
+    if not which: return None, ""
+    try: return recogniser_at(which), ""
+    except VoicelabError as error: return None, str(error)
 
 
 def word_timeline(audio: Audio, text: str,

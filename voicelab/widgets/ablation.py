@@ -19,7 +19,7 @@ from .base import LABEL, WIDE, Panel, WidgetError, check_made_of, go_and_stop, r
 from .sound import Clip
 from .style import Picture, card, picture
 from .voice import NONE, VoiceChooser, text_box
-from .worker import Status, Worker
+from .worker import Status, Worker, outdated
 
 # %% ../../nbs/13_widgets_ablation.ipynb #a780915a
 def arms_html(ablation: Arms) -> str:
@@ -109,7 +109,7 @@ def run(self: Ablation):
 
 @patch
 def _work(self: Ablation):
-    self.result = made = self.wanted()
+    with outdated(*([] if self.result is None else [self.table, self.image])): self.result = made = self.wanted()
     self.progress.max = len(made)
     self._draw()
     for attempt in made.steps():

@@ -6,18 +6,21 @@
 __all__ = ['PEAKS', 'DECK_MODULE', 'peaks_of', 'DeckClip', 'Deck', 'file_bytes', 'Download']
 
 # %% ../../nbs/13_widgets_deck.ipynb #843726a4
+import io
 from collections.abc import Callable
 from typing import NamedTuple
 
 import anywidget
 import numpy as np
+import soundfile
 import traitlets
 from fastcore.basics import patch
 
 from ..audio import Audio
 from ..errors import VoicelabError, check_type
 from ..files import KINDS, safe_name, sound_file
-from ..page import PAGE_STYLE, marked, mp3_of, web_file
+from ..page import PAGE_STYLE, for_mp3, marked, web_file
+from ..watermark import Watermark, write_generated
 from .base import WidgetError
 
 # %% ../../nbs/13_widgets_deck.ipynb #1c6a487c
@@ -82,6 +85,10 @@ class Deck(anywidget.AnyWidget):
         "Offer nothing."
         self.put([])
 
+    @property
+    def still_sounds(self) -> dict[str, Audio]: # by what is said of it; what stays of it without a kernel
+        return {f"{clip.letter}: {clip.name}, {clip.note}": clip.audio for clip in self.clips}
+
 # %% ../../nbs/13_widgets_deck.ipynb #b0c6a538
 @patch
 def answer(self: Deck, key) -> tuple[dict, list[bytes]]: # what is sent: a message, and the sound
@@ -97,10 +104,15 @@ def _hear(self: Deck, said: dict):
     if self.keep and said["keep"] in map(str, range(len(self.clips))): self.keep(int(said["keep"]))
 
 # %% ../../nbs/13_widgets_deck.ipynb #913f555e
-def file_bytes(audio: Audio, kind: str) -> bytes: # kind: of KINDS
-    "A generated sound as a whole file of a format, with a mark that says what it is."
-    audio = marked(audio)
-    return mp3_of(audio) if kind == "MP3" else sound_file(audio.samples, audio.rate, kind, audio.mark.info)
+def file_bytes(audio: Audio, kind: str) -> tuple[bytes, Watermark]: # kind: of KINDS
+    "A generated sound as a whole file of a format, with a mark that says what it is; and what is in it as a watermark."
+    file, audio = io.BytesIO(), for_mp3(marked(audio)) if kind == "MP3" else marked(audio)      # no disk is touched
+    def read():
+        file.seek(0)
+        return Audio(*soundfile.read(file, dtype="float32"))
+    write = lambda made: file.write(sound_file(made.samples, made.rate, kind, made.mark.info))
+    found = write_generated(audio, write, read)
+    return file.getvalue(), found
 
 # %% ../../nbs/13_widgets_deck.ipynb #b92673d3
 class Download(anywidget.AnyWidget):
@@ -121,6 +133,7 @@ class Download(anywidget.AnyWidget):
     def answer(self, kind) -> tuple[dict, list[bytes]]: # what is sent: a message, and the file
         "A file of the offered sound, or why there is none."
         if kind not in self.kinds: return dict(problem="no such format"), []
-        try: content = file_bytes(self.audio, KINDS[f".{kind}"])
+        try: content, found = file_bytes(self.audio, KINDS[f".{kind}"])
         except VoicelabError as error: return dict(problem=str(error)), []
-        return dict(name=f"{self.file_name}.{kind}"), [content]
+        why = f" ({found.detail})" if found.detail else ""
+        return dict(name=f"{self.file_name}.{kind}", note=f"watermark: {found.status}{why}"), [content]

@@ -49,6 +49,7 @@ class Try:
     made: Generation = None
     number: int = 0
     saved: str = ""                     # the folder of the run that it is saved in
+    doubt: str = ""                     # about the transcript of the reference
 
     def row(self) -> dict:
         "The try as a row of the table."
@@ -59,7 +60,7 @@ class Column(NamedTuple):
     "A column of the history."
     value: Callable[[Try], object]      # of a try
     was_set: bool = False               # a setting; else a result
-    shown: bool = True                  # always in the widget; else only if the tries differ in it
+    shown: bool = True                  # always in the widget; else a setting if the tries differ, a result if one has it
     rising: bool | None = None          # sorted from low to high, or high to low; None: not offered for sorting
     words: str = ""                     # its heading; "": its name
     unit: str = ""
@@ -104,12 +105,14 @@ COLUMNS = {
 def metric_column(name: str) -> Column:
     "The column of a metric; empty for a try whose report does not have it."
     def value(tried): return next((m.value for m in tried.made.report().measures if m.name == name), None)
-    return Column(value, rising=not METRICS[name].higher_is_better, unit=METRICS[name].unit, format=".3g")
+    metric = METRICS[name]
+    return Column(value, shown=metric.in_tables, rising=not metric.higher_is_better, unit=metric.unit, format=".3g")
 
 
 def columns() -> dict[str, Column]:
-    "The columns of the history, with one for each metric that is in every report and in tables."
-    measured = {name: metric_column(name) for name, metric in METRICS.items() if metric.in_report and metric.in_tables}
+    "The columns of the history, with one for each metric of every report that is in tables or needs a recogniser."
+    measured = {name: metric_column(name) for name, metric in METRICS.items()
+                if metric.in_report and (metric.in_tables or "recogniser" in metric.needs)}
     *before, last = COLUMNS.items()
     return dict(before) | measured | dict([last])
 
@@ -189,7 +192,9 @@ def _draw(self: History):
     if self.listing or not self.tries: return
     known, rows = columns(), [tried.row() for tried in self.tries]
     differ = lambda name: len({row[name] for row in rows}) > 1
-    names = [name for name, column in known.items() if column.shown or column.was_set and differ(name)]
+    has = lambda name: any(row[name] is not None for row in rows)
+    names = [name for name, column in known.items()
+             if column.shown or (differ(name) if column.was_set else has(name))]
     order = self.frame.sort_values(self.sort.value, ascending=known[self.sort.value].rising).index
     cells = {place: [in_words(rows[place][name], known[name].format) for name in names] for place in order}
     self.table.show([title_of(name, known[name]) for name in names], cells, self.chosen.value)
@@ -267,7 +272,8 @@ def export(self: History, folder: str) -> Run:
     run, chosen = Run(place), self.tries[-1 if self.chosen.value is None else self.chosen.value]
     for tried in self.tries:
         if tried.saved == str(run.folder) or isinstance(tried.made, KeptSample): continue       # it has its own run
-        tried.number = run.save(tried.made, knobs=tried.state).row["id"]
+        doubt = {"transcript_doubt": tried.doubt} if tried.doubt else {}
+        tried.number = run.save(tried.made, knobs=tried.state, **doubt).row["id"]
         tried.saved = str(run.folder)
     self.tries = [tried for tried in self.tries if tried.saved == str(run.folder)]
     new = self.frame.rename(columns={"number": "id"})

@@ -16,7 +16,7 @@ from ..reference import Reference
 from .base import LABEL, Panel, check_made_of
 from .style import card
 from .voice import VoiceChooser, text_box
-from .worker import Status, overheard, words_of
+from .worker import Status, outdated, overheard, words_of
 
 # %% ../../nbs/13_widgets_prompt.ipynb #8fddd314
 def strip_html(prompt: Prompt) -> str:
@@ -66,7 +66,7 @@ class PromptAnatomy(Panel):
 
     def _draw(self):
         try:
-            with overheard() as said:
+            with outdated(self.shown), overheard() as said:
                 self.prompt = self.model.clone_prompt(self.text.value, self.voice.chosen(), self.form.value)
         except VoicelabError as error: return self.status.fail(error)
         prompt = self.prompt

@@ -18,10 +18,13 @@ import numpy as np
 from ..budget import Budget
 from ..generation import Generation
 from ..metrics import Report
+from ..words import known_recogniser, word_timeline
 from .base import Unit, row
 from .deck import Download
 from .sound import Clip
 from .style import BAD, CODEBOOK_COLOURS, MARK, Picture, card, picture
+from .words import WordPlayer
+from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_result.ipynb #e6be77f0
 def estimate_html(budgets: list[Budget], # of the chunks, in order
@@ -132,7 +135,10 @@ class Result(Unit):
         self.words, self.measures = W.HTML(), W.HTML()
         self.tokens, self.download, both = Picture(), Download(), row(self.clip, self.reference)
         for clip in both.children: clip.layout.flex, clip.layout.min_width = "1 1 380px", "0"
-        super().__init__([self.words, both, self.download, self.tokens, self.measures], layout=W.Layout(display="none"))
+        self.spoken, self.hearing = WordPlayer(), Status()
+        self.ears = Worker(self, self.hearing)              # listens; without the model
+        super().__init__([self.words, both, self.spoken, self.hearing, self.download, self.tokens, self.measures],
+                         layout=W.Layout(display="none"))
         self.add_class("voicelab-result")
 
     def show(self, made: Generation, codebook_size: int = 1024):
@@ -145,6 +151,20 @@ class Result(Unit):
         if made.reference is None: self.reference.clear()
         else: self.reference.show(made.reference.audio, made.reference.name)
         self.measures.value, self.layout.display = card(measures_html(made.report())), ""
+        self.spoken.clear()
+        self.hearing.say("")
+        self.recogniser, _ = known_recogniser()
+        if self.recogniser is not None and made.audio.seconds: self.ears.start(self._hear)
+
+    def _hear(self):
+        "Lay the words that a recogniser hears under the sample, until they are those of the latest one."
+        heard = None
+        while heard is not self.made and not self.ears.closed:
+            heard = self.made
+            self.hearing.say("The recogniser listens.")
+            words = word_timeline(heard.audio, heard.text, self.recogniser)
+            if self.made is heard: self.spoken.show(words)
+        self.hearing.say(f"{words!r}. Click a word to hear it.")
 
     def fit(self, pixels: int):
         "Draw the pictures for a panel of this width."

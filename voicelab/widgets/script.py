@@ -47,6 +47,7 @@ def reference_lines(tried) -> list[str]:
     else:
         path = f"{safe_name(reference.name, 'reference')}.wav"
         lines = [f"# the recording: save it first, with tuner.voice.reference.audio.save({path!r})"]
+    if tried.doubt: lines.append(f"# its transcript: {tried.doubt}")
     *rest, last = [f"{key}={value!r}" for key, value in words.items()]
     indent = " " * len("reference = vl.Reference(")
     return [*lines, f"reference = vl.Reference({path!r},", *(f"{indent}{word}," for word in rest), f"{indent}{last})"]

@@ -91,7 +91,10 @@ class StreamPlayer(anywidget.AnyWidget):
       const state = document.createElement("span")
       state.className = "voicelab-stream"; state.setAttribute("role", "status"); state.style.opacity = 0.75
       el.append(state)
-      model.on("msg:custom", (message, buffers) => {
+      const views = model.voicelabViews ??= []              // of two views, one plays
+      views.push(el)
+      const listen = (message, buffers) => {
+        if (views[0] !== el) return
         if (message.kind === "begin") {
           context?.close(); context = new AudioContext({ sampleRate: message.rate })
           at = seconds = 0; state.textContent = ""
@@ -106,9 +109,10 @@ class StreamPlayer(anywidget.AnyWidget):
         at = Math.max(at, context.currentTime + 0.05); source.start(at)
         at += buffer.duration; seconds += buffer.duration
         state.textContent = `heard while it was made: ${seconds.toFixed(2)} s`
-      })
+      }
+      model.on("msg:custom", listen)
       model.send({ kind: "ready" })
-      return () => context?.close()
+      return () => { model.off("msg:custom", listen); views.splice(views.indexOf(el), 1); context?.close() }
     }
     export default { render }
     """

@@ -41,7 +41,11 @@ def still_html(part: W.Widget, left: int = MOST_STILL) -> str:
         return ""
     if isinstance(part, Sound): return "" if part.audio is None else sound_html(part.audio, part.name, left)
     if isinstance(part, W.HTML): return part.value
-    if not isinstance(part, W.Box): return getattr(part, "still", "")
+    if not isinstance(part, W.Box):
+        shown = [getattr(part, "still", "")]
+        for name, audio in getattr(part, "still_sounds", {}).items():
+            shown.append(f"<p>{html.escape(name)}</p>" + sound_html(audio, name, left - sum(map(len, shown))))
+        return "".join(shown)
     shown = []
     for child in part.children: shown.append(still_html(child, left - sum(map(len, shown))))
     return f"<div>{''.join(shown)}</div>" if any(shown) else ""

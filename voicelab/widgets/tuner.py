@@ -107,7 +107,8 @@ def generation(self: Tuner) -> Generation | None:
 @patch
 def asked(self: Tuner) -> Try:
     "The current settings as a try; a SettingsError or a ControlError if they can't be used."
-    return Try(self.text.value, self.voice.chosen(), self.voice.voice.value, self.knobs.state(), self.knobs.options())
+    return Try(self.text.value, self.voice.chosen(), self.voice.voice.value, self.knobs.state(), self.knobs.options(),
+               doubt=self.voice.doubt)
 
 
 @patch

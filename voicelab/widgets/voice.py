@@ -14,16 +14,15 @@ from pathlib import Path
 import ipywidgets as W
 from fastcore.basics import patch
 
-from ..asr import RecogniserError, recogniser_at
 from ..audio import Audio, data_url
 from ..errors import VoicelabError, level_outside
 from ..files import safe_name
 from ..pairs import path_within
 from ..reference import NOT_STATED, Reference, shipped_voices
-from ..settings import read_settings
 from ..testsets import TestSet
 from ..voice_checks import findings, of_speakers
 from ..voicefile import voice_bytes
+from ..words import known_recogniser
 from .base import LABEL, WIDE, Unit, WidgetError, row
 from .microphone import Recorder, check_recording
 from .sound import Clip
@@ -55,7 +54,7 @@ class VoiceChooser(Unit):
         self.voices, self.uploaded, self.recorded = shipped_voices(), None, None
         self.recorder, self.lent, self.model, self.within = recorder, (recorder,), model, within
         self.listeners, self.reference, self.refusal, self.quiet = [], None, "", False
-        self.refused = {UPLOAD: "", MICROPHONE: ""}         # why the last one was
+        self.refused, self.deaf = {UPLOAD: "", MICROPHONE: ""}, ""      # why the last one was; why nobody listens
         self.part, self.wholes, self.said, self.agreed, self.doubt = None, {}, {}, {}, ""
         self.content, self.begin = None, 0.0                # of an upload that is too long to be shown; where it begins
         self.shipped, self.speakers = {*self.voices}, {}
@@ -310,14 +309,6 @@ def _agree(self: VoiceChooser):
     if not self.quiet and self.full is not None: self.agreed[self.full.sha256] = self.consent.value
     self._make()
 
-
-@patch(as_prop=True)
-def recogniser(self: VoiceChooser):
-    "The recogniser of the settings; None if there is none on this machine."
-    which = read_settings().measures.recogniser
-    try: return recogniser_at(which) if which else None
-    except RecogniserError: return None
-
 # %% ../../nbs/13_widgets_voice.ipynb #ce066b04
 @patch
 def _listen(self: VoiceChooser):
@@ -329,7 +320,7 @@ def _listen(self: VoiceChooser):
 @patch
 def _hear(self: VoiceChooser):
     "Say how many speakers there are, and propose the words, until the choice has been listened to."
-    recogniser, heard = self.recogniser, None
+    (recogniser, self.deaf), heard = known_recogniser(), None
     while (base := self.base) is not None and base.sha256 != heard and not self.ears.closed:
         heard = base.sha256
         if heard not in self.speakers: self.speakers[heard] = of_speakers(base.audio)
@@ -338,6 +329,7 @@ def _hear(self: VoiceChooser):
         if recogniser is None or not unsaid or self.transcript.layout.display == "none": continue
         self.note.say("The recogniser listens …")
         words = recogniser.hear(base.audio, None)
+        if not any(letter.isalpha() for letter in words): words = ""        # noise is heard as dots
         if self.base is not base or self.transcript.value.strip() and not self.doubt: continue  # the user was faster
         self.quiet, self.transcript.value, self.doubt = True, words, PROPOSED if words else ""
         self.quiet = False
@@ -351,7 +343,8 @@ def _tell(self: VoiceChooser):
     if self.base is None or self.transcript.layout.display == "none": return self.note.say("")
     if self.doubt: return self.note.say(f"Transcript: {self.doubt}.")
     lacks = "No transcript: some prompt forms need it, and without it the budget can't use the pace of the voice."
-    self.note.say("" if self.transcript.value.strip() else lacks)
+    deaf = f" None can be proposed: {self.deaf}" if self.deaf else ""
+    self.note.say("" if self.transcript.value.strip() else lacks + deaf)
 
 # %% ../../nbs/13_widgets_voice.ipynb #19a0094e
 @patch

@@ -16,6 +16,7 @@ from ..generation import Generation
 from ..page import web_file
 from ..words import Timeline, chosen_recogniser, word_timeline
 from .base import Panel, WidgetError
+from .sound import Clip
 from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_words.ipynb #d7b7d27f
@@ -62,9 +63,16 @@ class WordPlayer(anywidget.AnyWidget):
     _esm = web_file("parts.js") + WORDS_MODULE
     html, wav = traitlets.Unicode("").tag(sync=True), traitlets.Bytes(b"").tag(sync=True)
 
+    @property
+    def still(self) -> str: return self.html                # what stays of it without a kernel
+
     def show(self, timeline: Timeline):
         "Show the words of `timeline`."
         with self.hold_sync(): self.wav, self.html = timeline.audio.wav_bytes(), timeline.html
+
+    def clear(self):
+        "Show nothing."
+        with self.hold_sync(): self.wav, self.html = b"", ""
 
 # %% ../../nbs/13_widgets_words.ipynb #498c3da2
 class WordTimeline(Panel):
@@ -80,8 +88,9 @@ class WordTimeline(Panel):
         check_type("text", text, str, "a text", WidgetError)
         recogniser = chosen_recogniser(recogniser)
         self.timeline, self.status, self.words = None, Status(), WordPlayer()
+        self.clip = Clip("sample", waveform=False)
         self.worker = Worker(recogniser, self.status)
-        super().__init__("Words", self.words, self.status)
+        super().__init__("Words", self.words, self.status, self.clip)
         self.worker.start(lambda: self._hear(audio, text, recogniser, language))
 
 
@@ -90,4 +99,5 @@ def _hear(self: WordTimeline, audio, text, recogniser, language):
     self.status.say("Listening.")
     self.timeline = word_timeline(audio, text, recogniser, language)
     self.words.show(self.timeline)
+    self.clip.show(audio)
     self.status.say(f"{self.timeline!r}. Click a word to hear it.")
