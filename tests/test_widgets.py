@@ -1515,12 +1515,13 @@ def test_a_sweep_that_is_deleted_while_it_is_shown(model, tmp_path):
     board = of_board(model, tmp_path)
     pressed(board, board.go)
     shutil.rmtree(tmp_path / "board")
+    sent, sounds = board.page.answer("g0")                  # still shown
+    assert "problem" in sent and not sounds
     for button in (board.again, board.measurer, board.comparer, board.exporter):
         pressed(board, button)
         assert next(field for field in board.fields if field.takes("folder")).error.failed and not (tmp_path / "board").exists()
-    sent, sounds = board.page.answer("g0")
-    assert "problem" in sent and not sounds
-    assert pressed(board, board.go) == "2 cells, 2 made"
+    assert board.page is None and board.listening.children == (board.nothing,)
+    assert pressed(board, board.go) == "2 cells, 2 made" and board.page is not None
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(model, tmp_path, monkeypatch):

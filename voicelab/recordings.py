@@ -329,7 +329,7 @@ def read_sound(
             samples = read_part(file, path, limit_seconds, channel, start_seconds)[0]
         return samples, rate, seconds
 
-
+# %% ../nbs/00_recordings.ipynb #02fdce3f
 def length_of(path: str | Path) -> float | None: # seconds
     "How long a sound file says that it is; None if it does not say."
     with open_file(path) as file:

@@ -152,7 +152,7 @@ def keep_within(unit: Unit, page):
         if hasattr(each, "within"): each.within = page.own if isinstance(each, Presets) else page.folder
         if isinstance(each, Presets): each.list_them()
 
-
+# %% ../nbs/14_studio_page.ipynb #2bdf2ca0
 class Kept(Unit):
     "What this page has written, and a button that deletes it."
     def __init__(self, page):
@@ -249,7 +249,7 @@ class Voices(Unit):
         self.page.made["Tuner"].voice.put(reference)
         self.status.say("The tuner has this voice now.")
 
-
+# %% ../nbs/14_studio_page.ipynb #2796aa97
 class Listen(Unit):
     "Choose saved samples, and begin a listening test about them."
     def __init__(self, page):

@@ -56,7 +56,7 @@ def part(words: str, *parts) -> W.VBox:
     "Parts below a small heading."
     return W.VBox([W.HTML(card(f"<b>{html.escape(words)}</b>")), *parts])
 
-
+# %% ../../nbs/13_widgets_board.ipynb #0a7dd8be
 class SweepBoard(Panel):
     "A sweep without code; `sweep` is the `voicelab.sweep.Sweep`, once there is one."
     def __init__(self,
@@ -124,7 +124,7 @@ def _grid_parts(self: SweepBoard, folder: str):
 
 @patch
 def _grid_tab(self: SweepBoard) -> W.VBox:
-    own, words = len(self.axes.fields), "models, folder, machine" if self.within is None else "folder"
+    own, words = len(self.axes.fields), "models, folder, machine" if self.within is None else "kept in"
     return W.VBox([self.axes, part(words, *self.fields[own:own + 4])])
 
 # %% ../../nbs/13_widgets_board.ipynb #389ecc9e
@@ -160,7 +160,7 @@ def _use_parts(self: SweepBoard):
     self.worker.buttons += (self.measurer, self.comparer, self.exporter, self.writer)
     self.by.observe(lambda _: self._offer_levels(), "value")
 
-
+# %% ../../nbs/13_widgets_board.ipynb #9d62cdfc
 @patch
 def _compare_tab(self: SweepBoard) -> W.VBox:
     names, recogniser, by, _ = self.fields[-4:]
@@ -392,7 +392,7 @@ def _weigh(self: SweepBoard):
     self.found.value = card(f"<div style='overflow-x: auto'>{self.comparison._repr_html_()}</div>")
     self.status.say("Compared.")
 
-
+# %% ../../nbs/13_widgets_board.ipynb #992aa509
 @patch
 def _export(self: SweepBoard):
     self.status.say("Exporting.")

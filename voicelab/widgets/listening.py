@@ -232,7 +232,7 @@ def _write(self: ListeningTest):
         self.download.put(path.name, path.read_bytes())
     self.status.say(f"{path.name} is ready to be downloaded. Send it; read in here what comes back.")
 
-
+# %% ../../nbs/13_widgets_listening.ipynb #12048671
 @patch
 def _read(self: ListeningTest, name: str, content: bytes):
     try: words = f"{self.made().read_answers(content)} new answers"

@@ -92,7 +92,7 @@ class Uploaded(NamedTuple):
     whole: Audio                # the sound to choose a stretch of
     seconds: float | None       # of a recording that is too long to be shown; None: all of it is
 
-
+# %% ../../nbs/13_widgets_sources.ipynb #c7db6834
 def read_upload(name: str, content: bytes, # as for `upload_path`
                 start: float = 0.0, # seconds of a recording that are left out
                ) -> Uploaded:

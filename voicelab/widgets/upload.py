@@ -60,7 +60,7 @@ def in_megabytes(size: int) -> str:
     "A number of bytes for people."
     return f"{size / 2**30:.1f} GB" if size >= 2**30 else f"{size / 2**20:.1f} MB"
 
-
+# %% ../../nbs/13_widgets_upload.ipynb #c4e6e46d
 class Upload(anywidget.AnyWidget):
     "A file that the user chooses."
     _esm, _css = UPLOAD_PAGE, UPLOAD_STYLE

@@ -84,7 +84,7 @@ def _parts(self: VoiceChooser) -> list:
     self.owners = W.Text(description="its consent", placeholder="who agreed to the use of these voices", **wide)
     self.opener, self.opened = W.Button(description="Open the folder", icon="folder-open"), Status()
     self.folders = W.VBox([self.folder, self.owners, self.opener])
-    self.later = W.Text(description="from", placeholder="such as 1:05:00", continuous_update=False, style=LABEL,
+    self.later = W.Text(description="show from", placeholder="such as 1:05:00", continuous_update=False, style=LABEL,
                         layout=W.Layout(width="280px", max_width="98%"))
     self.stretch, self.clip = Stretch(self._cut), Clip("chosen voice", waveform=False)
     self.transcript = W.Textarea(description="transcript", placeholder="what is said in it, word for word", **wide)
@@ -195,7 +195,7 @@ def _begin_at(self: VoiceChooser):
     self.begin, self.agreed[found.reference.sha256] = begin, self.consent.value
     self._take(UPLOAD, lambda: (found.reference, found.whole))
 
-
+# %% ../../nbs/13_widgets_voice.ipynb #947fdb99
 @patch
 def _record(self: VoiceChooser, audio: Audio):
     def made():
