@@ -211,3 +211,10 @@ class View:
     transcript: slice | None = None         # positions of the words that the reference says
     reference: slice | None = None          # of all that holds the reference's sound, its frames among it
     bits: Callable[[], torch.Tensor] | None = None      # one pass: bits of each code, float32 [n_codebooks, frames]
+    steps: torch.Tensor | None = None       # int64 [steps], the position that produces each step; None: of a frame each
+    written: torch.Tensor | None = None     # int64, positions of words that the model wrote itself; None: it writes none
+
+    @property
+    def begin(self) -> int:
+        "The first position of the sample."
+        return int(self.rows[0]) if self.steps is None else int(self.steps[0]) + 1
