@@ -212,7 +212,8 @@ class View:
     reference: slice | None = None          # of all that holds the reference's sound, its frames among it
     bits: Callable[[], torch.Tensor] | None = None      # one pass: bits of each code, float32 [n_codebooks, frames]
     steps: torch.Tensor | None = None       # int64 [steps], the position that produces each step; None: of a frame each
-    written: torch.Tensor | None = None     # int64, positions of words that the model wrote itself; None: it writes none
+    written: torch.Tensor | None = None     # int64, positions of tokens of text that the model wrote; None: there are none
+    words: tuple[str, ...] = ()             # these tokens, in letters
 
     @property
     def begin(self) -> int:

@@ -54,9 +54,10 @@ def answer_view(model, # a VitaModel
     @torch.inference_mode()
     def bits(): return bits_at(network, run()[rows], ids[0, rows + 1], tokens.last_code)[None]
     heard = model.parts.frontend if model.variant.hears_features else model.voice
+    words = tuple(model.tokenizer.decode([token]) for token in answer[at["text"]].tolist())
     return View(network.model.layers[:network.config.main_layers], run, rows, text_span(prompt) if says else None,
                 recording, heard.frame_rate, None, reference, bits, begin - 1 + torch.arange(len(answer)),
-                begin + at["text"])
+                begin + at["text"] if words else None, words)
 
 
 def vita_view(model, generation: Generation, number: int) -> View: # number: of the chunk
