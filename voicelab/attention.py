@@ -161,6 +161,12 @@ class Attention:
         if one_of("over", over, OVER, AttentionError) and getattr(self.view, over) is None:
             raise AttentionError(f"over: the sample has no {OVER[over]}")
 
+    def check_model(self):
+        "Raise an AttentionError if the model's weights were changed."
+        info = self.model.info
+        if info.sha256 == self.sha256: return
+        raise AttentionError(f"model: {info.name!r} has other weights than when the attention was read; read it again")
+
     def check_head(self, layer: int | None, head: int | None):
         "Raise an AttentionError unless there is such a layer and head; None stands for all."
         for name, given, most in zip(("layer", "head"), (layer, head), self.shares["text"].shape):
@@ -283,9 +289,8 @@ def reader(self: Attention) -> tuple[int, int]:
 def read_maps(self: Attention, layer: int | None, head: int | None) -> dict[str, torch.Tensor]: # of `MeanMap.maps`
     "The maps of a layer and a head (None: the mean over all), read with one more run of the network unless kept."
     if (layer, head) in self.maps: return self.maps[layer, head]
-    info, mean = self.model.info, MeanMap(self.view, layer, head)
-    if info.sha256 != self.sha256:
-        raise AttentionError(f"model: {info.name!r} has other weights than when the attention was read; read it again")
+    mean = MeanMap(self.view, layer, head)
+    self.check_model()
     read_attention(self.view, mean.add)
     oldest = next((each for each in self.maps if each != (None, None)), None)
     if len(self.maps) >= KEPT_MAPS: del self.maps[oldest]

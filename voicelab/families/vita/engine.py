@@ -46,6 +46,7 @@ VOCODER_STEPS = 10                  # Euler steps of the vocoder
 class TokenBudget(Budget):
     "The cap of an answer; `columns` are tokens, text and codes together."
     speaks: bool = True
+    counts = "tokens"
 
     def __str__(self):
         if not self.speaks: return f"{self.rule}: at most {self.columns} tokens of text ({self.detail})"

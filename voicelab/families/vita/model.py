@@ -36,7 +36,7 @@ from ...split import Piece
 from ...text_form import TextForm, form_from
 from .attention import vita_view
 from .checkpoint import VITA_LICENSE, load_vita_folder
-from .decode import VITA_SAMPLING, check_penalty, mode_turns
+from .decode import MODES, VITA_SAMPLING, check_penalty, mode_turns
 from .engine import VOCODER_STEPS, Answer, TokenBudget, VitaEngine, check_mistakes, read_text, task_budgets
 from .likelihood import vita_bits, vita_codes_view
 from .prompt import PERSONAS, TASKS, VARIANTS, Heard, Persona, VitaPrompt, role_table
@@ -76,6 +76,11 @@ class VitaModel(BaseSpeaker):
         super().__init__(parts.info, parts.card, parts.network, voice, source)
         self.parts, self.voice = parts, voice
         self.variant, self.tokenizer, self.mode = parts.variant, parts.tokenizer, parts.mode
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        "The modes that this checkpoint can use."
+        return tuple(MODES) if self.network.config.prediction_heads else ("vanilla",)
 
     @property
     def _slower(self) -> str:
