@@ -161,17 +161,21 @@ class Attention:
         if one_of("over", over, OVER, AttentionError) and getattr(self.view, over) is None:
             raise AttentionError(f"over: the sample has no {OVER[over]}")
 
-    def check_model(self):
-        "Raise an AttentionError if the model's weights were changed."
-        info = self.model.info
-        if info.sha256 == self.sha256: return
-        raise AttentionError(f"model: {info.name!r} has other weights than when the attention was read; read it again")
+# %% ../nbs/12_attention.ipynb #4eaeeeae
+@patch
+def check_model(self: Attention):
+    "Raise an AttentionError if the model's weights were changed."
+    info = self.model.info
+    if info.sha256 == self.sha256: return
+    raise AttentionError(f"model: {info.name!r} has other weights than when the attention was read; read it again")
 
-    def check_head(self, layer: int | None, head: int | None):
-        "Raise an AttentionError unless there is such a layer and head; None stands for all."
-        for name, given, most in zip(("layer", "head"), (layer, head), self.shares["text"].shape):
-            if given is not None and given not in range(most):
-                raise AttentionError(f"{name}: must be 0 to {most - 1}, got {given!r}")
+
+@patch
+def check_head(self: Attention, layer: int | None, head: int | None):
+    "Raise an AttentionError unless there is such a layer and head; None stands for all."
+    for name, given, most in zip(("layer", "head"), (layer, head), self.shares["text"].shape):
+        if given is not None and given not in range(most):
+            raise AttentionError(f"{name}: must be 0 to {most - 1}, got {given!r}")
 
 # %% ../nbs/12_attention.ipynb #35079ac0
 def reader_of(model) -> Callable[..., View]: # (model, generation, number of the chunk)

@@ -213,7 +213,7 @@ class View:
     reference: slice | None = None          # of all that holds the reference's sound, its frames among it
     bits: Callable[[], torch.Tensor] | None = None      # one pass: bits of each code, float32 [n_codebooks, frames]
     steps: torch.Tensor | None = None       # int64 [steps], the position that produces each step; None: of a frame each
-    written: torch.Tensor | None = None     # int64, positions of tokens of text that the model wrote; None: there are none
+    written: torch.Tensor | None = None     # int64, positions of tokens of text that the model wrote; None: none
     words: tuple[str, ...] = ()             # these tokens, in letters
     note: str = ""              # what else the attention of this family does not show, in a sentence
 

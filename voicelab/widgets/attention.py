@@ -201,7 +201,8 @@ class HeatMap(anywidget.AnyWidget):
     place, snippet = traitlets.List([]).tag(sync=True), traitlets.Float(SNIPPET_SECONDS).tag(sync=True)
 
 # %% ../../nbs/13_widgets_attention.ipynb #b4ea35e4
-SIDES = {"recording": "recording", "text": "text", "written": "own words", "parts": "all parts"}       # what a map is over
+# what a map is over
+SIDES = {"recording": "recording", "text": "text", "written": "own words", "parts": "all parts"}
 SHORT = {"its transcript": "transcript", "rest of the prompt": "rest"}      # names of parts, as long as there is room
 
 
@@ -236,9 +237,9 @@ def show(self: HeatMap,
         self.weights = np.ascontiguousarray(scaled).tobytes()
 
 # %% ../../nbs/13_widgets_attention.ipynb #70bd8d30
-LIMITS = ("Weights show where a head looks, and not what it uses: it may look and take nothing, and another head or layer "
-          "may have seen the same. A mean of heads hides what single heads do. A place of the recording holds more than "
-          "its moment, since whatever made it looked around.")
+LIMITS = ("Weights show where a head looks, and not what it uses: it may look and take nothing, and another head or "
+          "layer may have seen the same. A mean of heads hides what single heads do. A place of the recording holds "
+          "more than its moment, since whatever made it looked around.")
 
 
 def limits_html(note: str = "") -> str: # of a `View`
@@ -257,8 +258,8 @@ def shares_html(parts: pd.DataFrame, # of `Attention.parts`
 def study_line(model, text: str) -> str:
     "The code of the study over many samples, or why there is none."
     if FAMILIES[model.info.family].read_codes is None:
-        return html.escape(f"The study of many samples can't be asked of the family {model.info.family}: it reads no given "
-                           f"utterance.")
+        return html.escape(f"The study of many samples can't be asked of the family {model.info.family}: it reads no "
+                           f"given utterance.")
     code = f"vl.studies.attention(model, texts=[{text!r}], seeds=[0, 1, 2])"
     return f"Many samples, with intervals: <pre>{html.escape(code)}</pre>"
 
@@ -267,14 +268,15 @@ def losses_html(losses: pd.DataFrame, # of `what_is_lost`
                 places: list[str], # from where each part was hidden
                ) -> str:
     "What hiding costs, in words."
-    head = "".join(f"<th>{each}</th>" for each in ("hidden", "from", "costs", f"as many random positions, mean of {DRAWS}"))
+    names = "hidden", "from", "costs", f"as many random positions, mean of {DRAWS}"
+    head = "".join(f"<th>{each}</th>" for each in names)
     rows = "".join(f"<tr><td>{SIDES[row.over]}, {row.positions} positions</td><td>{html.escape(where)}</td>"
                    f"<td>{row.lost:+.3f} bits/code</td><td>{row.lost_random:+.3f} bits/code</td></tr>"
                    for row, where in zip(losses.itertuples(), places))
     return (f"<b>Checked by hiding.</b> Without it, this sample's codes cost more, or less:<br>"
             f"<div style='overflow-x: auto'><table>{head}{rows}</table></div>"
-            f"<span class='quiet'>{losses.plain[0]:.2f} bits/code with all in sight. One sample, made with all in sight: no "
-            f"interval, so a small difference may be chance.</span>")
+            f"<span class='quiet'>{losses.plain[0]:.2f} bits/code with all in sight. One sample, made with all in sight: "
+            f"no interval, so a small difference may be chance.</span>")
 
 # %% ../../nbs/13_widgets_attention.ipynb #20e5bf4a
 def sides(there: list[str]) -> list[tuple[str, str]]: # there: keys of OVER
@@ -400,7 +402,7 @@ def _draw(self: AttentionMap):
     self.average.value = card(shares_html(self.attention.parts(*shown[1:]), self.head.label.partition(":")[0]))
     self.note.say("Click a place, or move with the arrow keys and press Enter.")
 
-
+# %% ../../nbs/13_widgets_attention.ipynb #4e28ce20
 @patch
 def _tell(self: AttentionMap):
     if not self.map.place: return
@@ -413,16 +415,19 @@ def _tell(self: AttentionMap):
     else:
         place = int(self.attention.map(over, *self.head.value)[frame].argmax())
         looks = f"most at {self.attention.reference_seconds(place):.2f} s of the recording"
-        if over != "recording": looks = f"most at {self.attention.letters(over)[place]!r}, token {place} of the {SIDES[over]}"
+        if over != "recording":
+            looks = f"most at {self.attention.letters(over)[place]!r}, token {place} of the {SIDES[over]}"
     word = next((word for begin, end, word in self.map.said if begin <= seconds <= end), None)
     heard = f", in {word!r}," * (word is not None)
     self.note.say(f"At {seconds:.2f} s of the sample{heard} {self._which()} looks {looks}.")
 
 
 @patch
-def _which(self: AttentionMap) -> str: return "the mean" if self.head.value == (None, None) else "this head"
+def _which(self: AttentionMap) -> str:
+    "The head in words."
+    return "the mean" if self.head.value == (None, None) else "this head"
 
-
+# %% ../../nbs/13_widgets_attention.ipynb #56ad7315
 @patch
 def _check(self: AttentionMap):
     "Hide each part that there is, and the shown one from the chosen head."

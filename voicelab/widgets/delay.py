@@ -72,12 +72,14 @@ def lane_cells(columns: torch.Tensor, # [1, steps], as drawn
     return np.concatenate(rows), names
 
 
-def draw_lanes(ax, columns: torch.Tensor, at: int, codebook_size: int, lanes: list[tuple]): # as for `lane_cells`
+def draw_lanes(ax, columns: torch.Tensor, at: int, codebook_size: int, lanes: list[tuple], # as for `lane_cells`
+               narrow: bool = False):
     "Draw steps that are no delayed columns, with one of them marked."
     from matplotlib.patches import Rectangle
     cells, names = lane_cells(columns, lanes, codebook_size)
     ax.imshow(cells, aspect="auto", interpolation="nearest")
-    ax.add_patch(Rectangle((at - 0.5, -0.5), 1, len(names), fill=False, edgecolor=base.MARK, linewidth=2))
+    width = 1 if narrow else 2
+    ax.add_patch(Rectangle((at - 0.5, -0.5), 1, len(names), fill=False, edgecolor=base.MARK, linewidth=width))
     ax.set(yticks=range(len(names)), yticklabels=names)
     ax.tick_params(axis="y", length=0, labelsize=8)
     ax.grid(axis="y", color=base.INK, alpha=0.15, linewidth=0.5)
@@ -98,7 +100,7 @@ def draw_looks(ax, looks: pd.DataFrame, # of `parts_by_step`
         above = below + looks[name].to_numpy()
         ax.fill_between(steps, below, above, step="mid", color=LOOKS[name], linewidth=0, label=name)
         below = above
-    ax.axvspan(at - 0.5, at + 0.5, fill=False, edgecolor=base.MARK, linewidth=2)
+    ax.axvspan(at - 0.5, at + 0.5, fill=False, edgecolor=base.MARK, linewidth=1 if narrow else 2)
     ax.set(ylim=(0, 1), ylabel="looks at")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.42), ncols=2 if narrow else 6, fontsize=8, frameon=False,
               columnspacing=1.0, handlelength=1.2)
@@ -116,7 +118,7 @@ def columns_picture(columns: torch.Tensor, # [n_codebooks, steps], as drawn
     high = 0.6 + 0.15 * sum(len(order) + 1 for _, order, _ in lanes) if lanes else 1.5
     def draw(figure):
         ax = figure.add_axes((0, 1 - high / total, 1, high / total))
-        if lanes: draw_lanes(ax, columns, at, codebook_size, lanes)
+        if lanes: draw_lanes(ax, columns, at, codebook_size, lanes, inches < 6)
         else: draw_columns(ax, columns, at, codebook_size)
         ax.set(xlabel="step of the model", xlim=(-0.5, max(width or 0, columns.shape[1]) - 0.5))
         if looks is None: return
@@ -130,8 +132,9 @@ COUNTERS = {"eos_probability": Fact("probability of the end"), "silent_frames": 
             "repeated_frames": Fact("frames in a loop"), "rms_dbfs": Fact("level of the frame completed / dBFS"),
             "entropy": Fact("entropy / bits", ".1f")}
 DELAYED = "Grey: BOS. Red: EOS. Outlined: the ids of the frame that the marked column completes."
-NOT_DELAYED = ("One codebook, so nothing is delayed: one token a step. A cell stands in the row of what the token is, and "
-               "below in that of the part of the model that drew it. A code is heard when the vocoder has its block.")
+NOT_DELAYED = ("One codebook, so nothing is delayed: one token a step. A cell stands in the row of what the token is, "
+               "and below in that of the part of the model that drew it. A code is heard when the vocoder has its "
+               "block.")
 LOOKED = "Where it looks is a mean of all layers and heads. It is no proof of use: AttentionMap hides a part to see."
 
 
@@ -231,7 +234,8 @@ def _work(self: DelayPattern):
     self.image.clear()
     self.clip.clear()
     chosen = {} if self.modes is None else {"mode": self.modes.value}
-    session = self.model.stream(self.text.value, reference=self.voice.chosen(), seed=self.seed, **self.options, **chosen)
+    session = self.model.stream(self.text.value, reference=self.voice.chosen(), seed=self.seed,
+                                **self.options, **chosen)
     most = session.chunks[0].budget.columns
     for _ in self.worker.pieces(session):
         drawn = torch.cat([chunk.columns for chunk in session.chunks if chunk.drawn], 1)

@@ -42,7 +42,7 @@ def bits_at(network, # VitaNetwork
              for part, wanted in zip(hidden.split(64), ids.split(64))]      # the vocabulary is large
     return -torch.cat(found) / math.log(2)
 
-
+# %% ../../../nbs/08_vita_attention.ipynb #0c335bba
 def answer_view(model, # a VitaModel
                 prompt: VitaPrompt,
                 answer: torch.Tensor, # int64 [n], its tokens

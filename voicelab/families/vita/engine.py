@@ -408,6 +408,6 @@ def generation(self: VitaEngine, session: Session, **fields) -> Answer:
     if self.task not in SAYING: fields["text"] = written
     experiment = self.told["voice"].note if self.told else ""
     parts = runs_of(fields["trace"], self.codec.frame_rate, self.read)
-    return Answer(**fields, parts=parts, task=self.task, written=written, mode=self.mode, option_steps=self.option_steps,
-                  blocks=self.blocks, mistakes=self.mistakes, repetition_penalty=self.repetition_penalty,
+    return Answer(**fields, parts=parts, task=self.task, written=written, mode=self.mode, blocks=self.blocks,
+                  option_steps=self.option_steps, mistakes=self.mistakes, repetition_penalty=self.repetition_penalty,
                   experiment=experiment)
