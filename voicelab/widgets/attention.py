@@ -273,7 +273,8 @@ def losses_html(losses: pd.DataFrame, # of `what_is_lost`
     rows = "".join(f"<tr><td>{SIDES[row.over]}, {row.positions} positions</td><td>{html.escape(where)}</td>"
                    f"<td>{row.lost:+.3f} bits/code</td><td>{row.lost_random:+.3f} bits/code</td></tr>"
                    for row, where in zip(losses.itertuples(), places))
-    return (f"<b>Checked by hiding.</b> Without it, this sample's codes cost more, or less:<br>"
+    return (f"<b>Checked by hiding.</b> Hidden from the model, a part makes this sample's codes cost more (+) or "
+            f"less (-):<br>"
             f"<div style='overflow-x: auto'><table>{head}{rows}</table></div>"
             f"<span class='quiet'>{losses.plain[0]:.2f} bits/code with all in sight. One sample, made with all in sight: "
             f"no interval, so a small difference may be chance.</span>")
@@ -349,7 +350,7 @@ def _read(self: AttentionMap, made: Generation):
     self.attention, self.ready = attention_of(self.model, made), False
     self.map.said = self._words(made.text)
     self.clip.show(self.attention.generated)
-    self.losses, self.found.value = None, ""
+    self.losses, self.found.value, self.told = None, "", made.text
     self.limits.value = card(limits_html(self.attention.view.note))
     there, chosen = sides([over for over in OVER if getattr(self.attention, over) is not None]), self.over.value
     if there != [*self.over.options]: self.over.options = there
@@ -439,7 +440,7 @@ def _check(self: AttentionMap):
     if over in there and layer is not None: places.append((over, dict(layers=[layer], head=head)))
     self.losses = what_is_lost(self.attention.view, places)
     names = ["all layers"] * len(there) + [f"layer {layer}, head {head}"] * (len(places) > len(there))
-    self.found.value = card(f"{losses_html(self.losses, names)}<br>{study_line(self.model, self.text.value)}")
+    self.found.value = card(f"{losses_html(self.losses, names)}<br>{study_line(self.model, self.told)}")
     self.note.say("Checked: see below.")
 
 # %% ../../nbs/13_widgets_attention.ipynb #2920676b
