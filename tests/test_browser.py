@@ -942,7 +942,8 @@ def test_conversation(opened):
 
 def test_steps_of_words_and_sound(opened):
     told = "from voicelab.families.vita.likelihood import saying\nanswer = saying(vita, 'It opens at nine.', range(0, 16_000, 500))\nanswer.__enter__()\n"
-    page = opened(VITA.partition("said =")[0] + told, "walk = vl.widgets.DelayPattern(vita, 'It opens at nine.', ada, option_steps=1)\nwalk", "walk.generation.mode")
+    page = opened(VITA.partition("said =")[0] + told, "walk = vl.widgets.DelayPattern(vita, 'It opens at nine.', ada, option_steps=1)\nwalk",
+                  "walk.generation.mode")
     widget = cell(page, 2)
     widget.get_by_label("mode", exact=True).select_option("boost")
     press(widget, "Generate")
