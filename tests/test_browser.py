@@ -519,6 +519,7 @@ def test_where_it_listens(opened):
     press(widget, "text")
     expect(widget.get_by_role("combobox", name="head")).to_contain_text("of its weight on the text")
     press(widget, "all parts")
+    expect(canvas).to_have_attribute("aria-label", re.compile("over all parts"))
     canvas.focus()
     page.keyboard.press("ArrowRight")
     expect(said).to_have_text(re.compile("^sample [0-9.]+ s, recording; Enter plays it$"))

@@ -57,7 +57,8 @@ WIDGETS = {         # by name of the picture: what makes it, the button that is 
     "Ablation": ("widget = vl.widgets.Ablation(model)\nfor arm, tick in widget.ticks.items(): tick.value = arm in ('right', 'none')", "Run", "samples."),
     "CodecExplorer": ("widget = vl.widgets.CodecExplorer(model)", "Decode", "The codec's ceiling"),
     "AttentionMap": ("widget = vl.widgets.AttentionMap(model)", "Generate", "frames over"),
-    "OwnWords": (VITA + SAYING.format("AttentionMap(vita, TEXT, ada, option_steps=1)") + "\nwidget.over.value = 'written'\nwidget.check.click()", None, None),
+    "OwnWords": (VITA + SAYING.format("AttentionMap(vita, TEXT, ada, option_steps=1)")
+                 + "\nwidget.over.value = 'written'\nwidget.worker.wait()\nwidget.check.click()", None, None),
     "Conversation": (VITA + "widget = vl.widgets.Conversation(vita, question=ben.audio, reference=ada)\nwidget.most.value = 30", "Ask", "Done."),
     "Microphone": ("widget = vl.widgets.Microphone()", None, None),
     "Pivot": (SWEEP + "widget = vl.widgets.Pivot(sweep)", None, None),

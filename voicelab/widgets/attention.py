@@ -276,8 +276,8 @@ def losses_html(losses: pd.DataFrame, # of `what_is_lost`
     return (f"<b>Checked by hiding.</b> Hidden from the model, a part makes this sample's codes cost more (+) or "
             f"less (-):<br>"
             f"<div style='overflow-x: auto'><table>{head}{rows}</table></div>"
-            f"<span class='quiet'>{losses.plain[0]:.2f} bits/code with all in sight. One sample, made with all in sight: "
-            f"no interval, so a small difference may be chance.</span>")
+            f"<span class='quiet'>{losses.plain[0]:.2f} bits/code with all in sight. One sample, made with all in "
+            f"sight: no interval, so a small difference may be chance.</span>")
 
 # %% ../../nbs/13_widgets_attention.ipynb #20e5bf4a
 def sides(there: list[str]) -> list[tuple[str, str]]: # there: keys of OVER

@@ -216,11 +216,12 @@ def parts_of(trace: pd.DataFrame, # of a reply
     lasts = dict(zip(first.index, [*first[1:], frames]))
     rows = []
     for _, run in trace[trace.kind.isin(["text", "sound"])].groupby(trace.kind.ne(trace.kind.shift()).cumsum()):
-        if run.kind.iloc[0] == "text": rows.append(("text", read(run.id.tolist()), run.index[0], len(run), math.nan, math.nan))
+        step, steps = run.index[0], len(run)
+        if run.kind.iloc[0] == "text": rows.append(("text", read(run.id.tolist()), step, steps, math.nan, math.nan))
         else:
             sound = run.sound.iloc[0]
             begin, end = first.get(sound, frames), lasts.get(sound, frames)
-            rows.append(("sound", "", run.index[0], len(run), begin / frame_rate, (end - begin) / frame_rate))
+            rows.append(("sound", "", step, steps, begin / frame_rate, (end - begin) / frame_rate))
     return pd.DataFrame(rows, columns=["kind", "text", "step", "steps", "begin", "seconds"])
 
 # %% ../../../nbs/08_higgs_writing.ipynb #14f87142
