@@ -53,13 +53,22 @@ from voicelab.families.vita.model import VitaModel
 from voicelab.models.glm4voice import tiny_glm4voice
 vita = VitaModel(tiny_vita(), tiny_glm4voice())
 """
-WIDGETS = {         # by name of the widget: what makes it, the button that is pressed, and what is seen when it is done
+SAYING = """from voicelab.families.vita.likelihood import saying
+TEXT = "It opens at nine."
+widget = vl.widgets.{}
+with saying(vita, TEXT, range(0, 16_000, 500)):          # random weights don't take turns
+    widget.run()
+    widget.worker.wait()"""
+WIDGETS = {         # by name of the picture: what makes it, the button that is pressed, and what is seen when it is done
     "Tuner": ("widget = vl.widgets.Tuner(model)\nwidget.knobs.seed.value = 1", "Generate", "Done."),
     "PromptAnatomy": ("widget = vl.widgets.PromptAnatomy(model)", None, None),
     "DelayPattern": ("widget = vl.widgets.DelayPattern(model)", "Generate", "stopped by"),
+    "Steps": (VITA + SAYING.format("DelayPattern(vita, TEXT, ada, mode='boost', option_steps=1)"), None, None),
     "Ablation": ("widget = vl.widgets.Ablation(model)\nfor arm, tick in widget.ticks.items(): tick.value = arm in ('right', 'none')", "Run", "samples."),
     "CodecExplorer": ("widget = vl.widgets.CodecExplorer(model)", "Decode", "The codec's ceiling"),
     "AttentionMap": ("widget = vl.widgets.AttentionMap(model)", "Generate", "frames over"),
+    "OwnWords": (VITA + SAYING.format("AttentionMap(vita, TEXT, ada, option_steps=1)")
+                 + "\nwidget.over.value = 'written'\nwidget.worker.wait()\nwidget.check.click()", None, None),
     "Conversation": (VITA + "widget = vl.widgets.Conversation(vita, question=ben.audio, reference=ada)\nwidget.most.value = 30", "Ask", "Stopped: "),
     "Microphone": ("widget = vl.widgets.Microphone()", "Record", None),
     "Pivot": (SWEEP + "widget = vl.widgets.Pivot(sweep)", None, None),
