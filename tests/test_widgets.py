@@ -1934,7 +1934,7 @@ def test_steps_of_a_model_that_writes_are_in_its_own_order(vita):
                     ("audio", "head 8", "0: codes 0 to 7", 1), ("text", "main", "–", 1)]
     assert re.fullmatch("recording [0-9]+%, text to say [0-9]+%, own words [0-9]+%, own sound [0-9]+%, rest of the prompt [0-9]+%", cells()["looks at"])
     wide = walk.image.png
-    walk.fit(390)
+    walk.page_part.pixels = 390
     assert walk.image.png != wide
     walk.modes.value, walk.text.value = "vanilla", "Yes."
     finish(walk)

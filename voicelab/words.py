@@ -122,7 +122,7 @@ class Timeline:
         told = ", ".join(f"{counts[status]} {status}" for status in STATUS_SIGNS if status in counts)
         return f"Timeline({told or 'no words'}; {self.recogniser})"
 
-
+# %% ../nbs/09_words.ipynb #1a577edb
 def chosen_recogniser(recogniser=None) -> Recogniser: # or its folder, name or hub id; None: that of the settings
     "A recogniser; an ArgumentError if none is given and the settings name none."
     recogniser = recogniser or settings_or_default(None).measures.recogniser
