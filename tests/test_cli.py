@@ -368,7 +368,7 @@ def test_a_folder_that_cannot_hold_the_lessons(voicelab, became, name, says):
 
 def test_studio_becomes_its_server_with_the_tuner_alone(voicelab, became, monkeypatch):
     for name in ("VOICELAB_MODEL", "VOICELAB_FOLDER", "VOICELAB_VOICES"): monkeypatch.setenv(name, "")
-    (voicelab.folder / "mine").mkdir()
+    (voicelab.folder / "mine").mkdir(exist_ok=True)
     voicelab("studio", "--model", "tiny", "--pages", 2, "--voices", "mine", "--", "--port=9000")
     server, notebook, *options = became[-4:]
     assert Path(server).name == "studio.py" and Path(server).is_file() and options == ["--Kernels.pages=2", "--port=9000"]
