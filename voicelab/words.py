@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SAME', 'EXCHANGED', 'ADDED', 'MISSING', 'STATUS_SIGNS', 'MARKS', 'WIDTH', 'HeardWord', 'plain_of', 'TimedWord',
-           'pairs_of', 'aligned', 'Timeline', 'chosen_recogniser', 'word_timeline', 'wave_svg', 'label_of', 'rows_of',
+           'pairs_of', 'aligned', 'Timeline', 'chosen_recogniser', 'word_timeline', 'label_of', 'rows_of', 'wave_svg',
            'word_html']
 
 # %% ../nbs/09_words.ipynb #c72ceb02
@@ -142,17 +142,8 @@ def word_timeline(audio: Audio, text: str,
     wanted = list("".join(text.split())) if code in NO_SPACES else text.split()
     return Timeline(audio, text, tuple(aligned(wanted, heard, normaliser_of(code))), recogniser.id, code)
 
-# %% ../nbs/09_words.ipynb #27797559
+# %% ../nbs/09_words.ipynb #fa8e9d5c
 WIDTH = 130         # pixels a second, at least; a narrow page scrolls
-
-
-def wave_svg(audio: Audio) -> str:
-    "The outline of a waveform, as wide as its page."
-    tall = audio.outline()
-    bars = "".join(f"M{n} {1 - each}V{1 + each}" for n, each in enumerate(tall) if each)
-    style = "display: block; width: 100%; height: 44px"
-    return (f"<svg aria-hidden='true' viewBox='0 0 {max(1, len(tall))} 2' preserveAspectRatio='none' style='{style}'>"
-            f"<path d='{bars}' stroke='#2f86c1' stroke-width='0.8' fill='none'/></svg>")
 
 
 def label_of(word: TimedWord) -> str:
@@ -169,6 +160,15 @@ def rows_of(words: tuple[TimedWord, ...]) -> list[int]:
         rows.append(next((n for n, end in enumerate(ends) if end <= at), len(ends)))
         ends[rows[-1]:rows[-1] + 1] = [at + 12 + 8 * len(label_of(word))]       # a letter has at most 8 pixels or so
     return rows
+
+# %% ../nbs/09_words.ipynb #27797559
+def wave_svg(audio: Audio) -> str:
+    "The outline of a waveform, as wide as its page."
+    tall = audio.outline()
+    bars = "".join(f"M{n} {1 - each}V{1 + each}" for n, each in enumerate(tall) if each)
+    style = "display: block; width: 100%; height: 44px"
+    return (f"<svg aria-hidden='true' viewBox='0 0 {max(1, len(tall))} 2' preserveAspectRatio='none' style='{style}'>"
+            f"<path d='{bars}' stroke='#2f86c1' stroke-width='0.8' fill='none'/></svg>")
 
 
 def word_html(word: TimedWord, row: int, seconds: float) -> str: # row: below the waveform; seconds: of the whole sound
