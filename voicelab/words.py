@@ -191,7 +191,6 @@ def word_html(word: TimedWord, row: int, seconds: float) -> str: # seconds: of t
             f"left: {100 * word.begin / max(seconds, 1e-3):.2f}%; top: {48 + ROW * row}px; "
             f"border-bottom: {line}; border-left: {line}'>{escape(said)}</span>")
 
-
 # %% ../nbs/09_words.ipynb #fb298a06
 @patch(as_prop=True)
 def html(self: Timeline) -> str:

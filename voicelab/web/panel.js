@@ -63,7 +63,7 @@ function panelPage({ model, el }) {
     panel.tabIndex = -1                                               // a click on its background gives it the keys
     panel.addEventListener("focusin", quieten); panel.addEventListener("keydown", fold)
     if (model.get("makes")) panel.addEventListener("keydown", press, true)
-    const attributes = ["aria-valuetext", "disabled", "tabindex", "class"]     // el may no longer be in the panel by then
+    const attributes = ["aria-valuetext", "disabled", "tabindex", "class"]     // el may have left the panel by then
     watch = new MutationObserver(() => { name(); hold() }); sizes = new ResizeObserver(tell)
     watch.observe(panel, { childList: true, subtree: true, characterData: true, attributeFilter: attributes })
     sizes.observe(panel); name()

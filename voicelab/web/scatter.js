@@ -9,7 +9,7 @@ function ticks(low, high) {
   return made
 }
 
-let WIDTH = 860                                         // of the drawing that is made: as wide as its page, so that letters keep their size
+let WIDTH = 860                         // of the drawing: as wide as its page, so that letters keep their size
 const HEIGHT = 320, LEFT = 60, TOP = 12, BELOW = 44, RIGHT = 12
 function named(axis, n, points) {                       // a scale of names: levels in a row, their samples side by side
   const wide = (WIDTH - LEFT - RIGHT) / axis.levels.length, most = Math.max(4, Math.floor(wide / 7))
