@@ -177,7 +177,7 @@ class Lab:
 
 def do(page, command: str, **options):
     "A command of JupyterLab."
-    page.evaluate("([name, options]) => window.jupyterapp.commands.execute(name, options)", [command, options])
+    page.evaluate("async ([name, options]) => { await window.jupyterapp.commands.execute(name, options) }", [command, options])
 
 
 def output(page, cell: int) -> str:
@@ -229,6 +229,7 @@ def pictures(page, folder: Path, name: str, widths=()) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     tall = page.evaluate("() => Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-outer')].map(part => part.scrollHeight))")
     page.set_viewport_size(dict(width=1280, height=min(4000, tall + 120)))
+    page.evaluate("() => document.querySelectorAll('.jp-WindowedPanel-outer').forEach(part => { part.scrollTop = 0 })")
     for theme in ("Light", "Dark"):
         do(page, "apputils:change-theme", theme=f"JupyterLab {theme}")
         page.wait_for_timeout(300)

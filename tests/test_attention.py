@@ -11,18 +11,29 @@ import torch
 from conftest import prompt_of, random_codes, untouched
 from transformers import DynamicCache
 
-from voicelab.attention import KEPT_MAPS, AttentionError, attention_of, layer_weights, read_attention
+from voicelab.attention import (
+    KEPT_MAPS,
+    OVER,
+    AttentionError,
+    attention_of,
+    layer_weights,
+    parts_by_step,
+    read_attention,
+)
 from voicelab.audio import Audio
 from voicelab.chat import segment_spans, text_span
-from voicelab.codec import delay
+from voicelab.codec import CodecError, delay
 from voicelab.control import Control
 from voicelab.families.higgs.attention import clip_spans, forced_inputs, transcript_span
 from voicelab.families.higgs.prompt import PROMPT_FORMS
 from voicelab.families.vita.checkpoint import tiny_vita
-from voicelab.families.vita.decode import place_embeddings
+from voicelab.families.vita.decode import MODES, place_embeddings
+from voicelab.families.vita.likelihood import alternation, interleaved, saying, vita_bits, vita_codes_view
 from voicelab.families.vita.model import VitaModel
 from voicelab.families.vita.prompt import VARIANTS
-from voicelab.family import View
+from voicelab.family import FAMILIES, View
+from voicelab.generation import EngineError
+from voicelab.hiding import hidden_bits, what_is_lost
 from voicelab.models.glm4voice import tiny_glm4voice
 from voicelab.reference import Reference
 from voicelab.settings import AudioGenerationConfig, Settings
@@ -43,7 +54,10 @@ def check_sums(attention, begin):
     "What is kept of the weights is what all weights give; begin: of the model's own sound. All weights."
     weights, view = all_weights(attention.view), attention.view
     table, close = attention.heads, lambda one, two: torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-5)
-    for name, span in dict(text=view.text, recording=view.recording, transcript=view.transcript, own_sound=slice(begin, None)).items():
+    assert view.begin == begin
+    sound = torch.arange(begin, weights.shape[-1])
+    if view.written is not None: sound = sound[~torch.isin(sound, view.written)]
+    for name, span in dict(text=view.text, recording=view.recording, transcript=view.transcript, written=view.written, own_sound=sound).items():
         close(attention.shares[name], weights.new_zeros(weights.shape[:3]) if span is None else weights[..., span].sum(-1))
         close(torch.from_numpy(table[name].to_numpy()).view(weights.shape[:2]), attention.shares[name].mean(-1))
     if view.text:
@@ -52,8 +66,11 @@ def check_sums(attention, begin):
     layers, heads = weights.shape[:2]
     for layer, head in ((None, None), (0, None), (None, 1), (1, 1), *product(range(layers), range(1))):
         some = weights[slice(None) if layer is None else [layer]][:, slice(None) if head is None else [head]]
-        for over in ("recording", "text"):
-            if span := getattr(view, over): close(attention.map(over, layer, head), some[..., span].mean((0, 1)))
+        for over in OVER:
+            if (span := getattr(view, over)) is not None: close(attention.map(over, layer, head), some[..., span].mean((0, 1)))
+        parts = attention.parts(layer, head)
+        assert np.allclose(parts.sum(axis=1), 1, atol=1e-5) and parts.columns[-1] == "rest of the prompt"
+        close(torch.from_numpy(parts["own sound"].to_numpy()).float(), some[..., sound].sum(-1).mean((0, 1)))
     assert attention.positions == weights.shape[-1] and len(attention.maps) <= KEPT_MAPS and (None, None) in attention.maps
     return weights
 
@@ -107,7 +124,7 @@ def test_what_is_kept_grows_with_the_frames_and_not_with_frames_times_positions(
         attention = attention_of(model, replace(made, chunks=[replace(made.chunks[0], prompt=prompt)]))
         sizes.append((sum(each.nbytes for each in attention.shares.values()), attention.maps[None, None]["recording"].nbytes, attention.positions))
     (shares, short, few), (same, long, many) = sizes
-    assert shares == same == 4 * 4 * attention.text_places[..., 0].numel() * attention.n_frames and long > 1.5 * short and many > few
+    assert shares == same == 5 * 4 * attention.text_places[..., 0].numel() * attention.n_frames and long > 1.5 * short and many > few
 
 
 def test_a_map_after_the_weights_were_changed_is_refused(model, reference, monkeypatch):
@@ -318,3 +335,84 @@ def test_a_map_of_vita_is_as_high_as_the_recording(vita):
     attention = attention_of(vita, vita.clone("Hi there.", reference=VOICE, **QUICK))
     ax = attention.plot(ax=Figure(figsize=(9, 4.5)).subplots())
     assert ax.get_ylim()[0] == pytest.approx(VOICE.audio.seconds, abs=0.08)
+
+
+# ---- VITA-Audio's own steps, and what hiding costs
+
+SAID = dict(seed=5, option_steps=1)
+
+
+@pytest.mark.parametrize("mode", ["vanilla", "boost", "balance"])
+def test_text_and_sound_are_steps_alike(vita, mode):
+    with saying(vita, "It opens at nine.", range(20)): answer = vita.clone("It opens at nine.", reference=VOICE, mode=mode, **SAID)
+    trace, runs = answer.trace, answer.parts
+    assert answer.stop_reason == "eos" and answer.written == "It opens at nine." and answer.codes[0].tolist() == [*range(20)]
+    steps = parts_by_step(vita, answer)
+    assert len(steps) == len(trace) and np.allclose(steps.sum(axis=1), 1, atol=1e-5) and "own words" in steps
+    assert not steps["own words"][:1].any() and not steps["own sound"][:1].any() and (steps["own words"][2:] > 0).all()
+    attention = attention_of(vita, answer)
+    assert np.allclose(steps[trace.kind == "audio"], attention.parts(), atol=1e-5)
+    own = attention.map("written")
+    before = trace[trace.kind == "text"].step.to_numpy() < trace[trace.kind == "audio"].step.to_numpy()[:, None]
+    assert "".join(attention.letters("written")) == answer.written and not own.numpy()[~before].any() and (own.numpy()[before] > 0).all()
+    sound = runs[runs.kind == "sound"]
+    assert sound.steps.tolist() == [8, 8, 4] and sound.begin.tolist() == pytest.approx([0, 0.64, 1.28]) and sound.seconds.sum() == pytest.approx(1.6)
+    assert all(trace.kind[run.step] == {"text": "text", "sound": "audio"}[run.kind] for run in runs.itertuples())
+    assert set(trace.speaker) <= {*answer.facts["speaker"].lanes} and set(trace.kind) <= {*answer.facts["kind"].lanes}
+    assert ("head 9" in answer.facts["speaker"].lanes) == (mode != "vanilla")
+
+
+def test_the_bits_of_what_the_main_model_drew_are_those_of_the_trace(vita):
+    answer = vita.clone("Hi there.", reference=VOICE, mode="boost", **QUICK)
+    trace = answer.trace[answer.trace.kind == "audio"]
+    bits, main = attention_of(vita, answer).view.bits()[0].numpy(), (trace.speaker == "main").to_numpy()
+    assert main.any() and not main.all() and len(bits) == len(trace)
+    np.testing.assert_allclose(bits[main], -np.log2(trace.probability[main]), atol=1e-2)
+
+
+def test_hidden_from_vita_no_other_reference_makes_a_difference(vita):
+    codes = torch.arange(0, 160, 5)[None]
+    noise = Reference(Audio(NOISE[::-1].copy(), 16_000), consent="synthetic")
+    one, other = (vita_codes_view(vita, "It opens at nine.", codes, each) for each in (VOICE, noise))
+    plain = one.bits()
+    assert plain.shape == codes.shape and (plain - other.bits()).abs().max() > 0.05
+    torch.testing.assert_close(untouched(lambda: hidden_bits(one)), hidden_bits(other), atol=1e-3, rtol=0)
+    torch.testing.assert_close(hidden_bits(one, torch.tensor([]).long()), plain, atol=1e-3, rtol=0)
+    assert (hidden_bits(one, layers=[0]) - hidden_bits(other, layers=[0])).abs().max() > 1e-3           # the other layers still see it
+    assert torch.equal(one.bits(), plain) and not any(layer.self_attn._forward_pre_hooks for layer in one.layers)
+    queries = 4 * vita.variant.hears_features
+    assert one.reference.start + queries == one.recording.start and one.reference.stop == one.recording.stop
+
+
+def test_what_is_lost_is_what_hiding_costs(vita):
+    with saying(vita, "It opens.", range(12)): answer = vita.clone("It opens.", reference=VOICE, **SAID)
+    view = attention_of(vita, answer).view
+    lost = what_is_lost(view, [("recording", {}), ("text", {}), ("written", {}), ("written", dict(layers=[0], head=1))])
+    assert lost.over.tolist() == ["recording", "text", "written", "written"] and lost.lost_random.notna().all()
+    assert lost.positions.tolist() == [view.reference.stop - view.reference.start, 9, 9, 9]
+    plain = float(view.bits().mean())
+    assert lost.lost[0] == pytest.approx(float(hidden_bits(view).mean()) - plain, abs=1e-4) and set(lost.plain) == {plain}
+    with pytest.raises(AttentionError, match="^model: its family doesn't give the bits of a sample$"): what_is_lost(replace(view, bits=None), [("text", {})])
+    alone = attention_of(vita, vita.clone("Hi there.", **QUICK)).view
+    assert what_is_lost(alone, [("text", {})]).lost.notna().all()           # without a reference the text can be hidden
+
+
+@pytest.mark.parametrize("mode, runs", [("boost", [1, 8, 4, 8, 4, 4]), ("balance", [1, 2, 3, 6, 4, 8, 1, 4]), ("turbo", [1, 8, 1, 8, 1, 4])])
+def test_an_utterance_is_put_in_turns(vita, mode, runs):
+    tokens = vita.parts.tokens
+    made = interleaved([*range(9)], [tokens.first_code + n for n in range(20)], tokens, alternation(mode))
+    marks = {tokens.begin, tokens.end}
+    assert [each for each in made if each < 9] == [*range(9)] and [tokens.code(each) for each in made if tokens.code(each) is not None] == [*range(20)]
+    kinds, counts = [("mark" if each in marks else "text" if each < 9 else "code") for each in made], []
+    for before, kind in zip(["", *kinds], kinds):
+        if kind != before: counts.append([kind, 0])
+        counts[-1][1] += 1
+    assert [count for kind, count in counts if kind != "mark"][:len(runs)] == runs
+
+
+def test_codes_that_vita_does_not_have_are_refused(vita):
+    assert FAMILIES["vita-audio"].code_bits is vita_bits and alternation("vanilla") == alternation((1, 2)) == MODES["boost"]
+    with pytest.raises(CodecError, match="codes: "): vita_bits(vita, "Hi.", torch.tensor([[20_000]]), VOICE)
+    with pytest.raises(CodecError, match="codes: "): vita_bits(vita, "Hi.", torch.zeros(8, 3).long(), VOICE)
+    context = vita.network.config.qwen.max_position_embeddings
+    with pytest.raises(EngineError, match="exceed the context"): vita_bits(vita, "Hi.", torch.zeros(1, context).long())

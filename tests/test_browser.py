@@ -531,6 +531,16 @@ def test_where_it_listens(opened):
     assert browser.run_cell(page, 2) != first and first.endswith("None)")
     press(widget, "text")
     expect(widget.get_by_role("combobox", name="head")).to_contain_text("of its weight on the text")
+    press(widget, "all parts")
+    expect(canvas).to_have_attribute("aria-label", re.compile("over all parts"))
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    expect(said).to_have_text(re.compile("^sample [0-9.]+ s, recording; Enter plays it$"))
+    page.keyboard.press("Enter")
+    expect(widget.get_by_text(re.compile("the mean looks at recording [0-9]+%, its transcript [0-9]+%"))).to_be_visible()
+    press(widget, "Check by hiding")
+    expect(widget.get_by_role("row", name=re.compile(r"^recording, [0-9]+ positions all layers [+-][0-9.]+ bits/code"))).to_be_visible(timeout=SECONDS)
+    expect(widget.get_by_text("What this does not show.")).to_be_visible()
 
 
 WORDS = """
@@ -942,6 +952,25 @@ def test_conversation(opened):
     expect(widget.get_by_text("2. text")).to_be_visible()
     expect(status(widget, "Done.")).to_be_visible()
     assert page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets.length") == 4
+
+
+def test_steps_of_words_and_sound(opened):
+    told = "from voicelab.families.vita.likelihood import saying\nanswer = saying(vita, 'It opens at nine.', range(0, 16_000, 500))\nanswer.__enter__()\n"
+    page = opened(VITA.partition("said =")[0] + told, "walk = vl.widgets.DelayPattern(vita, 'It opens at nine.', ada, option_steps=1)\nwalk",
+                  "walk.generation.mode")
+    widget = cell(page, 2)
+    widget.get_by_label("mode", exact=True).select_option("boost")
+    press(widget, "Generate")
+    expect(status(widget, "stopped by eos")).to_be_visible()
+    widget.get_by_role("slider", name="step").press("Home")
+    for _ in range(4): press(widget, "Forward")
+    expect(widget.get_by_role("row", name="drawn by head 3")).to_be_visible()
+    expect(widget.get_by_role("row", name="block of the vocoder 0: codes 0 to 7")).to_be_visible()
+    expect(widget.get_by_role("row", name=re.compile("^looks at recording [0-9]+%, text to say [0-9]+%, own words"))).to_be_visible()
+    expect(widget.get_by_text("[♪ 8 codes, 0.00 to 0.64 s]")).to_be_visible()
+    press(widget, "Hear up to here")
+    assert abs(heard(widget, "up to here") - 0.24) < 0.05
+    assert browser.run_cell(page, 3) == "'boost'"
 
 
 TWO = "The old library opens at nine in the morning, and the garden behind it a little later.", "Hello there."

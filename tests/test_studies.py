@@ -22,9 +22,9 @@ from voicelab.sweep import Sweep
 
 SMALLEST = {"length": dict(seconds=[1.0], windows=1), "window": dict(places=2), "carry_over": dict(properties=["rate"]),
             "corruption": dict(damages={"noise": [10]}, clean=[]), "generations": dict(generations=2), "sampling": dict(temperatures=[0.5]),
-            "caps": dict(margins=[1.0]), "two_references": dict(weights=[0.5])}
-REFUSED = {"gain": "which has no likelihoods of a given utterance; these have: ", "attention": "which has no attention weights of a given utterance; ",
-           "transcript": "does not read the transcript of a reference"}
+            "caps": dict(margins=[1.0]), "two_references": dict(weights=[0.5]), "attention": dict(layers=[0], draws=1)}
+REFUSED = {"transcript": "does not read the transcript of a reference"}
+NEED_BITS = ("gain", "attention")        # studies of families with likelihoods, which the whistler has not
 LITTLE = Settings()
 LITTLE = replace(LITTLE, audio_generation=replace(LITTLE.audio_generation, min_seconds=0.5, min_tokens=10, max_tokens=25))
 
@@ -60,10 +60,10 @@ def test_every_study_of_vita_runs_or_says_why_not(name, vita, voices, tmp_path):
     made = ask(name, vita, two, tmp_path / "a", settings=LITTLE)
     assert made.state.startswith("complete, ") and "failed" not in made.state
     assert ("<audio" in shown(made)) == (name != "caps")            # it shows samples that end by themselves; none did
-    if name == "length": assert "likelihood_gain is not judged: model: 'tiny-vita-discrete' is of the family vita-audio, which has no l" in made.answer
+    if name == "length": assert "likelihood_gain is of readings" in made.answer and "not judged" not in made.answer
 
 
-@pytest.mark.parametrize("name", [name for name in STUDIES if name not in REFUSED])
+@pytest.mark.parametrize("name", [name for name in STUDIES if name not in (*REFUSED, *NEED_BITS)])
 def test_one_voice_one_text_and_an_interruption(name, whistler, voices, tmp_path, monkeypatch):                # noqa: F811
     begun = []
     init = STUDIES[name].__init__
@@ -80,7 +80,7 @@ def test_one_voice_one_text_and_an_interruption(name, whistler, voices, tmp_path
     shown(done)
 
 
-@pytest.mark.parametrize("name", [name for name in STUDIES if name not in REFUSED])
+@pytest.mark.parametrize("name", [name for name in STUDIES if name not in (*REFUSED, *NEED_BITS)])
 def test_a_short_reference_is_used_or_refused_in_a_line(name, whistler, voices, tmp_path):                # noqa: F811
     short = vl.Reference(Audio(voices["ada"].audio.samples[:9600], 16_000), name="short", transcript="The old", consent="synthetic")
     try: made = ask(name, whistler, [short, voices["ben"]], tmp_path / "a")

@@ -27,16 +27,18 @@ from ipywidgets.widgets.widget import _instances as living
 
 import voicelab as vl
 from voicelab.asr import Recogniser
+from voicelab.attention import AttentionError
 from voicelab.audio import Audio, load_audio
 from voicelab.codec import Codec
 from voicelab.errors import VoicelabError
+from voicelab.family import FAMILIES
 from voicelab.pairs import RunError
 from voicelab.reference import shipped_voices
 from voicelab.session import TRACE
 from voicelab.study import STUDIES
 from voicelab.voice_checks import Finding
 from voicelab.widgets.ablation import RIGHT
-from voicelab.widgets.attention import AttentionMap
+from voicelab.widgets.attention import AttentionMap, study_line
 from voicelab.widgets.base import Panel
 from voicelab.widgets.capbar import WIDEST_BAR, bar_seconds
 from voicelab.widgets.delay import DelayPattern
@@ -1875,6 +1877,7 @@ def test_steps_that_are_no_frames_are_shown_over_the_seconds_of_their_sound(vita
     made = walk.generation
     assert walk.columns.shape[0] == 1 and walk.columns.shape[1] == len(made.trace) > made.codes.shape[1]
     assert ((walk.columns[0] < vita.codec.codebook_size).numpy() == (made.trace.kind == "audio")).all()
+    assert walk.modes.options[0] == ("vanilla", "vanilla") and "<b>In turns:</b>" in walk.runs.value and len(walk.looks) == len(made.trace)
     assert "nothing is delayed" in walk.counters.value and "Stopped" not in walk.status.text and "Steps" in walk.children[0].value
     assert "<td>kind of token</td><td>" in walk.counters.value and "main_turn" not in walk.counters.value and "codebook /" not in walk.counters.value
     assert made.trace.seconds.is_monotonic_increasing and made.trace.seconds.max() <= made.codes.shape[1] / vita.codec.frame_rate
@@ -1900,7 +1903,7 @@ def test_both_families_have_codecs_batches_and_one_trace(model, vita):
 def test_where_the_other_family_listens(vita, reference):
     look = AttentionMap(vita, "Hello there.")
     finish(look)
-    assert look.worker.error is None and not look.over.disabled, look.worker.error
+    assert look.worker.error is None, look.worker.error
     codes = look.attention.recording.stop - look.attention.recording.start
     assert look.map.shape == [codes, look.attention.n_frames] and len(look.map.weights) == codes * look.attention.n_frames
     assert look.map.ends == [look.attention.n_frames / 12.5, codes / 12.5]
@@ -1912,9 +1915,88 @@ def test_where_the_other_family_listens(vita, reference):
     answer = vita.respond("spoken_qa", audio=reference.audio, reference=reference, seed=1, budget=30, option_steps=1)
     asked = AttentionMap(vita, generation=answer)
     asked.worker.wait(60)
-    assert asked.worker.error is None and (asked.over.value, asked.over.disabled) == ("recording", True), asked.worker.error
+    assert asked.worker.error is None and asked.over.value == "recording" and "text" not in dict(asked.over.options), asked.worker.error
     asked.map.place = [0.2, 0.5]
     assert asked.map.recording and "s of the recording" in asked.note.text
+
+
+def test_steps_of_a_model_that_writes_are_in_its_own_order(vita):
+    from voicelab.families.vita.likelihood import saying
+    walk = DelayPattern(vita, "It opens at nine.", mode="boost", option_steps=1)
+    with saying(vita, "It opens at nine.", range(20)): finish(walk)
+    assert walk.worker.error is None and walk.modes.value == walk.generation.mode == "boost", walk.worker.error
+    cells = lambda: dict(re.findall("<td>(.*?)</td><td>(.*?)</td>", walk.counters.value))
+    seen = []
+    for at in (0, 1, 2, 9, 11):
+        walk.at.value = at
+        seen.append((cells()["kind of token"], cells()["drawn by"], cells()["block of the vocoder"], walk.runs.value.count("aria-current")))
+    assert seen == [("text", "main", "–", 1), ("begin", "head 0", "–", 0), ("audio", "head 1", "0: codes 0 to 7", 1),
+                    ("audio", "head 8", "0: codes 0 to 7", 1), ("text", "main", "–", 1)]
+    assert re.fullmatch("recording [0-9]+%, text to say [0-9]+%, own words [0-9]+%, own sound [0-9]+%, rest of the prompt [0-9]+%", cells()["looks at"])
+    wide = walk.image.png
+    walk.page_part.pixels = 390
+    assert walk.image.png != wide
+    walk.modes.value, walk.text.value = "vanilla", "Yes."
+    finish(walk)
+    assert walk.generation.mode == "vanilla" and set(walk.generation.trace.speaker) == {"main"}
+
+
+def test_what_a_model_looks_at_is_not_known_of_every_family(model, monkeypatch):
+    monkeypatch.setitem(FAMILIES, model.info.family, replace(FAMILIES[model.info.family], read_chunk=None))
+    walk = DelayPattern(model, TEXT)
+    finish(walk)
+    assert walk.worker.error is None and walk.looks is None and "<td>looks at</td><td>not known: model: " in walk.counters.value
+    with pytest.raises(AttentionError, match="attention can be read for"): AttentionMap(model, TEXT)
+
+
+def test_an_option_that_a_model_lacks_is_refused_in_a_line(model):
+    for make in (DelayPattern, AttentionMap):
+        widget = make(model, TEXT, mode="boost")
+        finish(widget)
+        assert widget.status.failed and "mode" in widget.status.text and "\n" not in widget.status.text
+
+
+def test_the_map_says_what_it_does_not_show_and_asks_the_model(model, vita, reference):
+    from voicelab.families.vita.likelihood import saying
+    with saying(vita, "It opens at nine.", range(20)): answer = vita.clone("It opens at nine.", reference=reference, seed=1, option_steps=1)
+    for each, made in ((model, model.clone(TEXT, reference=reference, seed=0)), (vita, answer)):
+        look = AttentionMap(each, made.text, generation=made)
+        assert look.check.disabled and "What this does not show" in look.limits.value
+        look.worker.wait(60)
+        there = [over for _, over in look.over.options]
+        assert there == ["recording", "text", *(["written"] if each is vita else []), "parts"] and not look.check.disabled
+        assert html.escape(look.attention.view.note) in look.limits.value and "Over the whole sample" in look.average.value
+        for over in there:
+            look.over.value = over
+            look.worker.wait(60)
+            assert look.map.shape == [len(look.map.labels) or look.map.shape[0], look.attention.n_frames] and look.worker.error is None
+        look.map.place = [0.2, 1.0]
+        assert re.search("At 0.20 s of the sample the mean looks at recording [0-9]+%, ", look.note.text), look.note.text
+        look.over.value = "text"
+        look.worker.wait(60)
+        look.check.click()
+        look.worker.wait(60)
+        layer, head = look.head.value
+        assert look.losses.over.tolist() == [*there[:-1], "text"] and look.worker.error is None, look.worker.error
+        assert f"layer {layer}, head {head}</td>" in look.found.value and "as many random positions" in look.found.value
+        assert "One sample" in look.found.value and "vl.studies.attention(model, texts=[" in look.found.value
+        finish(look)
+        assert look.losses is None and not look.found.value            # they were of another sample
+
+
+def test_what_can_not_be_checked_is_said_in_a_line(model, monkeypatch):
+    look = AttentionMap(model, TEXT)
+    look.check.disabled = False
+    look.check.click()
+    look.worker.wait(60)
+    assert look.note.text == "Nothing to check yet: press Generate."
+    family = FAMILIES[model.info.family]
+    monkeypatch.setitem(FAMILIES, family.name, replace(family, read_codes=None, read_chunk=lambda *given: replace(family.read_chunk(*given), bits=None)))
+    finish(look)
+    look.check.click()
+    look.worker.wait(60)
+    assert look.status.failed and look.status.text == "model: its family doesn't give the bits of a sample"
+    assert "it reads no given utterance" in study_line(model, TEXT)
 
 
 # ---- the tuner's ways in and out: presets, examples, the cap, keys, decks, seeds, sweeps

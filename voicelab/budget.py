@@ -207,6 +207,7 @@ class Budget:
     reading_seconds: float = 0.0  # seconds of speech by script weights, whatever the rule; 0: not known
     frame_rate: float = 25.0  # codec frames a second
     speaks = True            # not a field; False for a written answer, without sound
+    counts = "columns"       # not a field; what `columns` are in the words of the family
 
     def __post_init__(self):
         for name in ("rule", "clamped", "detail"):

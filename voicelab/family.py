@@ -58,6 +58,7 @@ KEPT_RECORDINGS = 64        # recordings whose codes or features a model keeps
 
 class BaseSpeaker:
     "What the models of all families have in common. A family's class inherits it and adds `stream` and the rest."
+    modes: tuple[str, ...] = ()     # names that the option `mode` of `stream` takes, the usual one first; (): no option
     _slower = ""                    # why the family's own step can't be used, in words: "columns by ..."
 
     def __init_subclass__(cls, **more):
@@ -211,3 +212,12 @@ class View:
     transcript: slice | None = None         # positions of the words that the reference says
     reference: slice | None = None          # of all that holds the reference's sound, its frames among it
     bits: Callable[[], torch.Tensor] | None = None      # one pass: bits of each code, float32 [n_codebooks, frames]
+    steps: torch.Tensor | None = None       # int64 [steps], the position that produces each step; None: of a frame each
+    written: torch.Tensor | None = None     # int64, positions of tokens of text that the model wrote; None: none
+    words: tuple[str, ...] = ()             # these tokens, in letters
+    note: str = ""              # what else the attention of this family does not show, in a sentence
+
+    @property
+    def begin(self) -> int:
+        "The first position of the sample."
+        return int(self.rows[0]) if self.steps is None else int(self.steps[0]) + 1

@@ -205,6 +205,7 @@ class Fact(NamedTuple):
     words: str = ""         # what it is; "": it is not shown
     format: str = ".3g"     # of numbers
     end: str = ""           # a sentence with its last value, for a sample that the model ended itself
+    lanes: tuple[str, ...] = ()     # values that have a row each in a picture of the steps, in order
 
 
 @dataclass
@@ -317,6 +318,8 @@ class WrittenGeneration(Generation):
     "A sample whose model also wrote text."
     mode: str | tuple = ""              # how writing and speaking alternate: one of its family's modes
     written: str = ""                   # what it wrote, without control tokens
+    # kind (text or sound), text, step (the first), steps, begin and seconds in `audio`: the runs of both, in order
+    parts: pd.DataFrame = None
 
     @property
     def settings(self) -> dict: return super().settings | dict(mode=self.mode)

@@ -124,7 +124,7 @@ def _set(self: Sweep, sources: list, axes: dict, settings: Settings, batch: int,
     for model, (_, speaker) in zip(self.grid.models, sources):
         if speaker is not None: self.speakers[model.label] = speaker
     self._names = {cell.name for cell in self.grid.cells}
-    self.samples = Run(self.folder, watermark=settings.marks.watermark)     # only now: bad input leaves no folder behind
+    self.samples = Run(self.folder, watermark=settings.marks.watermark)     # now: bad input leaves no folder behind
     self.measured = Measured(self.folder, self.samples.private)
     if not known:
         self._check_folder()

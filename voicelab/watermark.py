@@ -110,7 +110,7 @@ def added_to(audio: Audio) -> np.ndarray: # float32 [n], like the sound's sample
     return np.pad(back, (0, len(audio.samples) - len(back)))
 
 # %% ../nbs/10_watermark.ipynb #bbfd26ce
-LEAST_SECONDS, QUIETEST_DB = 0.5, -50.0     # a shorter sound can't have a watermark; nor one whose loudest 20 ms are below
+LEAST_SECONDS, QUIETEST_DB = 0.5, -50.0     # of a sound; of its loudest 20 ms, in dBFS
 
 
 def unfit(audio: Audio) -> str:

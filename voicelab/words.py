@@ -122,7 +122,7 @@ class Timeline:
         told = ", ".join(f"{counts[status]} {status}" for status in STATUS_SIGNS if status in counts)
         return f"Timeline({told or 'no words'}; {self.recogniser})"
 
-
+# %% ../nbs/09_words.ipynb #1a577edb
 def chosen_recogniser(recogniser=None) -> Recogniser: # or its folder, name or hub id; None: that of the settings
     "A recogniser; an ArgumentError if none is given and the settings name none."
     recogniser = recogniser or settings_or_default(None).measures.recogniser
@@ -190,6 +190,7 @@ def word_html(word: TimedWord, row: int, seconds: float) -> str: # seconds: of t
             f"title='{escape(told, quote=True)}' style='position: absolute; white-space: nowrap; padding: 0 3px; "
             f"left: {100 * word.begin / max(seconds, 1e-3):.2f}%; top: {48 + ROW * row}px; "
             f"border-bottom: {line}; border-left: {line}'>{escape(said)}</span>")
+
 
 # %% ../nbs/09_words.ipynb #fb298a06
 @patch(as_prop=True)

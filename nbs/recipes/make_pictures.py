@@ -24,8 +24,8 @@ from voicelab.reference import shipped_voices
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests"))
 import browser
+from PIL import Image
 from playwright.sync_api import expect
-from shrink_outputs import few_colours
 
 VOICE, WORDS = ROOT / "data/voices/ada.wav", "The old library opens at nine in the morning."
 TEXT = "The garden is open today."
@@ -45,21 +45,30 @@ SWEEP = """sweep = vl.Sweep(tempfile.mkdtemp(), model=model, references=[ada, be
 STUDY = """widget = vl.widgets.Study(model, "length", references=[ada, ben], texts=["Good evening."], folder=tempfile.mkdtemp() + "/length")
 widget.seeds.value, widget.options.value = 2, "seconds=1, 2, 3\\nwindows=1"
 """
-HEARD = """made = model.clone("The garden is open today.", reference=ada, seed=1)
-widget = vl.widgets.WordTimeline(made, recogniser="whisper-base")
+HEARD = f"""made = model.clone("The garden is open today.", reference=ada, seed=1)
+widget = vl.widgets.WordTimeline(made, recogniser={str(CACHE / "whisper-base")!r})
 """
 VITA = """from voicelab.families.vita.checkpoint import tiny_vita
 from voicelab.families.vita.model import VitaModel
 from voicelab.models.glm4voice import tiny_glm4voice
 vita = VitaModel(tiny_vita(), tiny_glm4voice())
 """
-WIDGETS = {         # by name of the widget: what makes it, the button that is pressed, and what is seen when it is done
+SAYING = """from voicelab.families.vita.likelihood import saying
+TEXT = "It opens at nine."
+widget = vl.widgets.{}
+with saying(vita, TEXT, range(0, 16_000, 500)):          # random weights don't take turns
+    widget.run()
+    widget.worker.wait()"""
+WIDGETS = {         # by name of the picture: what makes it, the button that is pressed, and what is seen when it is done
     "Tuner": ("widget = vl.widgets.Tuner(model)\nwidget.knobs.seed.value = 1", "Generate", "Done."),
     "PromptAnatomy": ("widget = vl.widgets.PromptAnatomy(model)", None, None),
     "DelayPattern": ("widget = vl.widgets.DelayPattern(model)", "Generate", "stopped by"),
+    "Steps": (VITA + SAYING.format("DelayPattern(vita, TEXT, ada, mode='boost', option_steps=1)"), None, None),
     "Ablation": ("widget = vl.widgets.Ablation(model)\nfor arm, tick in widget.ticks.items(): tick.value = arm in ('right', 'none')", "Run", "samples."),
     "CodecExplorer": ("widget = vl.widgets.CodecExplorer(model)", "Decode", "The codec's ceiling"),
     "AttentionMap": ("widget = vl.widgets.AttentionMap(model)", "Generate", "frames over"),
+    "OwnWords": (VITA + SAYING.format("AttentionMap(vita, TEXT, ada, option_steps=1)")
+                 + "\nwidget.over.value = 'written'\nwidget.worker.wait()\nwidget.check.click()", None, None),
     "Conversation": (VITA + "widget = vl.widgets.Conversation(vita, question=ben.audio, reference=ada)\nwidget.most.value = 30", "Ask", "Stopped: "),
     "Microphone": ("widget = vl.widgets.Microphone()", "Record", None),
     "Pivot": (SWEEP + "widget = vl.widgets.Pivot(sweep)", None, None),
@@ -71,6 +80,13 @@ WIDGETS = {         # by name of the widget: what makes it, the button that is p
 if not (CACHE / "whisper-base").exists():
     print("WordTimeline is left out: no recogniser is there (tests/recogniser.py fetches one)")
     del WIDGETS["WordTimeline"]
+
+
+def keep(file: Path, png: bytes):
+    "Write a picture; a large one with 256 colours, the pale ones too."
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    if len(png) > 150_000: picture = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    picture.save(file, optimize=True)
 
 
 def draw(audio, ax, title, limit):
@@ -93,7 +109,7 @@ def draw_clone(folder: Path):
     bottom.set(xlabel="time / s", ylabel="probability", ylim=(0, 1.05))
     bottom.legend(loc="center right")
     fig.savefig(file := io.BytesIO(), dpi=110)
-    (folder / "clone.png").write_bytes(few_colours(file.getvalue()))
+    keep(folder / "clone.png", file.getvalue())
     made.audio.save(folder / "clone.mp3")
     reference.audio.save(folder / "reference.mp3")
 
@@ -156,10 +172,11 @@ def draw_studio(folder: Path):
             expect(page.get_by_role("status").filter(has_text="Done.")).to_be_visible(timeout=SECONDS)
             for tab in page.locator(".voicelab-tabs").get_by_role("tab").all():
                 tab.click()
+                page.wait_for_timeout(4000)                 # the kernel makes what is in it
                 for width in WIDTHS:
-                    page.set_viewport_size(dict(width=width, height=844))
+                    page.set_viewport_size(dict(width=width, height=844 if width < 600 else 2400))
                     page.wait_for_timeout(700)
-                    page.screenshot(full_page=width > 600, path=folder / f"studio_{tab.inner_text().replace(' ', '_').lower()}_{theme}_{width}.png")
+                    page.screenshot(path=folder / f"studio_{tab.inner_text().replace(' ', '_').lower()}_{theme}_{width}.png")
 
 
 def draw_tuner(folder: Path):
@@ -168,7 +185,7 @@ def draw_tuner(folder: Path):
         page, widget = used(shared, "Tuner")
         page.set_viewport_size(dict(width=1280, height=3000))
         settle(page, widget)
-        (folder / "tuner.png").write_bytes(few_colours(widget.screenshot()))
+        keep(folder / "tuner.png", widget.screenshot())
 
 
 def draw_sweep(folder: Path):
@@ -181,7 +198,7 @@ def draw_sweep(folder: Path):
         page.goto(sweep.export("html").as_uri())
         for number in (6, 1): page.locator("td button[data-point]").nth(number).click()
         expect(page.get_by_role("status").filter(has_text="playing A")).to_be_visible()
-        (folder / "sweep.png").write_bytes(few_colours(page.screenshot()))
+        keep(folder / "sweep.png", page.screenshot())
 
 
 def main():

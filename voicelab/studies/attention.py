@@ -31,11 +31,11 @@ PARTS = 10
 
 def shares_of(view: View) -> dict[str, np.ndarray]: # by source, [layers, heads, frames], 0 to 1
     "Where each head looks for each frame."
-    begin = int(view.rows[0])
-    sums = HeadSums(replace(view, recording=view.reference), begin)
+    sums = HeadSums(replace(view, recording=view.reference))
     read_attention(view, sums.add)
-    names = {"reference": "recording", "transcript": "transcript", "text": "text", "own past": "own_sound"}
-    found = {name: sums.shares[each].double().numpy() for name, each in names.items()}
+    shares = {name: each.double().numpy() for name, each in sums.shares.items()}
+    found = {"reference": shares["recording"], "transcript": shares["transcript"], "text": shares["text"],
+             "own past": shares["own_sound"] + shares["written"]}
     return found | {"rest": 1 - sum(found.values())}
 
 

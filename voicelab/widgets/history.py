@@ -60,7 +60,7 @@ class Column(NamedTuple):
     "A column of the history."
     value: Callable[[Try], object]      # of a try
     was_set: bool = False               # a setting; else a result
-    shown: bool = True                  # always in the widget; else a setting if the tries differ, a result if one has it
+    shown: bool = True                  # always; else a setting if the tries differ in it, a result if one has it
     rising: bool | None = None          # sorted from low to high, or high to low; None: not offered for sorting
     words: str = ""                     # its heading; "": its name
     unit: str = ""

@@ -44,7 +44,7 @@ def estimate_html(budgets: list[Budget], # of the chunks, in order
     early = silence_seconds is not None and silence_seconds < cap
     silence = f" A silence of {silence_seconds:g} s ends it earlier." if early else ""
     return card(f"<b>{expected:.1f} s</b> expected, cap at <b>{cap:.1f} s</b>: "
-                f"{columns} columns{chunks}{decided}.{silence}"
+                f"{columns} {first.counts}{chunks}{decided}.{silence}"
                 f"<br><span class='quiet'>{html.escape(first.rule)}: {counted}</span>{cut}")
 
 # %% ../../nbs/13_widgets_result.ipynb #6fdc7b42

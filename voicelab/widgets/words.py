@@ -57,7 +57,7 @@ function render({ model, el }) {
 export default { render }
 """
 
-
+# %% ../../nbs/13_widgets_words.ipynb #1156a34e
 class WordPlayer(anywidget.AnyWidget):
     "The words of a timeline; a click plays one."
     _esm = web_file("parts.js") + WORDS_MODULE

@@ -202,8 +202,6 @@ def speak(self: Turn, logits: torch.Tensor) -> Iterator[list[Tick]]: # logits of
 @dataclass(repr=False)
 class Reply(WrittenGeneration):
     "The text and sound of Higgs Audio v2 in one turn; `mode` is a key of MODES."
-    parts: pd.DataFrame = None          # kind (text or sound), text, steps, begin and seconds in `audio`, in order
-
     def _repr_html_(self):
         return super()._repr_html_() + self.parts.to_html(index=False, na_rep="", float_format="{:.2f}".format)
 
@@ -218,12 +216,13 @@ def parts_of(trace: pd.DataFrame, # of a reply
     lasts = dict(zip(first.index, [*first[1:], frames]))
     rows = []
     for _, run in trace[trace.kind.isin(["text", "sound"])].groupby(trace.kind.ne(trace.kind.shift()).cumsum()):
-        if run.kind.iloc[0] == "text": rows.append(("text", read(run.id.tolist()), len(run), math.nan, math.nan))
+        step, steps = run.index[0], len(run)
+        if run.kind.iloc[0] == "text": rows.append(("text", read(run.id.tolist()), step, steps, math.nan, math.nan))
         else:
             sound = run.sound.iloc[0]
             begin, end = first.get(sound, frames), lasts.get(sound, frames)
-            rows.append(("sound", "", len(run), begin / frame_rate, (end - begin) / frame_rate))
-    return pd.DataFrame(rows, columns=["kind", "text", "steps", "begin", "seconds"])
+            rows.append(("sound", "", step, steps, begin / frame_rate, (end - begin) / frame_rate))
+    return pd.DataFrame(rows, columns=["kind", "text", "step", "steps", "begin", "seconds"])
 
 # %% ../../../nbs/08_higgs_writing.ipynb #14f87142
 class WritingEngine(HiggsEngine):

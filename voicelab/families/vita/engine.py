@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RUN_CODES', 'RUN_TOKENS', 'VOCODER_STEPS', 'SAYING', 'ODD_SPACE', 'CHUNKINGS', 'ANSWER_TOKENS', 'HEARD_TOKENS',
            'MISTAKES', 'NOT_USED', 'TokenBudget', 'speech_tokens', 'read_text', 'speech_budgets', 'answer_budget',
-           'task_budgets', 'check_mistakes', 'PublishedStream', 'Answer', 'VitaEngine', 'Tokens']
+           'task_budgets', 'check_mistakes', 'PublishedStream', 'Answer', 'VitaEngine', 'block_of', 'Tokens', 'runs_of']
 
 # %% ../../../nbs/08_vita_engine.ipynb #2c9c4b5e
 import math
@@ -34,7 +34,7 @@ from ...split import Piece
 from ...text import check_text, fold_characters, join_lines
 from ...text_form import TextForm
 from ...threads import threads_for
-from .decode import Token, decode_tokens, usable_mode
+from .decode import Token, decode_tokens, mode_turns, usable_mode
 from .prompt import TASKS, safe, task_of
 
 # %% ../../../nbs/08_vita_engine.ipynb #4449780b
@@ -46,6 +46,7 @@ VOCODER_STEPS = 10                  # Euler steps of the vocoder
 class TokenBudget(Budget):
     "The cap of an answer; `columns` are tokens, text and codes together."
     speaks: bool = True
+    counts = "tokens"
 
     def __str__(self):
         if not self.speaks: return f"{self.rule}: at most {self.columns} tokens of text ({self.detail})"
@@ -240,8 +241,9 @@ def voice_from(self: Answer) -> pd.DataFrame:
 class VitaEngine(Engine):
     "VITA-Audio and its voice over one answer, as a session sees them."
     step, sound_per_chunk = "token", True
-    facts = {"id": Fact(), "kind": Fact("kind of token"), "code": Fact("code", ".0f"), "speaker": Fact("drawn by"),
-             "main_turn": Fact(), "probability": Fact("probability of the token")}
+    facts = {"id": Fact(), "kind": Fact("kind of token", lanes=("text", "begin", "audio", "end", "eos")),
+             "piece": Fact("token"), "code": Fact("code", ".0f"), "block": Fact("block of the vocoder"),
+             "speaker": Fact("drawn by"), "main_turn": Fact(), "probability": Fact("probability of the token")}
     dtypes = {"code": "Int64"}
 
     def __init__(self,
@@ -261,6 +263,8 @@ class VitaEngine(Engine):
         config = parts.network.config
         self.context, self.mode = config.qwen.max_position_embeddings, usable_mode(mode, config.prediction_heads)
         self.threads = threads_for(parts.network.device, config.qwen.hidden_size)
+        heads = range(min(config.prediction_heads, max(mode_turns(self.mode)[1::2])))
+        self.facts |= {"speaker": Fact("drawn by", lanes=("main", *(f"head {number}" for number in heads)))}
         self.task, self.seed, self.mistakes, self.option_steps, self.blocks = task, seed, mistakes, option_steps, blocks
         self.repetition_penalty, self.noise = repetition_penalty, torch.Generator().manual_seed(seed)
         self.told = {} if decoder_voice is None else dict(voice=decoder_voice)
@@ -277,12 +281,24 @@ class VitaEngine(Engine):
         words = self.parts.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return words.rstrip("\ufffd").strip()
 
+# %% ../../../nbs/08_vita_engine.ipynb #5ae296a8
+def block_of(code: int, # number in its chunk, from 0
+             blocks: tuple[int, ...] | None, # codes of each block, the last for all later ones; None: no blocks
+            ) -> str:
+    "The block in which the vocoder gets a code, in words."
+    if blocks is None: return "all codes together"
+    number = first = 0
+    while code >= first + (size := blocks[min(number, len(blocks) - 1)]): number, first = number + 1, first + size
+    return f"{number}: codes {first} to {first + size - 1}"
+
 # %% ../../../nbs/08_vita_engine.ipynb #5cad3e4f
 class Tokens:
     "The tokens of the current chunk of a session."
     def __init__(self, engine: VitaEngine, session: Session):
         chunk, tokens = session.chunk, engine.parts.tokens
-        self.beyond = tokens.n_codes
+        self.beyond, self.codes, self.tokenizer = tokens.n_codes, 0, engine.parts.tokenizer
+        in_blocks = session.live and not engine.mistakes & {"peak_normalise", "lose_tail"}
+        self.blocks = engine.blocks if in_blocks else None
         self.loop = decode_tokens(
             engine.network, chunk.prompt, tokens, mode=engine.mode, most_tokens=chunk.budget.columns,
             most_frames=chunk.budget.frames, sampling=session.sampling, generator=session.generator,
@@ -296,8 +312,12 @@ class Tokens:
         "The tick of a token."
         frames = torch.tensor([[] if token.code is None else [token.code]], dtype=torch.long)
         drawn = token.code if token.code is not None else self.beyond + (token.kind == "eos")
-        facts = dict(id=token.id, kind=token.kind, code=token.code, speaker=token.speaker, main_turn=token.main_turn,
-                     probability=token.probability, eos_probability=token.eos_probability, entropy=token.entropy_bits)
+        facts = dict(id=token.id, kind=token.kind, piece=self.tokenizer.decode([token.id]), code=token.code,
+                     block=None, speaker=token.speaker, main_turn=token.main_turn, probability=token.probability,
+                     eos_probability=token.eos_probability, entropy=token.entropy_bits)
+        if token.code is not None:
+            facts["block"] = block_of(self.codes, self.blocks)
+            self.codes += 1
         word = token.id if token.kind == "text" else None
         return Tick(0, frames, torch.tensor([drawn]), facts, token.stop_reason, word)
 
@@ -340,6 +360,20 @@ def push(self: VitaEngine, made: list[tuple[Session, Tick]]) -> list[Audio | Non
         if kind == "end" and isinstance(session.sound, PublishedStream): return [session.sound.mark()]
     return [None]
 
+# %% ../../../nbs/08_vita_engine.ipynb #d640aed2
+def runs_of(trace: pd.DataFrame, # of an answer
+            frame_rate: float, # Hz
+            read, # ids to text
+           ) -> pd.DataFrame: # as `WrittenGeneration.parts`
+    "The runs of text and of codes; marks belong to neither."
+    rows = []
+    for _, run in trace.groupby(trace.kind.ne(trace.kind.shift()).cumsum()):
+        kind, first = run.kind.iloc[0], run.index[0]
+        if kind == "text": rows.append((kind, read(run.id.tolist()), first, len(run), math.nan, math.nan))
+        if kind == "audio":
+            rows.append(("sound", "", first, len(run), run.frame.iloc[0] / frame_rate, len(run) / frame_rate))
+    return pd.DataFrame(rows, columns=["kind", "text", "step", "steps", "begin", "seconds"])
+
 # %% ../../../nbs/08_vita_engine.ipynb #7adfccae
 @patch
 def flush(self: VitaEngine, session: Session) -> Audio | None:
@@ -373,6 +407,7 @@ def generation(self: VitaEngine, session: Session, **fields) -> Answer:
     written = session.text_so_far
     if self.task not in SAYING: fields["text"] = written
     experiment = self.told["voice"].note if self.told else ""
-    return Answer(**fields, task=self.task, written=written, mode=self.mode, option_steps=self.option_steps,
-                  blocks=self.blocks, mistakes=self.mistakes, repetition_penalty=self.repetition_penalty,
+    parts = runs_of(fields["trace"], self.codec.frame_rate, self.read)
+    return Answer(**fields, parts=parts, task=self.task, written=written, mode=self.mode, blocks=self.blocks,
+                  option_steps=self.option_steps, mistakes=self.mistakes, repetition_penalty=self.repetition_penalty,
                   experiment=experiment)

@@ -36,8 +36,9 @@ from ...split import Piece
 from ...text_form import TextForm, form_from
 from .attention import vita_view
 from .checkpoint import VITA_LICENSE, load_vita_folder
-from .decode import VITA_SAMPLING, check_penalty, mode_turns
+from .decode import MODES, VITA_SAMPLING, check_penalty, mode_turns
 from .engine import VOCODER_STEPS, Answer, TokenBudget, VitaEngine, check_mistakes, read_text, task_budgets
+from .likelihood import vita_bits, vita_codes_view
 from .prompt import PERSONAS, TASKS, VARIANTS, Heard, Persona, VitaPrompt, role_table
 from .prompt import hear as hear_recording
 from .step import obstacle
@@ -75,6 +76,11 @@ class VitaModel(BaseSpeaker):
         super().__init__(parts.info, parts.card, parts.network, voice, source)
         self.parts, self.voice = parts, voice
         self.variant, self.tokenizer, self.mode = parts.variant, parts.tokenizer, parts.mode
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        "The modes that this checkpoint can use."
+        return tuple(MODES) if self.network.config.prediction_heads else ("vanilla",)
 
     @property
     def _slower(self) -> str:
@@ -291,7 +297,6 @@ def stream(self: VitaModel, text: str, *, reference: Reference | str | None = No
     "Iterate for `Audio` pieces as they are made; `.generation` holds the `Answer`. Other options as for `session`."
     return self.session("tts" if reference is None else "clone", text=text, reference=reference, **options)
 
-
 # %% ../../../nbs/08_vita_model.ipynb #7a11ce02
 @patch
 @takes_options()
@@ -365,4 +370,4 @@ def vita_from(name, folder: Path, codec, dtype: torch.dtype, device: str) -> Vit
 
 VITA_AUDIO = register(replace=True, family=Family(
     "vita-audio", tuple(VARIANTS), vita_from, VITA_MODELS, dict.fromkeys(VITA_VOICE, "the voice"), VITA_FILES,
-    read_chunk=vita_view))
+    read_chunk=vita_view, code_bits=vita_bits, read_codes=vita_codes_view))
