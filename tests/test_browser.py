@@ -539,7 +539,7 @@ def test_where_it_listens(opened):
     page.keyboard.press("Enter")
     expect(widget.get_by_text(re.compile("the mean looks at recording [0-9]+%, its transcript [0-9]+%"))).to_be_visible()
     press(widget, "Check by hiding")
-    expect(widget.get_by_role("row", name=re.compile(r"^recording, [0-9]+ positions all layers [+-][0-9.]+ bits/code"))).to_be_visible(timeout=SECONDS)
+    expect(widget.get_by_role("row", name=re.compile(r"^recording, [0-9]+ positions all layers [+-][0-9.]+ [+-][0-9.]+$"))).to_be_visible(timeout=SECONDS)
     expect(widget.get_by_text("What this does not show.")).to_be_visible()
 
 

@@ -283,13 +283,12 @@ def losses_html(losses: pd.DataFrame, # of `what_is_lost`
                 places: list[str], # from where each part was hidden
                ) -> str:
     "What hiding costs, in words."
-    names = "hidden", "from", "costs", f"as many random positions, mean of {DRAWS}"
-    head = "".join(f"<th>{each}</th>" for each in names)
+    head = "".join(f"<th>{each}</th>" for each in ("hidden", "from", "costs", "random"))
     rows = "".join(f"<tr><td>{SIDES[row.over]}, {row.positions} positions</td><td>{html.escape(where)}</td>"
-                   f"<td>{row.lost:+.3f} bits/code</td><td>{row.lost_random:+.3f} bits/code</td></tr>"
+                   f"<td>{row.lost:+.3f}</td><td>{row.lost_random:+.3f}</td></tr>"
                    for row, where in zip(losses.itertuples(), places))
     return (f"<b>Checked by hiding.</b> Hidden from the model, a part makes this sample's codes cost more (+) or "
-            f"less (-):<br>"
+            f"less (-), in bits/code. Random: what as many random positions cost, mean of {DRAWS}."
             f"<div style='overflow-x: auto'><table>{head}{rows}</table></div>"
             f"<span class='quiet'>{losses.plain[0]:.2f} bits/code with all in sight. One sample, made with all in "
             f"sight: no interval, so a small difference may be chance.</span>")
