@@ -24,7 +24,7 @@ class FromFirst:
     "An estimate that leaves out the time before the work began, in which a model may have been loaded."
     def begin(self, seconds: float): # that the first item took
         "Count from the begin of the first item; later calls do nothing."
-        if self.n == self.initial: self.start_t = self.last_print_t = self._time() - seconds
+        if not self.disable and self.n == self.initial: self.start_t = self.last_print_t = self._time() - seconds
 
 
 class Progress(FromFirst, tqdm):
