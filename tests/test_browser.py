@@ -318,6 +318,7 @@ def test_sounds_in_turn_and_as_files(opened, tmp_path):
         assert saved.value.suggested_filename == f"The_old_library_opens_at_seed_3.{kind.lower()}"
         saved.value.save_as(path := tmp_path / saved.value.suggested_filename)
         assert load_audio(path).synthetic
+        expect(widget.get_by_text("watermark: none (not asked for)")).to_be_visible()
 
 
 def test_prompt_anatomy(opened):
