@@ -15,7 +15,7 @@ import warnings
 from dataclasses import replace
 
 from . import cli_common
-from .cli_common import CommandError, add_model, add_recogniser, for_terminal, heard_by, show_text, text_of, words
+from .cli_common import CommandError, add_model, add_recogniser, for_terminal, heard_by, show_text, text_of
 from .errors import level_outside, one_of
 from .text import check_text
 
@@ -217,9 +217,9 @@ def add_voice_options(say: argparse.ArgumentParser):
     say.add_argument("--reference", metavar="WAV", action="append", default=[],
                      help="recording of the voice to clone (default: none, and the model picks a voice); "
                           "in a dialogue, repeat it for SPEAKER1, SPEAKER2, ...")
-    say.add_argument("--transcript", action="append", type=words,
+    say.add_argument("--transcript", action="append", type=cli_common.words,
                      help="what is said in the reference; one for each reference, in the same order")
-    say.add_argument("--consent", type=words,
+    say.add_argument("--consent", type=cli_common.words,
                      help="who agreed to the use of the voice; saved with the sample (default: not stated)")
     say.add_argument("--prompt-form", "--form", dest="prompt_form", metavar="FORM",
                      help="how the prompt presents the reference: each model's own, see the model's prompt_forms "
@@ -228,10 +228,10 @@ def add_voice_options(say: argparse.ArgumentParser):
 
 def add_chat_options(say: argparse.ArgumentParser):
     "The other options of `clone` for the prompt; not every model has them."
-    say.add_argument("--voice", metavar="WORDS", action="append", type=words,
+    say.add_argument("--voice", metavar="WORDS", action="append", type=cli_common.words,
                      help="instead of a reference: a description of the voice, or a name of vl.VOICES; "
                           "repeat it for SPEAKER1, SPEAKER2, ...")
-    say.add_argument("--scene", metavar="WORDS", type=words,
+    say.add_argument("--scene", metavar="WORDS", type=cli_common.words,
                      help="description of the surroundings, or a name of vl.SCENES; '' for none")
     say.add_argument("--blend", type=float, metavar="W",
                      help="mix what the model predicts after each of two references: weight of the second, 0 to 1 "
@@ -262,7 +262,7 @@ def add_chunk_options(say: argparse.ArgumentParser):
 def add_text_options(say: argparse.ArgumentParser, required: bool):
     "The text, or the file that it is in."
     given = say.add_mutually_exclusive_group(required=required)
-    given.add_argument("--text", type=words, help="the text to speak")
+    given.add_argument("--text", type=cli_common.words, help="the text to speak")
     given.add_argument("--text-file", metavar="FILE", help="file with the text to speak, UTF-8; - for standard input")
 
 # %% ../nbs/14_cli_clone.ipynb #fb009a6f
@@ -272,7 +272,7 @@ def add_sample_options(say: argparse.ArgumentParser):
     say.add_argument("--seed", type=int,
                      help="the same seed repeats the same sample (default: drawn at random, and printed)")
     say.add_argument("--out", default="voicelab-out", metavar="DIR", help="folder to save in (default: voicelab-out)")
-    say.add_argument("--speaker", type=words,
+    say.add_argument("--speaker", type=cli_common.words,
                      help="name of the speaker in the saved files' names (default: the reference's name)")
     say.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on a CPU, bfloat16 elsewhere)")
     say.add_argument("--device", help="cpu, cuda or mps (default: cuda where there is one)")
@@ -302,7 +302,7 @@ def add_respond_options(answer: argparse.ArgumentParser):
     add_text_options(answer, required=False)
     answer.add_argument("--audio", metavar="WAV", help="recording of what the user says")
     answer.add_argument("--persona", help="persona that answers if there is no reference: each model's own")
-    answer.add_argument("--system", metavar="WORDS", type=words,
+    answer.add_argument("--system", metavar="WORDS", type=cli_common.words,
                         help="text of the system message instead of a persona's; '' for none")
     answer.add_argument("--mode", help="how the model takes its steps: each model's own")
     add_voice_options(answer)
