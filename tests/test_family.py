@@ -80,7 +80,7 @@ def test_it_works_in_a_run_and_on_the_command_line(whistler, tmp_path, root, cap
     assert result["model"] == "whistler" and result["frames"] == len(TEXT) and pair.row["model"]["family"] == "whistling"
     assert pair.generated.synthetic
     main(["evaluate", str(tmp_path / "run")])
-    assert "1 samples, 0 failed" in capsys.readouterr().out and "tiny" in known_models().name.tolist()
+    assert "1 sample, 0 failed" in capsys.readouterr().out and "tiny" in known_models().name.tolist()
 
 
 def test_it_works_in_the_widgets_and_the_ablation(whistler, reference):

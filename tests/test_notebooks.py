@@ -30,7 +30,7 @@ def code_cells(root):
             if cell["cell_type"] == "code": yield path.name, cell["id"], "".join(cell["source"]).split("\n")
 
 
-@pytest.mark.parametrize("notebook", sorted({*FOLDER.rglob("*.ipynb")} - {*FOLDER.glob("lessons/**/*")}), ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", sorted({*notebooks(FOLDER.parent)} - {*FOLDER.glob("lessons/**/*")}), ids=lambda path: path.stem)
 def test_a_notebook_runs(notebook, python):
     "As `nbdev-test` runs it for whoever changes it, in a process of its own."
     command = [*python, Path(sys.executable).with_name("nbdev-test"), notebook, "--n-workers", "0"]
@@ -45,6 +45,14 @@ def recipe(root):
         import shrink_outputs
         yield shrink_outputs
     del sys.modules["shrink_outputs"]
+
+
+def test_no_file_has_the_marks_of_a_merge_that_was_not_finished(root):
+    files = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True).stdout.split("\n")
+    texts = {name: (root / name).read_bytes() for name in files if name and (root / name).is_file()}
+    assert len(texts) > 100 or not (root / ".git").exists()
+    marked = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
+    assert not [name for name, content in texts.items() if marked.search(content)]
 
 
 def test_no_notebook_is_large(root):

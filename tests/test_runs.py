@@ -781,8 +781,9 @@ def test_a_run_puts_in_a_watermark_and_says_that_it_found_it(tmp_path, stand_in)
 
 
 def test_a_watermark_is_not_put_in_twice(stand_in):
-    once = watermarked(tone())
-    assert watermarked(once) is once and once is not tone()
+    plain = tone()
+    once = watermarked(plain)
+    assert once is not plain and watermarked(once) is once
 
 
 def test_without_the_option_the_line_says_that_there_is_none(run):

@@ -67,6 +67,8 @@ def become(wish: dict, files: list[int], own: list[str]): # own: paths of the pr
     import matplotlib
     import numpy
     import torch
+    for name in [each for each in sys.modules if each.partition(".")[0] == "voicelab"]: del sys.modules[name]
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not type(finder).__module__.startswith("voicelab")]
     os.setsid()
     os.chdir(wish["folder"])
     os.environ.clear()

@@ -202,7 +202,7 @@ def attention_of(model, # the loaded model that made the sample
                  generation: Generation,
                  chunk: int = 0, # of a long text
                 ) -> Attention:
-    "Where `model` looked in a chunk of a sample; for a prediction head's codes, where the main model looked before."
+    "Where `model` looked in a chunk of a sample."
     read_chunk = reader_of(model)
     check_type("generation", generation, Generation, "a Generation", AttentionError)
     if generation.model.sha256 != model.info.sha256:

@@ -43,16 +43,21 @@ def show_models(result: dict):
 def marks(args) -> dict:
     "Say whether sound files are marked as AI-generated: in their tags, and by a watermark in the sound."
     from voicelab.watermark import NO_PROOF, marks_of
-    found = {name: marks_of(name) for name in args.files}
-    return dict(note=NO_PROOF, files=[
-        dict(file=name, synthetic=each.tags.synthetic, tags=each.lines["tags"], confidence=each.watermark.confidence,
-             **each.watermark.row) for name, each in found.items()])
+    def row(name):
+        try: found = marks_of(name)
+        except VoicelabError as error:
+            if len(args.files) == 1: raise
+            return dict(file=name, error=str(error))
+        return dict(file=name, synthetic=found.tags.synthetic, tags=found.lines["tags"],
+                    confidence=found.watermark.confidence, **found.watermark.row)
+    return dict(note=NO_PROOF, files=[row(name) for name in args.files])
 
 
 def show_marks(result: dict):
     "Print the marks of each file, then what their absence means."
     for row in result["files"]:
         print(for_terminal(row["file"]))
+        if "error" in row: print(f"  can't be read: {for_terminal(row['error'])}"); continue
         print(f"  tags       {for_terminal(row['tags'])}")
         print(f"  watermark  {row['watermark']}: {for_terminal(row['watermark_detail'])}")
     print(result["note"])
@@ -216,6 +221,7 @@ def run_command(args, interrupts: list): # interrupts: of `noting_interrupts`
         if interrupts: raise KeyboardInterrupt from None
         raise exit_of(args, error) from None
     if result.get("stop_reason") == "interrupted": raise SystemExit(130)
+    if any("error" in row for row in result.get("files", ())): raise SystemExit(2)
 
 
 def exit_of(args, error: Exception) -> SystemExit:

@@ -92,7 +92,8 @@ def as_typed(said: str, args: argparse.Namespace) -> str:
     if said.startswith(TOO_LONG) and getattr(args, "max_tokens", None):
         return said.replace(TOO_LONG, "--max-tokens: ", 1)
     name, colon, rest = said.partition(": ")
-    return f"{TYPED[name]}: {rest}" if colon and getattr(args, name, None) is not None and name in TYPED else said
+    typed = getattr(args, name, None) not in (None, False)
+    return f"{TYPED[name]}: {rest}" if colon and typed and name in TYPED else said
 
 # %% ../nbs/14_cli_common.ipynb #f88249b7
 def add_model(command: argparse.ArgumentParser):

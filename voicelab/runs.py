@@ -23,7 +23,7 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from . import manifest
-from .errors import VoicelabError, check_flag, check_type, level_outside, shown
+from .errors import VoicelabError, check_flag, check_type, counted, level_outside, shown
 from .files import write_whole
 from .generation import Failure, Generation
 from .manifest import failed_row, is_id, is_row, line_of, made_row, next_id, note_of, read_row, row_of
@@ -74,7 +74,7 @@ class Run:
         self._lines = Lines(self.manifest, note_of, is_row)
         if not known: self._make()
 
-    def __repr__(self): return f"Run({str(self.folder)!r}, {len(self)} samples)"
+    def __repr__(self): return f"Run({str(self.folder)!r}, {counted(len(self), 'sample')})"
 
 # %% ../nbs/10_runs.ipynb #700da98b
 @patch
@@ -383,7 +383,7 @@ SHOWN = 5   # samples with players
 def _repr_html_(self: Run) -> str:
     notes, orphans = self._notes(), self.orphans
     failed, unreadable = (sum(note.status == wanted for note in notes) for wanted in ("failed", "unreadable"))
-    counts = f"{len(notes)} samples, {failed} failed"
+    counts = f"{counted(len(notes), 'sample')}, {failed} failed"
     for number, what in ((unreadable, "lines that can't be read"), (len(orphans), "sounds without a line")):
         if number: counts += f", {number} {what}"
     rows, left = [], MOST_PAGE

@@ -27,7 +27,7 @@ import voicelab.on_ray  # noqa: F401
 
 from .backends import BACKENDS, Job, Made, WorkerSetup
 from .cost import Cost, cost_of
-from .errors import VoicelabError, check_type, level_outside, one_of, shown, whole
+from .errors import VoicelabError, check_type, counted, level_outside, one_of, shown, whole
 from .files import safe_name, utf8
 from .generation import check_process
 from .grid import COLUMNS, Cell, Grid, GridModel, check_sayable, checked, first_that_works, prepare, read_axes, refusals
@@ -83,7 +83,7 @@ class Sweep:
 
     def __repr__(self):
         counts = ", ".join(f"{n} {status}" for status, n in Counter(self.statuses().values()).items())
-        return f"Sweep({str(self.folder)!r}, {len(self)} cells: {counts})"
+        return f"Sweep({str(self.folder)!r}, {counted(len(self), 'cell')}: {counts})"
 
     def __len__(self): return len(self.grid.cells)
 
@@ -345,6 +345,11 @@ def run(self: Sweep,
     if most is not None: most = whole("most", most, 1, error=SweepError)
     check_process()
     if self.samples.watermark: check_watermark()        # before hours of work whose sounds would have none
+    marked = Counter(row.get("watermark", "none") != "none" for row in self._rows_now().values() if row["generated"])
+    if other := marked[not self.samples.watermark]:
+        has, will = ("no", "will have one") if self.samples.watermark else ("a", "will have none")
+        warnings.warn(f"watermark: {counted(other, 'cell')} with {has} watermark, and those made now {will}",
+                      stacklevel=level_outside())
     with self._alone():
         self.stopped, jobs = False, self.jobs(retry, most)
         try:

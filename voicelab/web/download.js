@@ -18,13 +18,9 @@ function downloads({ model, el }) {
     const { buffer, byteOffset: from, byteLength: length } = buffers[0]
     const link = document.createElement("a")
     link.href = URL.createObjectURL(new Blob([new Uint8Array(buffer, from, length)])); link.download = name
-<<<<<<< HEAD
     document.body.append(link)              // VS Code saves only what is clicked inside the page
     link.click(); link.remove(); setTimeout(() => URL.revokeObjectURL(link.href), 10000)
-=======
-    link.click(); setTimeout(() => URL.revokeObjectURL(link.href), 10000)
-    state.textContent = note
->>>>>>> mark
+    state.textContent = note ?? ""
   }
   model.on("msg:custom", save); model.on("change:kinds", draw); draw()
   return () => { model.off("msg:custom", save); model.off("change:kinds", draw) }

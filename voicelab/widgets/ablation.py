@@ -7,6 +7,7 @@ __all__ = ['arms_html', 'arms_picture', 'legend_html', 'Ablation']
 
 # %% ../../nbs/13_widgets_ablation.ipynb #fe825c03
 import html
+from contextlib import suppress
 
 import ipywidgets as W
 from fastcore.basics import patch
@@ -112,12 +113,13 @@ def _work(self: Ablation):
     with outdated(*([] if self.result is None else [self.table, self.image])): self.result = made = self.wanted()
     self.progress.max = len(made)
     self._draw()
-    for attempt in made.steps():
-        arm = attempt.arm.replace("_", " ")
-        self.status.say(f"{len(made.attempts)} of {len(made)}: {arm}, seed {attempt.seed}")
-        self.progress.value = len(made.attempts)
-        if attempt.arm == list(made.arms)[-1]: self._draw()
-        if self.worker.stopping.is_set(): break
+    with suppress(KeyboardInterrupt):                       # stopped while others had their turn
+        for attempt in made.steps():
+            self.progress.value = len(made.attempts)
+            if attempt.arm == list(made.arms)[-1]: self._draw()
+            if self.worker.stopping.is_set(): break
+            arm = attempt.arm.replace("_", " ")
+            self.worker.between(f"{len(made.attempts)} of {len(made)}: {arm}, seed {attempt.seed}")
     self._draw()
     self.status.say(f"{'Stopped: ' * self.worker.stopping.is_set()}{len(made.attempts)} of {len(made)} samples.")
 

@@ -157,7 +157,7 @@ def _use_parts(self: SweepBoard):
     for button, work in ((self.again, self._read), (self.measurer, self._measure), (self.comparer, self._weigh),
                          (self.exporter, self._export), (self.writer, self._write)):
         button.on_click(lambda _, work=work: self.worker.start(lambda: self._guarded(work)))
-    self.worker.buttons += (self.measurer, self.comparer, self.exporter, self.writer)
+    self.worker.buttons += (self.opener, self.again, self.measurer, self.comparer, self.exporter, self.writer)
     self.by.observe(lambda _: self._offer_levels(), "value")
 
 # %% ../../nbs/13_widgets_board.ipynb #9d62cdfc

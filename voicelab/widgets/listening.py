@@ -15,7 +15,7 @@ import traitlets
 from fastcore.basics import patch
 
 from ..answers import KINDS, SOUNDS, ListeningError, read_results
-from ..errors import VoicelabError, one_of
+from ..errors import VoicelabError, counted, one_of
 from ..listening import ListeningTest as Blind
 from ..listening import conditions_in, opened
 from ..listening_example import example_run
@@ -82,6 +82,10 @@ class ListeningPage(anywidget.AnyWidget):
         shown = shown_content(test, len(test), len(test.practice), test.orders)
         self.done = self.state()
         self.content = shown | {"title": ""}            # the panel has it
+
+    @property
+    def still(self) -> str: # what stays of it without a kernel
+        return f"<p>{len(self.test.answers)} of {counted(len(self.test), 'question')} answered.</p>"
 
     def state(self) -> dict:
         "What the listener has done."
@@ -217,7 +221,7 @@ def _begin(self: ListeningTest):
     self.test, self.heard = self.made(), []
     self.page.show(self.test)
     self.results.value = ""
-    self.status.say(f"{len(self.test)} questions for {self.test.listener!r}, about {self.test.by!r}.")
+    self.status.say(f"{counted(len(self.test), 'question')} for {self.test.listener!r}, about {self.test.by!r}.")
 
 
 @patch
@@ -235,7 +239,7 @@ def _write(self: ListeningTest):
 # %% ../../nbs/13_widgets_listening.ipynb #12048671
 @patch
 def _read(self: ListeningTest, name: str, content: bytes):
-    try: words = f"{self.made().read_answers(content)} new answers"
+    try: words = counted(self.made().read_answers(content), "new answer")
     except (VoicelabError, OSError) as error: return self._not_read(ListeningError(f"{name}: {error}"))
     self.heard.append(f"{name}: {words}")
     self.status.say("; ".join(self.heard))

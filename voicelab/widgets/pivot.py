@@ -49,6 +49,11 @@ class SweepPage(anywidget.AnyWidget):
         try: return dict(key=key), [self.sounds[key].mp3()]
         except (VoicelabError, OSError) as error: return dict(key=key, problem=str(error)), []
 
+    @property
+    def still(self) -> str: # what stays of it without a kernel
+        try: return self.sweep._repr_html_()
+        except (VoicelabError, OSError): return ""          # its folder is gone
+
     def read(self):
         "Take in what has been made and measured since."
         content, self.sounds = content_of(self.sweep)

@@ -17,11 +17,11 @@ from IPython.display import HTML, display, update_display
 
 from ..audio import Audio, data_url
 from ..page import mp3_of
-from .base import Panel
+from .base import Panel, workers_in
 from .sound import Sound
 from .style import card
 from .voice import VoiceChooser
-from .worker import Status, Worker
+from .worker import Status
 
 # %% ../../nbs/13_widgets_still.ipynb #cc950571
 MOST_STILL = 1_500_000      # characters that a saved notebook keeps of one widget; sounds beyond that are left out
@@ -81,7 +81,7 @@ def _ipython_display_(self: Panel, **_):
     if not self.still_name:
         self.still_name = f"voicelab-still-{uuid4().hex}"
         self.watch.hides = self.still_name
-        for worker in (part for part in vars(self).values() if isinstance(part, Worker)): worker.after = self.renew
+        for worker in workers_in(self): worker.after = self.renew
     display(self._repr_mimebundle_(), raw=True)
     display(HTML(self.still()), display_id=self.still_name)
 

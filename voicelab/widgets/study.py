@@ -24,7 +24,7 @@ from ..study import Study as Asked
 from ..sweep import file_of
 from .base import LABEL, WIDE, Panel, WidgetError, check_made_of, go_and_stop, row
 from .pivot import Pivot
-from .shared import check_shared
+from .shared import MOST_SHARED, check_shared
 from .sound import Clip
 from .style import DPI, Picture, card
 from .voice import NONE, VoiceChooser
@@ -135,7 +135,7 @@ def _ask(self: Study):
     self.options.layout.display = "" if usual else "none"
     if self.folder.value in folders: self.folder.value = f"study-{name}"
 
-
+# %% ../../nbs/13_widgets_study.ipynb #dfd8afd7
 @patch
 def asked(self: Study) -> Asked:
     "The study of the current settings, and its sweep; nothing is generated."
@@ -146,7 +146,13 @@ def asked(self: Study) -> Asked:
     lines = [line for line in self.options.value.splitlines() if line.strip()]
     own = read_options(study_named(name), lines)
     seeds, folder = [*range(self.seeds.value)], self.folder.value.strip() or None
-    if self.within is not None: folder = path_within(folder or f"study-{name}", self.within)
+    if self.within is not None:
+        folder = path_within(folder or f"study-{name}", self.within)
+        levels = [len(value) for value in own.values() if isinstance(value, list | tuple)]
+        check_shared(len(chosen) * len(texts) * len(seeds) * max([1, *levels]))     # before anything is written
+        for option, value in own.items():
+            if isinstance(value, int) and value > MOST_SHARED:
+                raise WidgetError(f"{option}: at most {MOST_SHARED} in a shared studio, got {value}")
     made = STUDIES[name](self.model, chosen, texts, seeds, folder, **own)
     if self.within is not None: check_shared(sum(map(len, made.sweeps)))
     self.result, self.own = made, own

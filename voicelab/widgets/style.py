@@ -9,6 +9,7 @@ __all__ = ['DPI', 'CODEBOOK_COLOURS', 'INK', 'GOOD', 'BAD', 'MARK', 'DARK', 'NIG
 # %% ../../nbs/13_widgets_style.ipynb #905ce118
 import html
 import io
+import threading
 from collections.abc import Callable
 
 import ipywidgets as W
@@ -71,6 +72,10 @@ class Picture(W.HTML):
     "Shows a PNG, with a description in words."
     png, drawn, inches = b"", None, 9.0
 
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.drawing = threading.RLock()    # a worker draws, and the page's width comes at any time
+
     def show(self, png: bytes, words: str): # png: of `picture`; words: for those who can't see it
         "Show `png` at its size, or as wide as the page."
         self.png, self.drawn, wide = png, None, int.from_bytes(png[16:20]) * 96 // DPI
@@ -79,15 +84,17 @@ class Picture(W.HTML):
 
     def draw(self, make: Callable[[float], bytes], words: str): # make: gets the width in inches
         "Show what `make` draws for the page's width."
-        self.show(make(self.inches), words)
-        self.drawn = make, words
+        with self.drawing:
+            self.show(make(self.inches), words)
+            self.drawn = make, words
 
     def fit(self, pixels: int):
         "Draw for a panel of this width from now on."
         if abs(inches_of(pixels) - self.inches) < 0.3: return
-        self.inches = inches_of(pixels)
-        if self.drawn: self.draw(*self.drawn)
+        with self.drawing:
+            self.inches = inches_of(pixels)
+            if self.drawn: self.draw(*self.drawn)
 
     def clear(self):
         "Show nothing."
-        self.png, self.drawn, self.value = b"", None, ""
+        with self.drawing: self.png, self.drawn, self.value = b"", None, ""

@@ -57,9 +57,10 @@ def words_of(said: list[warnings.WarningMessage]) -> list[str]: # said: of `over
 
 
 def lock_of(model) -> Turns:
-    "The queue for `model`: of all its users in this process, or in all pages of a studio."
+    "The queue for `model`: of all its users in this process, or in all pages of a studio. A widget has its own."
     with _making:
-        if model not in _locks: _locks[model] = SharedTurns(folder) if (folder := os.environ.get(QUEUE)) else Turns()
+        shared = not isinstance(model, W.Widget) and os.environ.get(QUEUE)
+        if model not in _locks: _locks[model] = SharedTurns(shared) if shared else Turns()
         return _locks[model]
 
 

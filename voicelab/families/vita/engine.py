@@ -264,7 +264,7 @@ class VitaEngine(Engine):
         self.context, self.mode = config.qwen.max_position_embeddings, usable_mode(mode, config.prediction_heads)
         self.threads = threads_for(parts.network.device, config.qwen.hidden_size)
         heads = range(min(config.prediction_heads, max(mode_turns(self.mode)[1::2])))
-        self.facts |= {"speaker": Fact("drawn by", lanes=("main", *(f"head {number}" for number in heads)))}
+        self.facts = self.facts | {"speaker": Fact("drawn by", lanes=("main", *(f"head {number}" for number in heads)))}
         self.task, self.seed, self.mistakes, self.option_steps, self.blocks = task, seed, mistakes, option_steps, blocks
         self.repetition_penalty, self.noise = repetition_penalty, torch.Generator().manual_seed(seed)
         self.told = {} if decoder_voice is None else dict(voice=decoder_voice)

@@ -52,7 +52,8 @@ def saying(model, # a VitaModel
     words = model.tokenizer(text, split_special_tokens=True).input_ids
     sound = [tokens.first_code + code for code in codes]
     wanted = chain(interleaved(words, sound, tokens, alternation(model.mode)), repeat(tokens.stops[0]))
-    def draw(module, given, logits): return torch.full_like(logits, -1e4).index_fill(-1, torch.tensor(next(wanted)), 0)
+    def draw(module, given, logits):
+        return torch.full_like(logits, -1e4).index_fill(-1, torch.tensor(next(wanted), device=logits.device), 0)
     handle = model.network.lm_head.register_forward_hook(draw)
     try: yield
     finally: handle.remove()
