@@ -135,10 +135,12 @@ def test_marks_of_files(voicelab, cloned, root):
     told = json.loads(cloned.stdout.splitlines()[-1])
     done = voicelab("marks", told["generated"], root / "data/voices/ada.wav", "--json")
     first, second = (result := json.loads(done.stdout.splitlines()[-1]))["files"]
-    assert (done.returncode, first["synthetic"], second["synthetic"]) == (0, True, False) and "model tiny" in first["tags"]
+    assert (done.returncode, first["synthetic"], second["synthetic"]) == (0, True, None) and "model tiny" in first["tags"]
     assert {first["watermark"], second["watermark"]} <= {"not found", "unknown"} and result["note"] in done.stdout.splitlines()
     done = voicelab("marks", "no.wav")
     assert done.returncode == 2 and done.stderr.startswith("voicelab marks: ") and len(done.stderr.splitlines()) == 1
+    done = voicelab("marks", "no.wav", root / "data/voices/ada.wav")
+    assert done.returncode == 2 and "  can't be read: " in done.stdout and done.stdout.count("  watermark  ") == 1
 
 
 def test_a_watermark_that_cannot_be_made_is_refused_before_anything_is_made(voicelab, monkeypatch):

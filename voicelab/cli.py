@@ -48,7 +48,8 @@ def marks(args) -> dict:
         except VoicelabError as error:
             if len(args.files) == 1: raise
             return dict(file=name, error=str(error))
-        return dict(file=name, synthetic=found.tags.synthetic, tags=found.lines["tags"],
+        known = found.tags.synthetic or found.watermark.status == "found"
+        return dict(file=name, synthetic=known or None, tags=found.lines["tags"],           # None: not known
                     confidence=found.watermark.confidence, **found.watermark.row)
     return dict(note=NO_PROOF, files=[row(name) for name in args.files])
 
