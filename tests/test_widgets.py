@@ -1601,8 +1601,12 @@ def test_a_study_says_what_it_costs_and_generates_nothing(model, tmp_path, monke
     monkeypatch.setattr(type(model), "clone", never)
     study.price.click()
     study.worker.wait()
-    assert study.status.text.startswith("4 cells, 0 made; 4 missing, about ") and "unfinished, 0 of 4 samples" in study.said.value
-    assert not study.image.png and study.heard.options == (("–", None),)
+    assert study.status.text.startswith("4 cells, 0 made; 4 missing, about ")
+    assert not study.image.png and study.heard.options == (("–", None),) and not [*tmp_path.iterdir()]       # nothing is written, either
+    study.study.value = "generations"
+    study.price.click()
+    study.worker.wait()
+    assert study.status.text.startswith("Generation 1 of 10: ") and "9 more generations follow, each with as many cells." in study.status.text
 
 
 def test_the_code_of_a_study_with_a_voice_of_ones_own(model, tmp_path):
@@ -1666,7 +1670,7 @@ def heard_words(model, tmp_path):
     "A timeline of a sample in which a recogniser heard its own text."
     widget = vl.widgets.WordTimeline(model.clone(TEXT, reference=shipped_voices()["ada"], seed=1), recogniser=Hearer())
     widget.worker.wait(60)
-    assert widget.status.text.startswith("Timeline(2 same; a fake)") and widget.words.html.count("data-begin") == 2
+    assert widget.status.text.startswith("Words against the text: 2 same; heard by a fake.") and widget.words.html.count("data-begin") == 2
     return widget
 
 
@@ -2098,7 +2102,7 @@ def test_the_words_stand_under_the_clone_where_there_is_a_recogniser(model, monk
     monkeypatch.setattr("voicelab.widgets.result.known_recogniser", lambda: (Hearer(), ""))
     finish(tuner)
     tuner.result.ears.wait(30)
-    assert tuner.result.spoken.html.count("data-begin") == 2 and tuner.result.hearing.text.startswith("Timeline(2 same; a fake)")
+    assert tuner.result.spoken.html.count("data-begin") == 2 and tuner.result.hearing.text.startswith("Words against the text: 2 same; heard by a fake.")
     assert tuner.still().count("data-begin") == 2                                             # also without its kernel
     tuner.result.ears.closed = True                                                           # the next sample is not listened to
     finish(tuner)

@@ -228,6 +228,7 @@ class Voices(Unit):
                             layout=W.Layout(width="auto"))
         super().__init__([self.voice, row(self.use), self.status])
         self.use.on_click(lambda _: self._use())
+        self.voice.on_change(lambda: self.status.say(""))
 
     def _use(self):
         try: reference = self.voice.chosen()

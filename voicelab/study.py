@@ -172,6 +172,10 @@ def cost(self: Study) -> Cost:
 
 
 @patch(as_prop=True)
+def price(self: Study) -> str: return f"{self.cost}."       # in words
+
+
+@patch(as_prop=True)
 def all_samples(self: Study) -> pd.DataFrame:
     "All samples and measures; of a study of several sweeps, which one each is of."
     tables = [shared_table(sweep) for sweep in self.sweeps]

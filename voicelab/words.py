@@ -117,10 +117,13 @@ class Timeline:
         "A row for each word, in the order of the sound."
         return pd.DataFrame([vars(each) for each in self.words], columns=[*TimedWord.__annotations__])
 
-    def __repr__(self):
+    @property
+    def summary(self) -> str:
+        "How many words are the same as in the text, exchanged, added and missing."
         counts = self.table.status.value_counts()
-        told = ", ".join(f"{counts[status]} {status}" for status in STATUS_SIGNS if status in counts)
-        return f"Timeline({told or 'no words'}; {self.recogniser})"
+        return ", ".join(f"{counts[status]} {status}" for status in STATUS_SIGNS if status in counts) or "no words"
+
+    def __repr__(self): return f"Timeline({self.summary}; {self.recogniser})"
 
 # %% ../nbs/09_words.ipynb #1a577edb
 def chosen_recogniser(recogniser=None) -> Recogniser: # or its folder, name or hub id; None: that of the settings

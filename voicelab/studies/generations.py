@@ -47,6 +47,13 @@ class Generations(Study):
         return self.folder / f"generation_{number:02d}" / FILE
 
     @property
+    def price(self) -> str:
+        "The cost of the generations that were begun, in words, and how many follow."
+        later = self.generations - len(self.sweeps)
+        follow = f" {later} more generations follow, each with as many cells." if later else ""
+        return f"Generation {len(self.sweeps)} of {self.generations}: {self.cost}.{follow}"
+
+    @property
     def is_made(self) -> bool:
         "Whether the last generation that was begun is there."
         return len(self.sweeps) < self.generations and "missing" not in self.sweeps[-1].statuses().values()

@@ -23,7 +23,7 @@ from .base import Unit, row
 from .deck import Download
 from .sound import Clip
 from .style import BAD, CODEBOOK_COLOURS, MARK, Picture, card, picture
-from .words import WordPlayer
+from .words import WordPlayer, heard_words
 from .worker import Status, Worker
 
 # %% ../../nbs/13_widgets_result.ipynb #e6be77f0
@@ -164,7 +164,7 @@ class Result(Unit):
             self.hearing.say("The recogniser listens.")
             words = word_timeline(heard.audio, heard.text, self.recogniser)
             if self.made is heard: self.spoken.show(words)
-        self.hearing.say(f"{words!r}. Click a word to hear it.")
+        self.hearing.say(heard_words(words))
 
     def fit(self, pixels: int):
         "Draw the pictures for a panel of this width."

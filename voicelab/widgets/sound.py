@@ -97,8 +97,9 @@ class StreamPlayer(anywidget.AnyWidget):
         if (views[0] !== el) return
         if (message.kind === "begin") {
           context?.close(); context = new AudioContext({ sampleRate: message.rate })
-          at = seconds = 0; state.textContent = ""
+          at = seconds = 0
         }
+        if (message.kind !== "piece") state.textContent = ""
         if (message.kind !== "piece" || !context) return
         const { buffer: bytes, byteOffset: from, byteLength: length } = buffers[0]
         const samples = new Float32Array(bytes.slice(from, from + length))
@@ -128,6 +129,12 @@ class StreamPlayer(anywidget.AnyWidget):
 def begin(self: StreamPlayer, rate: int):
     "Start a new sound at `rate` Hz."
     self._post(dict(kind="begin", rate=rate))
+
+
+@patch
+def clear(self: StreamPlayer):
+    "Say no more what was heard; it was another sound."
+    self._post(dict(kind="clear"))
 
 
 @patch

@@ -7,6 +7,8 @@ __all__ = ['answer_html', 'study_code', 'check_given', 'Study']
 
 # %% ../../nbs/13_widgets_study.ipynb #57d71003
 import html
+import os
+import tempfile
 from contextlib import suppress
 from inspect import signature
 from pathlib import Path
@@ -22,6 +24,7 @@ from ..reference import Reference, shipped_voices
 from ..study import STUDIES, TEXTS, VOICES, png
 from ..study import Study as Asked
 from ..sweep import file_of
+from ..sweepfile import FILE
 from .base import LABEL, WIDE, Panel, WidgetError, check_made_of, go_and_stop, row
 from .pivot import Pivot
 from .shared import MOST_SHARED, check_shared
@@ -137,7 +140,7 @@ def _ask(self: Study):
 
 # %% ../../nbs/13_widgets_study.ipynb #dfd8afd7
 @patch
-def asked(self: Study) -> Asked:
+def asked(self: Study, folder: str | Path | None = None) -> Asked: # folder: None: that of the box
     "The study of the current settings, and its sweep; nothing is generated."
     chosen = [voice for name, voice in self.voices.items() if self.ticks[name].value]
     if (more := self.other.chosen()) is not None: chosen.append(more)
@@ -145,15 +148,14 @@ def asked(self: Study) -> Asked:
     texts, name = [line.strip() for line in self.texts.value.splitlines() if line.strip()], self.study.value
     lines = [line for line in self.options.value.splitlines() if line.strip()]
     own = read_options(study_named(name), lines)
-    seeds, folder = [*range(self.seeds.value)], self.folder.value.strip() or None
+    seeds = [*range(self.seeds.value)]
     if self.within is not None:
-        folder = path_within(folder or f"study-{name}", self.within)
         levels = [len(value) for value in own.values() if isinstance(value, list | tuple)]
         check_shared(len(chosen) * len(texts) * len(seeds) * max([1, *levels]))     # before anything is written
         for option, value in own.items():
             if isinstance(value, int) and value > MOST_SHARED:
                 raise WidgetError(f"{option}: at most {MOST_SHARED} in a shared studio, got {value}")
-    made = STUDIES[name](self.model, chosen, texts, seeds, folder, **own)
+    made = STUDIES[name](self.model, chosen, texts, seeds, folder or self.home(), **own)
     if self.within is not None: check_shared(sum(map(len, made.sweeps)))
     self.result, self.own = made, own
     return made
@@ -178,9 +180,25 @@ def _work(self: Study):
 
 @patch
 def _count(self: Study):
-    cost = self.asked().cost
-    self._draw()
-    self.status.say(f"{cost}.")
+    if os.path.lexists(os.path.join(self.home(), FILE)):
+        price = self.asked().price
+        self._draw()
+    else:                                                   # the price of what is not there writes nothing
+        with tempfile.TemporaryDirectory() as home: price = self.asked(home).price
+        self.result, self.said.value = None, ""
+        self.heard.value, self.heard.options = None, [("–", None)]
+        self.image.clear()
+    self.status.say(price)
+
+
+@patch
+def home(self: Study) -> str | Path:
+    "The folder of the study."
+    folder = self.folder.value.strip() or f"study-{self.study.value}"
+    if self.within is not None: return path_within(folder, self.within)
+    if os.path.lexists(path := os.path.expanduser(folder)) and not os.path.isdir(path):
+        raise WidgetError(f"folder: {folder!r} is a file, not a folder")
+    return path
 
 # %% ../../nbs/13_widgets_study.ipynb #57d7100d
 @patch

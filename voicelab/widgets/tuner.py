@@ -217,6 +217,7 @@ def _show(self: Tuner, tried: Try, words: str = "") -> bool: # whether it is sho
         self.history.status.say("A sample is being made: wait for its end, or stop it.")
         return False
     if tried is not self.shown and not words:              # an earlier try: its settings are restored, too
+        self.stream.clear()
         self.text.value = tried.text
         self.voice.put(tried.reference)
         self.knobs.set(tried.state)
