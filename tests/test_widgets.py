@@ -556,6 +556,15 @@ def test_a_tuner_within_a_folder_opens_nothing_else(model, yesterday, tmp_path, 
     with pytest.raises(RunError, match="must be in"): Tuner(model, TEXT, within=home, run=folder)
 
 
+def test_what_was_deleted_is_saved_again(model, tmp_path):
+    tuner = Tuner(model, TEXT)
+    finish(tuner)
+    assert len(tuner.history.export(str(tmp_path / "run"))) == 1
+    shutil.rmtree(tmp_path / "run")
+    assert len(tuner.history.export(str(tmp_path / "run"))) == 1 and len(tuner.history.tries) == 1
+    assert len(tuner.history.export(str(tmp_path / "run"))) == 1                              # and not twice
+
+
 def test_tries_of_another_run_stay_in_it(model, copied, tmp_path):
     tuner = Tuner(model, run=copied)
     with pytest.raises(RunError, match=f"history: has no new try; its samples are in {copied}"): tuner.history.export(str(tmp_path / "b"))

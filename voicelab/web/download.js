@@ -22,6 +22,7 @@ function downloads({ model, el }) {
     link.click(); link.remove(); setTimeout(() => URL.revokeObjectURL(link.href), 10000)
     state.textContent = note ?? ""
   }
-  model.on("msg:custom", save); model.on("change:kinds", draw); draw()
-  return () => { model.off("msg:custom", save); model.off("change:kinds", draw) }
+  const forget = () => { state.textContent = "" }
+  model.on("msg:custom", save); model.on("change:kinds", draw); model.on("change:turn", forget); draw()
+  return () => { model.off("msg:custom", save); model.off("change:kinds", draw); model.off("change:turn", forget) }
 }

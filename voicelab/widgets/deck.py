@@ -119,6 +119,7 @@ class Download(anywidget.AnyWidget):
     "Buttons that save a generated sound as a file of one of the formats."
     _esm = web_file("download.js") + "export default { render: downloads }"
     kinds = traitlets.List([]).tag(sync=True)           # endings; none: there is nothing to save
+    turn = traitlets.Int(0).tag(sync=True)              # grows with each sound: what was said of the last one goes
 
     def __init__(self):
         super().__init__()
@@ -127,7 +128,7 @@ class Download(anywidget.AnyWidget):
 
     def offer(self, audio: Audio, name: str): # name: any text; part of it becomes the file's name
         "Offer a generated sound; nothing if it has no samples."
-        self.audio, self.file_name = audio, safe_name(name, "sample", 40)
+        self.audio, self.file_name, self.turn = audio, safe_name(name, "sample", 40), self.turn + 1
         self.kinds = [ending.removeprefix(".") for ending in KINDS] if len(audio.samples) else []
 
     def answer(self, kind) -> tuple[dict, list[bytes]]: # what is sent: a message, and the file

@@ -270,8 +270,10 @@ def export(self: History, folder: str) -> Run:
     if all(isinstance(tried.made, KeptSample) for tried in self.tries) and os.path.abspath(place) not in homes:
         raise RunError(f"history: has no new try; its samples are in {', '.join(sorted(homes))}")
     run, chosen = Run(place), self.tries[-1 if self.chosen.value is None else self.chosen.value]
+    there = {row["id"] for row in run.rows}                 # its folder may have been deleted since
     for tried in self.tries:
-        if tried.saved == str(run.folder) or isinstance(tried.made, KeptSample): continue       # it has its own run
+        if tried.saved == str(run.folder) and tried.number in there: continue
+        if isinstance(tried.made, KeptSample): continue     # it has its own run
         doubt = {"transcript_doubt": tried.doubt} if tried.doubt else {}
         tried.number = run.save(tried.made, knobs=tried.state, **doubt).row["id"]
         tried.saved = str(run.folder)
@@ -325,7 +327,7 @@ def go_on(self: History, folder: str | Path) -> Try: # the last one of the folde
     try: earlier = earlier_tries(run := Run(place), knobs) if has_run(place) else []
     finally: knobs.close()
     if not earlier: raise RunError(f"folder: {str(folder)!r} has no sample to go on from")
-    new = [tried for tried in self.tries if not tried.saved]
+    new = [tried for tried in self.tries if not tried.saved or not has_run(tried.saved)]
     for number, tried in enumerate(new, 1 + max(tried.number for tried in earlier)): tried.number = number
     before, self.tries, left_out = self.tries, earlier + new, len(run) - len(earlier)
     self._list(earlier[-1])

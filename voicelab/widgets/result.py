@@ -144,6 +144,8 @@ class Result(Unit):
     def show(self, made: Generation, codebook_size: int = 1024):
         "Show `made`, and measure it."
         self.made = made
+        self.spoken.clear()                                 # the words of the sample before
+        self.hearing.say("")
         self.words.value = card(f"<b dir='auto'>{html.escape(made.heading)}</b><br>{stop_html(made)}", "status")
         self.clip.show(made.audio)
         self.download.offer(made.audio, f"{made.text[:24]} seed {made.sampling.seed}")
@@ -151,8 +153,6 @@ class Result(Unit):
         if made.reference is None: self.reference.clear()
         else: self.reference.show(made.reference.audio, made.reference.name)
         self.measures.value, self.layout.display = card(measures_html(made.report())), ""
-        self.spoken.clear()
-        self.hearing.say("")
         self.recogniser, _ = known_recogniser()
         if self.recogniser is not None and made.audio.seconds: self.ears.start(self._hear)
 

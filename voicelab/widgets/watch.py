@@ -19,11 +19,14 @@ function watchKernel(model, el) {
   says.setAttribute("role", "alert"); says.className = "voicelab-lost"; says.hidden = true
   el.append(says)
   const kernel = () => model.widget_manager?.kernel, first = kernel()?.id
+  let since = 0                                                      // when the connection was lost
   const lost = panel => {
     if (panel.classList.contains("jupyter-widgets-disconnected")) return "ended"
     if (!first) return ""                                            // a page whose manager tells nothing
     if (kernel()?.id !== first || kernel().status === "dead") return "ended"
-    return kernel().connectionStatus === "disconnected" ? "away" : ""
+    const how = kernel().connectionStatus                            // "connecting" while the page tries again
+    since = how === "connected" || !how ? 0 : since || Date.now()
+    return how === "disconnected" || since && Date.now() - since > 6000 ? "away" : ""
   }
   const look = () => {
     const panel = el.closest(".voicelab-panel"), how = panel ? lost(panel) : ""
