@@ -1020,7 +1020,7 @@ def test_studio(chromium, root, tmp_path):
         assert browser.soon(lambda: [*tmp_path.glob("studio/*/mine/manifest.jsonl")])
         (folder,) = tmp_path.glob("studio/*")
         assert not any(path.stat().st_mode & 0o077 for path in [folder, *folder.rglob("*")])
-        for each, words in ((other, "Nothing of this page is on the disk."), (page, re.compile("files .* Only the owner of this studio"))):
+        for each, words in ((other, "Nothing of this page is on the disk."), (page, re.compile("files? .* Only this studio's owner"))):
             each.get_by_role("tab", name="What is kept").click()
             expect(each.get_by_text(words)).to_be_visible()
         page.get_by_label("I mean it").check()

@@ -77,7 +77,8 @@ def test_a_page_has_every_file_of_its_folder(made, root):
     html, folder = made.export("html").read_text("utf8"), root / "voicelab/web"
     parts = [*(f"{name}.js" for name in page.SCRIPTS), "stored.js", "file.js", "page.css"]
     assert all((folder / name).read_text("utf8") in html for name in parts)
-    others = {"listening.js", "listening_file.js", "listening.css", "ask.js", "capbar.js", "deck.js", "deck.css", "download.js", "panel.css", "panel.js"}
+    others = {"listening.js", "listening_file.js", "listening.css", "ask.js", "capbar.js", "deck.js", "deck.css", "download.js", "map.js", "panel.css",
+              "panel.js"}
     assert {path.name for path in folder.iterdir() if not path.name.startswith("wavesurfer-")} == {*parts} | others
 
 

@@ -458,7 +458,7 @@ def test_a_test_is_made_written_and_read_without_code(run):
     for name, content in (("a.json", json.dumps(sent).encode()), ("<b>.json", b"{")):
         for message, pieces in ((dict(kind="begin", name=name, size=len(content)), ()), (dict(kind="piece", number=0), (content,)), (dict(kind="end"), ())):
             ask.upload._hear(None, message, pieces)
-    assert ask.status.failed and ask.status.text == "a.json: 1 new answers; <b>.json: file: is not JSON" and "<b>" not in ask.status.value
+    assert ask.status.failed and ask.status.text == "a.json: 1 new answer; <b>.json: file: is not JSON" and "<b>" not in ask.status.value
     ask.show_results.click()
     assert "Ann" in ask.results.value and "headphone check" in ask.results.value
     for box, value, place in ((ask.setup.folder, "nowhere", 0), (ask.setup.listener, " ", 4)):

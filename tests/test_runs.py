@@ -335,7 +335,7 @@ def test_table_has_measures_as_columns_and_is_there_when_empty(run):
     assert len(run.table) == 0 and {"id", "similarity"} - set(run.table.columns) == {"similarity"}
     run.save(sample())
     assert run.table.loc[0, "length"] == 0.6 and run.table.loc[0, "model"] == "hand"
-    assert [pair.row["id"] for pair in run] == [0] and "1 samples" in repr(run)
+    assert [pair.row["id"] for pair in run] == [0] and "1 sample)" in repr(run)
     with pytest.raises(RunError, match="id: 5 is not among the 1 samples"): run[5]
 
 

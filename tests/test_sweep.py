@@ -26,6 +26,7 @@ from voicelab.cli import main
 from voicelab.control import STOP_RULES, StopRule
 from voicelab.family import FAMILIES
 from voicelab.listening import ListeningError, ListeningTest
+from voicelab.measured import Sample
 from voicelab.metrics import METRICS
 from voicelab.runs import RunError
 from voicelab.testsets import TestSet
@@ -632,7 +633,7 @@ def test_a_maker_is_asked_for_once(make, monkeypatch):
     monkeypatch.setitem(METRICS, "level", replace(METRICS["level"], model=lambda: asked.append(1) or "who-ever"))
     made = make().run()
     asked.clear()
-    made.measured.complete([sweep.Sample(pair, "", ()) for pair in made], [METRICS["level"]], made.grid.settings)
+    made.measured.complete([Sample(pair, "", ()) for pair in made], [METRICS["level"]], made.grid.settings)
     assert len(asked) == 1 and (made.folder / "measures.jsonl").read_bytes().count(b"who-ever") >= 6
 
 

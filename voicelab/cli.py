@@ -25,7 +25,7 @@ from .cli_compare import add_compare_options, compare, show_compare
 from .cli_pages import USUAL_FOLDER, lab, studio
 from .cli_study import add_study_options, show_study, study
 from .cli_sweep import SWEEP_COMMANDS
-from .errors import VoicelabError, bug_report, is_refusal
+from .errors import VoicelabError, bug_report, counted, is_refusal
 
 # %% ../nbs/14_cli.ipynb #df95b8bc
 def models(args) -> dict:
@@ -107,7 +107,7 @@ def show_evaluate(result: dict):
         shown = [words(name, measure) for name, measure in row.get("measures", {}).items()]
         print(row["id"], row["status"], for_terminal(row["detail"], MOST_DETAIL) or "; ".join(shown))
     answers = f", {result['written']} answered in writing" * bool(result["written"])
-    print(f"{result['samples']} samples, {result['failed']} failed{answers}")
+    print(f"{counted(result['samples'], 'sample')}, {result['failed']} failed{answers}")
 
 # %% ../nbs/14_cli.ipynb #deceaed3
 class Parser(argparse.ArgumentParser):

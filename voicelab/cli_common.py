@@ -92,7 +92,7 @@ def as_typed(said: str, args: argparse.Namespace) -> str:
     if said.startswith(TOO_LONG) and getattr(args, "max_tokens", None):
         return said.replace(TOO_LONG, "--max-tokens: ", 1)
     name, colon, rest = said.partition(": ")
-    typed = getattr(args, name, None) not in (None, False)
+    typed = getattr(args, name, None) is not None and getattr(args, name) is not False
     return f"{TYPED[name]}: {rest}" if colon and typed and name in TYPED else said
 
 # %% ../nbs/14_cli_common.ipynb #f88249b7

@@ -259,7 +259,6 @@ def _say_others(self: SweepBoard):
 def look_again(self: SweepBoard):
     "Show what has become of the sweep since, or that it is gone."
     self._guarded(self._read)
-    self._look()
 
 
 @patch
