@@ -8,13 +8,13 @@ __all__ = ['FromFirst', 'Progress', 'in_words', 'SaidProgress', 'watched']
 # %% ../nbs/00_progress.ipynb #32efd91c
 import io
 import os
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from tqdm import std
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 # %% ../nbs/00_progress.ipynb #06b357b9
 _watch: ContextVar = ContextVar("watch", default=(None, None))      # of `watched`
@@ -28,8 +28,12 @@ class FromFirst:
 
 
 class Progress(FromFirst, tqdm):
-    "tqdm's bar, as text or in a notebook, with a lock of this process alone; inside `watched`, words."
+    "tqdm's bar as text, with a lock of this process alone; inside `watched`, words."
     _lock = threading.RLock()
+
+    def __init__(self, *args, **options):
+        notebook = type(sys.stdout).__module__.startswith("ipykernel")          # which shows stderr as errors
+        super().__init__(*args, **dict(file=sys.stdout if notebook else None) | options)
 
     def __new__(cls, *args, **options):
         say, _ = _watch.get()
@@ -43,7 +47,7 @@ def in_words(seconds: float) -> str:
     return f"{seconds:.0f} seconds" if seconds >= 10 else f"{seconds:.1f} seconds"
 
 
-class SaidProgress(FromFirst, std.tqdm):
+class SaidProgress(FromFirst, tqdm):
     "Progress as text for `say`: how much is done, and how long the rest will take."
     _lock = Progress._lock
 
