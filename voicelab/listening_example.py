@@ -21,12 +21,12 @@ FOLDER, ROWS = "listening-example", "samples.jsonl"
 
 def example_run(folder: str | Path = FOLDER, # made if it is not there
                ) -> Run:
-    "The example as a run; a folder that has samples already is left as it is."
+    "The example as a run; what a full disk kept out is added, and a folder with other samples is left as it is."
     run = Run(folder, watermark=False)                      # the sounds stay as they ship
-    if len(run): return run
-    voices = shipped_voices()
-    for line in (EXAMPLE / ROWS).read_text("utf-8").splitlines():
-        row = json.loads(line)
+    rows, voices = [json.loads(line) for line in (EXAMPLE / ROWS).read_text("utf-8").splitlines()], shipped_voices()
+    there, ships = ([(row["speaker"], row["text"]) for row in some] for some in (run.rows, rows))
+    if there != ships[:len(there)]: return run
+    for row in rows[len(there):]:
         number, voice = row.pop("id"), voices[row["speaker"]]
         sounds = {"generated": load_audio(EXAMPLE / f"{number}.ogg"), "reference": voice.audio}
         run._add(row | {"generated": None, "reference": None}, sounds)

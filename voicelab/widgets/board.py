@@ -289,6 +289,7 @@ def present(self: SweepBoard) -> Sweep:
     if os.path.lexists(self.sweep.folder / FILE): return self.sweep
     gone, page = str(self.sweep.folder), self.page
     self.sweep, self.rows, self.page, self.listening.children, self.bar.value = None, {}, None, [self.nothing], 0
+    self.estimate.value = ""                            # it counted what was made
     if page is not None: page.close()
     raise WidgetError(f"folder: the sweep in {gone!r} has been deleted or moved since it was shown; Run makes it anew")
 
