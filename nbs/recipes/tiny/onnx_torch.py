@@ -1,7 +1,8 @@
-"""Run the int8 ONNX graph of Kokoro in torch, in float32, on any device: on a GPU about a hundred times faster than real time.
+"""Run the int8 ONNX graph of Kokoro in torch, on any device: on a GPU about a hundred times faster than real time.
 
 The graph multiplies integers and scales the result. Here each such product is one of floats, with the weights converted
-to float32 once. The rounding of the activations is left out, so the sound is a little better than the original's.
+to float32 once. The rounding of the activations is left out, so the sound is a little better than the original's. A CPU
+computes large convolutions in bfloat16: 1.4 times as fast, and .3 dB from float32 in the log-mel spectrum.
 What does not depend on the inputs is computed once. Only the operators of this graph are supported.
 """
 import numpy as np
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from onnx import numpy_helper
 from torch import nn
 
+LARGE = 65_536                                              # numbers of a convolution that a CPU computes in bfloat16
 FLOAT, INT32, INT64, BOOL = 1, 6, 7, 9                      # onnx.TensorProto.DataType
 DTYPES = {FLOAT: torch.float32, INT32: torch.int64, INT64: torch.int64, BOOL: torch.bool}
 
@@ -82,24 +84,24 @@ def split(attributes):
     return work
 
 
-def beside(bias, x):
-    "A bias on the device of `x`: one of a single number is on the CPU."
-    return None if bias is None else bias.to(x.device)
+def in_its_precision(work):
+    "A convolution in the precision of its weight; a bias of a single number is on the CPU."
+    def computed(x, weight, bias=None):
+        bias = None if bias is None else bias.to(x.device, weight.dtype)
+        return work(x.to(weight.dtype), weight, bias).to(x.dtype)
+    return computed
 
 
 def convolve(attributes):
     dilation, group, stride, pads = (attributes[name] for name in ("dilations", "group", "strides", "pads"))
     assert pads[0] == pads[1], pads
-    def work(x, weight, bias=None): return F.conv1d(x, weight, beside(bias, x), stride[0], pads[0], dilation[0], group)
-    return work
+    return in_its_precision(lambda x, weight, bias: F.conv1d(x, weight, bias, stride[0], pads[0], dilation[0], group))
 
 
 def convolve_back(attributes):
     dilation, group, stride, pads = (attributes[name] for name in ("dilations", "group", "strides", "pads"))
     more = attributes.get("output_padding", [0])[0]
-    def work(x, weight, bias=None):
-        return F.conv_transpose1d(x, weight, beside(bias, x), stride[0], pads[0], more, group, dilation[0])
-    return work
+    return in_its_precision(lambda x, weight, bias: F.conv_transpose1d(x, weight, bias, stride[0], pads[0], more, group, dilation[0]))
 
 
 def resize(attributes):
@@ -259,6 +261,7 @@ class TorchGraph:
     def _tensor(self, value):
         "Weights on the device; whole numbers, which are shapes and axes, on the CPU."
         tensor = torch.from_numpy(np.array(value))
+        if self.device == "cpu" and tensor.ndim == 3 and tensor.is_floating_point() and tensor.numel() >= LARGE: return tensor.bfloat16()
         return tensor.to(self.device) if tensor.is_floating_point() and tensor.numel() > 1 or tensor.dtype in (torch.uint8, torch.int8) else tensor
 
     def _only_user(self, name, kind):

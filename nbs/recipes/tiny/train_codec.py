@@ -33,9 +33,12 @@ class QuantizerTrainer:
     "Moving-average codebooks with dead codes refilled from the batch (van den Oord 2017, Zeghidour 2021), in float32."
     def __init__(self, quantizer, decay=0.99, dead=0.02):
         self.quantizer, self.decay, self.dead = quantizer, decay, dead
-        n, size, _ = quantizer.codebooks.shape
-        self.count = torch.full((n, size), 2 * dead, device=quantizer.codebooks.device)
-        self.total = quantizer.codebooks * 2 * dead
+        self.begin(2 * dead)
+
+    def begin(self, count: float):
+        "Take the codebooks as they are for the mean of `count` vectors an entry."
+        self.count = torch.full(self.quantizer.codebooks.shape[:2], count, device=self.quantizer.codebooks.device)
+        self.total = self.quantizer.codebooks * count
 
     def __call__(self, hidden):
         """Straight-through quantised hidden, the part of codebook 0 in it, codes, commitment loss; half of the rows drop
@@ -172,9 +175,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=["codes", "sound"])
     parser.add_argument("--speech", nargs="+", required=True, help="patterns of names of speech files, each an equal share of a batch")
-    parser.add_argument("--minutes", type=float, required=True)
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--minutes", type=float, help="of training; the learning rate follows the clock")
+    length.add_argument("--steps", type=int, help="of training; the learning rate follows them: for a machine with other work to do")
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--codes", help="checkpoint of stage one")
+    parser.add_argument("--start", help="stage one: begin with the encoder, codebooks and trunk of this codec's model.safetensors")
     parser.add_argument("--vocoder", help="stage two: begin with the vocoder of this codec's model.safetensors")
     parser.add_argument("--judges", type=float, default=0.4, help="stage two: share of the time after which judges come in")
     parser.add_argument("--batch", type=int, help="crops a step (24 in stage one, 16 in stage two)")
@@ -195,6 +201,10 @@ def main():
     judges = nn.ModuleList(map(Judge, (2048, 1024, 512))).to(device)
     learn = [*net.encoder.parameters(), *net.quantizer.parameters(), *net.trunk.parameters(), *to_mel.parameters(),
              *to_phoneme.parameters()]
+    if args.start:
+        known = {name: value.float() for name, value in load_file(args.start).items() if not name.startswith("vocoder.")}
+        net.load_state_dict(net.state_dict() | known)
+        trainer.begin(size * crops.frames / net.quantizer.codebooks.shape[1])
     if args.stage == "sound":
         learned = torch.load(args.codes, weights_only=True, map_location=device)["net"]
         net.load_state_dict({k: v for k, v in learned.items() if not k.startswith("vocoder.")}, strict=False)
@@ -221,8 +231,7 @@ def main():
                      config=vars(config), seconds=time.time() - begun, step=step)
         torch.save(state, args.checkpoint + ".part"); os.replace(args.checkpoint + ".part", args.checkpoint)
 
-    while (spent := time.time() - begun) < args.minutes * 60:
-        progress = spent / (args.minutes * 60)
+    while (progress := step / args.steps if args.steps else (time.time() - begun) / (args.minutes * 60)) < 1:
         for group in optimiser.param_groups:
             group["lr"] = args.rate * min(1, (step + 1) / 200) * max(0.02, 0.5 * (1 + math.cos(math.pi * progress)))
         true, phonemes = crops.batch(size)
@@ -255,7 +264,7 @@ def main():
         step += 1
         log.append(shown.detach())
         if step % 100 == 0:
-            line = f"{step} {spent:.0f} s, mel distance {torch.stack(log).mean():.4f}"
+            line = f"{step} {time.time() - begun:.0f} s, mel distance {torch.stack(log).mean():.4f}"
             if args.stage == "codes": line += f", phoneme loss {torch.stack(named_log).mean():.2f}, codes used {(trainer.count > 0.1).sum(1).tolist()}"
             elif progress > args.judges: line += f", judges {verdict:.2f}"
             print(line, flush=True)

@@ -198,11 +198,12 @@ def column_loss(model, batch: Layout, to_phoneme):
 
 class Conversations(IterableDataset):
     "Endless batches for `DataLoader`: similar lengths together, four batches from one draw."
-    def __init__(self, args, packer, phonemes, begun, step):
-        self.args, self.packer, self.phonemes, self.begun, self.step = args, packer, phonemes, begun, step
+    def __init__(self, args, packer, phonemes, step):
+        self.args, self.packer, self.phonemes, self.step = args, packer, phonemes, step
+        self.progress = torch.zeros(1).share_memory_()              # of the training, 0 to 1
 
     def shares(self):
-        progress = min(1, (time.time() - self.begun) / (self.args.minutes * 60))
+        progress = float(self.progress)
         first, last = (shares or [1] * len(self.args.speech) for shares in (self.args.shares, self.args.last_shares))
         return [(1 - progress) * a + progress * b for a, b in zip(first, last)]
 
@@ -275,7 +276,9 @@ def main():
     parser.add_argument("--shares", type=float, nargs="+", help="share of each pattern at the beginning")
     parser.add_argument("--last-shares", type=float, nargs="+", help="and at the end")
     parser.add_argument("--held", nargs="+", required=True)
-    parser.add_argument("--minutes", type=float, required=True)
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--minutes", type=float, help="of training; the learning rate follows the clock")
+    length.add_argument("--steps", type=int, help="of training; the learning rate follows them: for a machine with other work to do")
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--start", help="a new checkpoint begins with the network of this model.safetensors")
     parser.add_argument("--turns", type=int, default=4, help="most utterances a conversation")
@@ -311,7 +314,8 @@ def main():
         done, step = saved["seconds"], saved["step"]
     pairs = {name: Voices([name], 0, phonemes).draw(96, 2, args.frames) for name in args.held}
     begun, last, log = time.time() - done, time.time(), []
-    batches = iter(DataLoader(Conversations(args, packer, phonemes, begun, step), batch_size=None, num_workers=args.loaders,
+    conversations = Conversations(args, packer, phonemes, step)
+    batches = iter(DataLoader(conversations, batch_size=None, num_workers=args.loaders,
                               pin_memory=device != "cpu", prefetch_factor=4 if args.loaders else None))
 
     def save():
@@ -320,8 +324,8 @@ def main():
         torch.save(state, args.checkpoint + ".part"); os.replace(args.checkpoint + ".part", args.checkpoint)
 
     weights = torch.tensor([1.5, *[0.6] * (K - 1), 0.5], device=device) / 4
-    while (spent := time.time() - begun) < args.minutes * 60:
-        progress = spent / (args.minutes * 60)
+    while (progress := step / args.steps if args.steps else (time.time() - begun) / (args.minutes * 60)) < 1:
+        conversations.progress.fill_(progress)
         for optim in optims:
             for group in optim.param_groups: group["lr"] = args.rate * min(1, (step + 1) / args.warmup) * min(1, max(0.02, (1 - progress) / 0.6))
         batch = next(batches).to(device)
