@@ -118,11 +118,11 @@ def test_evaluate(voicelab, cloned):
 
 
 def test_evaluate_has_a_row_for_what_failed(voicelab, cloned):
-    run = Run(voicelab.folder / "made")
+    run = Run(shutil.copytree(voicelab.folder / "made", voicelab.folder / "more"))
     run.save_failure("Good night.", ValueError("no such voice"))
     broken = run.save(load("tiny").clone("Good night.", seed=0))
     broken.path("generated").unlink()
-    result = json.loads(voicelab("evaluate", "made", "--json").stdout.splitlines()[-1])
+    result = json.loads(voicelab("evaluate", "more", "--json").stdout.splitlines()[-1])
     assert [row["status"] for row in result["rows"]] == ["ok", "failed", "failed"] and result["failed"] == 2
     assert "no such voice" in result["rows"][1]["detail"] and broken.row["generated"] in result["rows"][2]["detail"]
 
