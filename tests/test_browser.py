@@ -1020,7 +1020,7 @@ def test_studio(chromium, root, tmp_path):
         assert browser.soon(lambda: [*tmp_path.glob("studio/*/mine/manifest.jsonl")])
         (folder,) = tmp_path.glob("studio/*")
         assert not any(path.stat().st_mode & 0o077 for path in [folder, *folder.rglob("*")])
-        for each, words in ((other, "Nothing of this page is on the disk."), (page, re.compile("files? .* Only this studio's owner"))):
+        for each, words in ((other, "Nothing of yours is on the disk."), (page, re.compile("files? .* Only this studio's owner"))):
             each.get_by_role("tab", name="What is kept").click()
             expect(each.get_by_text(words)).to_be_visible()
         page.get_by_label("I mean it").check()
@@ -1035,8 +1035,13 @@ def test_studio(chromium, root, tmp_path):
         expect(page.get_by_role("alert").filter(has_text="The studio does not answer")).to_be_visible()
         page.context.set_offline(False)
         expect(page.get_by_role("alert").filter(has_text="The studio does not answer")).to_be_hidden()
+        page.get_by_role("tab", name="Tuner").click()
+        press(page, "Save all")
+        expect(status(page, "1 sample in mine.")).to_be_visible()
         page.reload()                                                          # it says farewell, or there were no place for another
         expect(page.get_by_role("button", name="Generate")).to_be_visible()
+        page.get_by_role("tab", name="Listening test").click()                 # it finds what was saved before
+        expect(page.get_by_role("option", name="mine")).to_be_attached()
         first, _, third = re.findall("Kernel started: (\\S+)", log.read_text())
         assert f"Kernel shutdown: {first}" in log.read_text()
         with urllib.request.urlopen(urllib.request.Request(f"{url}/api/kernels/{third}{token}", method="DELETE")): pass

@@ -85,7 +85,14 @@ def studio(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(studio): return studio.open()
+def opened(): return []
+
+
+@pytest.fixture
+def page(studio, opened):
+    "An open page: that of the test before, if it is not closed."
+    if not opened or not studio.lives(opened[-1]): opened.append(studio.open())
+    return opened[-1]
 
 
 # ---- who is let in
@@ -95,14 +102,14 @@ def page(studio): return studio.open()
                                           ("GET", "/api/kernels/1-2-3-4-5"), ("DELETE", "/api/kernels/1-2-3-4-5"),
                                           ("POST", "/voila/api/shutdown/1-2-3-4-5"), ("GET", "/voila/files/sound.png")])
 def test_without_the_token_nobody_is_let_in(studio, method, path):
-    answer = studio.ask(path, method)
-    assert answer.status == 403 and not studio.kernels()
+    before, answer = studio.kernels(), studio.ask(path, method)
+    assert answer.status == 403 and studio.kernels() == before
     if path == "/": assert "Open the link that voicelab studio printed" in answer.body
 
 
 def test_the_first_answer_says_what_is_happening_and_starts_nothing(studio):
-    answer = studio.ask(f"/?token={studio.token}")
-    assert answer.status == 200 and "This page goes on by itself." in answer.body and not studio.kernels()
+    before, answer = studio.kernels(), studio.ask(f"/?token={studio.token}")
+    assert answer.status == 200 and "This page goes on by itself." in answer.body and studio.kernels() == before
     assert "http:" not in answer.body and "https:" not in answer.body and studio.state()["words"]
 
 
@@ -112,8 +119,8 @@ def test_without_the_token_there_is_no_websocket(studio): assert studio.socket("
 @pytest.mark.parametrize("host", ["example.org", "127.0.0.1.example.org", "localhost.example.org", "192.168.0.7", "0.0.0.0", "[::ffff:1.2.3.4]"])
 @pytest.mark.parametrize("path", ["/", "/voila/static/voila.js", "/api/kernels/1-2-3-4-5", "/api/kernels/1-2-3-4-5/channels"])
 def test_another_host_is_refused_with_the_token_too(studio, host, path):
-    answer = studio.ask(f"{path}?token={studio.token}", Host=f"{host}:{studio.port}")
-    assert answer.status == 403 and answer.body == "This studio answers at 127.0.0.1 and localhost only." and not studio.kernels()
+    before, answer = studio.kernels(), studio.ask(f"{path}?token={studio.token}", Host=f"{host}:{studio.port}")
+    assert answer.status == 403 and answer.body == "This studio answers at 127.0.0.1 and localhost only." and studio.kernels() == before
 
 
 def test_localhost_is_this_machine(studio): assert studio.ask("/voila/static/voila.js", Host=f"localhost:{studio.port}").status == 200
@@ -155,7 +162,7 @@ def test_the_browser_is_opened_by_a_file_of_the_owner(studio):
     assert file.parent.stat().st_mode & 0o077 == 0
 
 
-# ---- a page and its kernel, in the order of its life
+# ---- a page and its kernel
 
 def test_the_cookie_stays_at_home(page):
     (cookie,) = (cookie for cookie in page.given if cookie.startswith("username"))
@@ -376,6 +383,7 @@ TEXTS = ("Good evening.", "Hello there.", "One more.", "Not today.", "Thank you.
 
 def test_five_people_wait_in_turn_and_hear_themselves_only(shared):
     _, guests, queue = shared
+    for guest in guests: guest.said.clear()
     with queue:                                             # somebody is first
         for place, (guest, text) in enumerate(zip(guests, TEXTS), 1):
             guest.fill("text", text)
@@ -393,7 +401,9 @@ def test_five_people_wait_in_turn_and_hear_themselves_only(shared):
         assert own in known and not any(text in known for text in TEXTS if text != own)
 
 
-def test_a_sweep_lets_others_go_first_between_two_cells(shared):
+@pytest.fixture(scope="module")
+def swept(shared):
+    "What the first one's sweep had made when somebody else, who asked during it, had been served. It is kept in the studio's folder."
     studio, (guest, other, *_), queue = shared
     guest.turn_to("Sweep", "Try one cell")
     guest.fill("texts", "Hi.\nYes.")
@@ -404,14 +414,20 @@ def test_a_sweep_lets_others_go_first_between_two_cells(shared):
         other.press("Generate")
         other.hear(lambda: "Waiting for the model: 2 are before you." in other.said)
     other.hear(lambda: "Done." in other.said)
-    assert sum(len(file.read_text().splitlines()) for file in studio.folder.glob("studio/*/sweep-board/manifest.jsonl")) < 4
+    made = sum(len(file.read_text().splitlines()) for file in studio.folder.glob("studio/*/sweep-board/manifest.jsonl"))
     guest.hear(lambda: "4 cells, 4 made" in guest.said)
+    return made
+
+
+def test_a_sweep_lets_others_go_first_between_two_cells(shared, swept):
+    _, (guest, *_), _ = shared
+    assert swept < 4
     assert any("before you" in words for words in guest.said[guest.said.index("0 of 4 cells"):])
     guest.set(guest.parts(description="seeds")[-1], value="0-999")          # the first is the tuner's
     guest.hear(lambda: "cells: at most 1000 in a shared studio, got 4000" in json.dumps(guest.states))
 
 
-def test_nobody_reaches_what_another_has_saved(shared):
+def test_nobody_reaches_what_another_has_saved(shared, swept):
     studio, guests, _ = shared
     other = guests[3]
     (mine,) = studio.folder.glob("studio/*")
@@ -439,7 +455,7 @@ def test_nobody_reaches_what_another_has_saved(shared):
     other.hear(lambda: "Saved as mine." in other.said)
     assert "calm" not in json.dumps(other.states)
     visitors = {*studio.folder.glob("studio/visitor_*")}
-    assert len(visitors) == 2 and {*studio.folder.glob("studio/*")} == {mine, *visitors}
+    assert len(visitors) == 3 and {*studio.folder.glob("studio/*")} == visitors > {mine}
 
 
 def test_code_that_is_sent_to_a_page_is_not_run_and_odd_messages_do_no_harm(shared):
@@ -455,10 +471,15 @@ def test_code_that_is_sent_to_a_page_is_not_run_and_odd_messages_do_no_harm(shar
 
 
 def test_a_page_deletes_what_it_kept(shared):
-    studio, (guest, *_), _ = shared
+    studio, (*_, guest), _ = shared
+    before = {*studio.folder.glob("studio/*")}
+    guest.turn_to("Sweep", "Try one cell")
+    guest.press("Run")
+    guest.hear(lambda: any(" made" in words for words in guest.said))
+    assert len({*studio.folder.glob("studio/*")} - before) == 1
     guest.turn_to("What is kept", "I mean it: this can't be undone")
     guest.fill("I mean it: this can't be undone", True)
     guest.press("Delete all of it")
     guest.hear(lambda: "It is deleted." in guest.said)
-    assert not [path for path in studio.folder.glob("studio/*") if not path.name.startswith("visitor_")]
+    assert {*studio.folder.glob("studio/*")} == before
     guest.hear(lambda: "has been deleted or moved since it was shown; Run makes it anew" in json.dumps(guest.states))

@@ -49,6 +49,7 @@ class Try:
     made: Generation = None
     number: int = 0
     saved: str = ""                     # the folder of the run that it is saved in
+    created: str = ""                   # when, as its row there says
     doubt: str = ""                     # about the transcript of the reference
 
     def row(self) -> dict:
@@ -270,13 +271,13 @@ def export(self: History, folder: str) -> Run:
     if all(isinstance(tried.made, KeptSample) for tried in self.tries) and os.path.abspath(place) not in homes:
         raise RunError(f"history: has no new try; its samples are in {', '.join(sorted(homes))}")
     run, chosen = Run(place), self.tries[-1 if self.chosen.value is None else self.chosen.value]
-    there = {row["id"] for row in run.rows}                 # its folder may have been deleted since
+    there = {row["id"]: row.get("created") for row in run.rows}         # its folder may have been deleted since
     for tried in self.tries:
-        if tried.saved == str(run.folder) and tried.number in there: continue
+        if tried.saved == str(run.folder) and there.get(tried.number) == tried.created: continue
         if isinstance(tried.made, KeptSample): continue     # it has its own run
         doubt = {"transcript_doubt": tried.doubt} if tried.doubt else {}
-        tried.number = run.save(tried.made, knobs=tried.state, **doubt).row["id"]
-        tried.saved = str(run.folder)
+        row = run.save(tried.made, knobs=tried.state, **doubt).row
+        tried.number, tried.created, tried.saved = row["id"], row["created"], str(run.folder)
     self.tries = [tried for tried in self.tries if tried.saved == str(run.folder)]
     new = self.frame.rename(columns={"number": "id"})
     run.rewrite("history.csv", lambda before: added_lines(before, new))
