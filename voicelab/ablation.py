@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
+from itertools import product
 from numbers import Integral
 
 import numpy as np
@@ -25,7 +26,7 @@ from .content import cepstral_distance
 from .control import MOST_SEED
 from .errors import VoicelabError, check_type, shown, whole
 from .family import check_speaker
-from .generation import Generation
+from .generation import Failure, Generation
 from .intervals import mean_interval
 from .metrics import METRICS, Measure, chosen_metrics, measure, similarity
 from .old_names import moved
@@ -136,7 +137,7 @@ def check_seeds(seeds) -> list[int]:
 class Ablation:
     "The same texts and seeds said by every arm: samples, measures, differences to the right arm."
     def __init__(self,
-        model, # a loaded model: its `clone` is called
+        model, # a loaded model: its `clone_batch` is called
         texts: str | list[str], # to be said by every arm
         reference: Reference, # the right one
         *,
@@ -147,7 +148,7 @@ class Ablation:
         also: tuple[str, ...] | list[str] = (), # names of further metrics, of those in METRICS
         **options, # of `clone`, the same for all
     ):
-        if not callable(getattr(model, "clone", None)): check_speaker(model)
+        if not callable(getattr(model, "clone_batch", None)): check_speaker(model)
         check_type("reference", reference, Reference, "a Reference", AblationError)
         check_type("other", other, Reference | None, "a Reference or None", AblationError)
         check_type("texts", texts, str | list | tuple, "a text or a list of texts", AblationError)
@@ -175,25 +176,27 @@ class Ablation:
 
 # %% ../nbs/12_ablation.ipynb #83df92e7
 @patch
-def steps(self: Ablation) -> Iterator[Attempt]:
-    "Make the missing samples, one by one: all arms of a text and a seed before the next."
+def steps(self: Ablation) -> Iterator[list[Attempt]]:
+    "Make the missing samples: all arms of a text and a seed in one batch, which takes half the time."
     made = {(attempt.arm, attempt.text, attempt.seed) for attempt in self.attempts}
-    todo = [(arm, text, seed) for text in self.texts for seed in self.seeds for arm in self.arms]
-    for arm, text, seed in todo:
-        if (arm, text, seed) in made: continue
-        try:
-            made_now = self.model.clone(text, reference=self.arms[arm], seed=seed, **self.options)
-            attempt = Attempt(arm, text, seed, made_now)
-        except VoicelabError as error: attempt = Attempt(arm, text, seed, None, " ".join(str(error).split()))
-        if attempt.generation is not None and attempt.generation.stop_reason == "interrupted": return
-        self.attempts.append(attempt)
-        yield attempt
+    for text, seed in product(self.texts, self.seeds):
+        arms = [arm for arm in self.arms if (arm, text, seed) not in made]
+        if not arms: continue
+        results = self.model.clone_batch([text] * len(arms), references=[self.arms[arm] for arm in arms],
+                                         seeds=[seed] * len(arms), on_error="row", **self.options)
+        new = [Attempt(arm, text, seed, None, " ".join(str(result.error).split())) if isinstance(result, Failure)
+               else Attempt(arm, text, seed, result) for arm, result in zip(arms, results)]
+        kept = [each for each in new if each.generation is None or each.generation.stop_reason != "interrupted"]
+        self.attempts += kept
+        yield kept
+        if len(kept) < len(new): return
 
 
 @patch
 def run(self: Ablation) -> Ablation:
     "Make all samples, with a progress bar; Ctrl-C keeps those that are made, and another `run` continues."
-    for _ in Progress(self.steps(), total=len(self), initial=len(self.attempts), desc="ablation", leave=False): pass
+    with Progress(total=len(self), initial=len(self.attempts), desc="ablation", leave=False) as bar:
+        for new in self.steps(): bar.update(len(new))
     return self
 
 

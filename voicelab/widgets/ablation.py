@@ -114,12 +114,10 @@ def _work(self: Ablation):
     self.progress.max = len(made)
     self._draw()
     with suppress(KeyboardInterrupt):                       # stopped while others had their turn
-        for attempt in made.steps():
-            self.progress.value = len(made.attempts)
-            if attempt.arm == list(made.arms)[-1]: self._draw()
+        for _ in made.steps():
+            self._draw()
             if self.worker.stopping.is_set(): break
-            arm = attempt.arm.replace("_", " ")
-            self.worker.between(f"{len(made.attempts)} of {len(made)}: {arm}, seed {attempt.seed}")
+            self.worker.between(f"{len(made.attempts)} of {len(made)} samples")
     self._draw()
     self.status.say(f"{'Stopped: ' * self.worker.stopping.is_set()}{len(made.attempts)} of {len(made)} samples.")
 
