@@ -273,6 +273,13 @@ def test_most_is_of_cells_and_a_loop_is_over_those_that_are_there(make, monkeypa
     assert calls == [4] and {pair.row["batch"] for pair in made} == {1}      # a whistler's rows share no steps
 
 
+def test_what_a_stopped_batch_has_made_is_kept_and_workers_share_the_cells(make):
+    made = make(batch=4)
+    assert [[len(job.cells) for job in made.jobs(workers=n)] for n in (1, 2, 4)] == [[4, 2], [3, 3], [2, 2, 2]]
+    made.run(say=lambda words: made.stop())
+    assert statuses(made) == {"ok": 4, "missing": 2} and made.stopped
+
+
 def test_a_batch_that_breaks_is_told(make, monkeypatch):
     "Each of its cells is made alone, and its row has the reason."
     def check(self, sessions):

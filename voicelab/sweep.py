@@ -272,14 +272,14 @@ def _bytes(self: Sweep, name: str | None) -> int:
 
 # %% ../nbs/11_sweep.ipynb #f89a4f1e
 @patch
-def jobs(self: Sweep, retry: bool = False, most: int | None = None) -> list[Job]: # as for `run`
+def jobs(self: Sweep, retry: bool = False, most: int | None = None, workers: int = 1) -> list[Job]: # as for `run`
     "The cells to make, in jobs; those with the same model and reference follow each other."
     wanted = ("missing", "failed") if retry else ("missing",)
     statuses = self.statuses()
     cells = [cell for cell in self.grid.cells if statuses[cell.name] in wanted][:most]
     alike = lambda cell: (cell.model, repr(cell.options))
     groups = [[*group] for _, group in groupby(cells, key=alike)]
-    size = self.grid.batch
+    size = min(self.grid.batch, -(-len(cells) // workers))          # each worker has something to do
     return [Job(tuple(group[n:n + size])) for group in groups for n in range(0, len(group), size)]
 
 
@@ -315,18 +315,21 @@ def _keep(self: Sweep, made: Made, cells: dict[str, Cell]):
 @patch
 def _make(self: Sweep, jobs: list[Job], results: Iterator[Made], say):
     "Keep results as they come, and show progress."
-    cells = {cell.name: cell for job in jobs for cell in job.cells}
-    failed, timed = 0, self.cost.timed or len(cells) == 1
+    cells, ends = {cell.name: cell for job in jobs for cell in job.cells}, {job.cells[-1].name for job in jobs}
+    failed, new, spent, timed = 0, 0, 0.0, self.cost.timed or len(cells) == 1
     progress = partial(SaidProgress, say=say) if say else Progress
     there = Counter(self.statuses().values())["ok"]
     with (closing(results), progress(total=there + len(cells), initial=there, desc="sweep", unit="cell",
                                      smoothing=0.05, leave=False) as bar):
         for made in results:
             self._keep(made, cells)
-            bar.begin(made.row.get("work_seconds", 0.0))
-            failed += made.row["status"] == "failed"
+            failed, new = failed + (made.row["status"] == "failed"), new + 1
+            spent += made.row.get("work_seconds", 0.0)
+            if made.cell not in ends: continue              # whoever stops it loses nothing that is made
+            bar.begin(spent)
             if failed: bar.set_postfix(failed=failed, refresh=False)
-            bar.update()
+            bar.update(new)
+            new = 0
             if not timed and made.row["status"] == "ok" and (timed := self.cost.timed): bar.write(str(self.cost))
             if self.stopped: return
 
@@ -351,7 +354,7 @@ def run(self: Sweep,
         warnings.warn(f"watermark: {counted(other, 'cell')} with {has} watermark, and those made now {will}",
                       stacklevel=level_outside())
     with self._alone():
-        self.stopped, jobs = False, self.jobs(retry, most)
+        self.stopped, jobs = False, self.jobs(retry, most, workers)
         try:
             if jobs: self._make(jobs, place.run(jobs, WorkerSetup.of(self.grid), workers, self.speakers), say)
         except KeyboardInterrupt: self.stopped = True

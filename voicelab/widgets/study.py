@@ -155,7 +155,8 @@ def asked(self: Study, folder: str | Path | None = None) -> Asked: # folder: Non
         for option, value in own.items():
             if isinstance(value, int) and value > MOST_SHARED:
                 raise WidgetError(f"{option}: at most {MOST_SHARED} in a shared studio, got {value}")
-    made = STUDIES[name](self.model, chosen, texts, seeds, folder or self.home(), **own)
+    alone = {} if self.within is None else dict(batch=1)    # others go first between two cells
+    made = STUDIES[name](self.model, chosen, texts, seeds, folder or self.home(), **own | alone)
     if self.within is not None: check_shared(sum(map(len, made.sweeps)))
     self.result, self.own = made, own
     return made
