@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RECOGNISERS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/voicelab/recognisers
-SUM = cat $$(git ls-files -co --exclude-standard -- $(1) ':!voicelab/voices' ':!voicelab/testset' ':!voicelab/lessons' ':!voicelab/images' | sort) | sha256sum
+SUM = cat $$(git ls-files -co --exclude-standard -- $(1) ':!voicelab/voices' ':!voicelab/testset' ':!voicelab/lessons' ':!voicelab/images' ':!voicelab/example' | sort) | sha256sum
 
 # Install Chromium if that is allowed. Without it the browser tests are skipped, or fail if VOICELAB_BROWSER=required.
 BROWSER = if command -v chromium; then :; elif [ "$$(id -u)" != 0 ]; then echo "no Chromium, and only root may install it"; \

@@ -7,7 +7,6 @@ from itertools import count
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")            # no test needs the hub; those about the hub say so themselves
-os.environ.setdefault("NUMBA_DISABLE_JIT", "1")         # in a fresh environment librosa would compile for half a minute
 gc.disable()                                            # until all is imported: nothing of it is garbage, and looking takes seconds
 import numpy as np
 import pytest

@@ -1584,10 +1584,12 @@ def studied(model, tmp_path):
     return study
 
 
-@pytest.mark.parametrize("when, then", [("1 of 4 cells", "Stopped: unfinished, 1 of 4 samples."), ("1 of 2 cells", "Stopped: unfinished, 4 samples, 4 of them"),
-                                        ("2 of 4 samples", "Stopped: unfinished, 4 samples, 2 of them not measured yet.")])
-def test_a_study_stops_wherever_it_is_and_goes_on(model, tmp_path, when, then):
-    study = of_study(model, tmp_path)
+@pytest.mark.parametrize("when, shared, then", [("1 of 4 cells", True, "Stopped: unfinished, 1 of 4 samples."),
+                                                ("1 of 2 cells", True, "Stopped: unfinished, 4 samples, 4 of them"),
+                                                ("4 of 4 cells", False, "Stopped: unfinished, 4 samples, 4 of them"),
+                                                ("2 of 4 samples", False, "Stopped: unfinished, 4 samples, 2 of them not measured yet.")])
+def test_a_study_stops_wherever_it_is_and_goes_on(model, tmp_path, when, shared, then):
+    study = of_study(model, tmp_path, within=tmp_path if shared else None)      # a shared studio's makes one cell at a time
     say, said = study.status.say, []
     def heard(words):
         said.append(words)
@@ -1607,7 +1609,7 @@ def test_a_study_stops_wherever_it_is_and_goes_on(model, tmp_path, when, then):
 def test_a_study_says_what_it_costs_and_generates_nothing(model, tmp_path, monkeypatch):
     def never(*given, **options): raise AssertionError("something was generated")
     study = of_study(model, tmp_path)
-    monkeypatch.setattr(type(model), "clone", never)
+    for name in ("clone", "clone_batch"): monkeypatch.setattr(type(model), name, never)
     study.price.click()
     study.worker.wait()
     assert study.status.text.startswith("4 cells, 0 made; 4 missing, about ")
