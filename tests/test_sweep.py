@@ -406,7 +406,7 @@ def test_lines_of_strangers_do_not_matter(make):
 
 def test_the_cost_is_said_beforehand_and_measured(make):
     made = make()
-    assert made.cost.missing == 6 and made.cost.work_seconds is None and 3 < made.cost.sound_seconds < 30 and "run one cell to learn" in str(made.cost)
+    assert made.cost.missing == 6 and made.cost.work_seconds is None and 3 < made.cost.sound_seconds < 30 and "the first cell will tell" in str(made.cost)
     before = made.run(most=2).cost
     assert before.timed == 2 and before.missing == 4 and before.work_seconds > 0 and "of work for one worker" in str(before)
     def sizes():

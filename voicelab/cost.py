@@ -40,7 +40,7 @@ class Cost:
         counts = f"{self.cells} cells, {self.made} made" + (f", {self.failed} failed" if self.failed else "")
         if not self.missing: return counts
         sound = f"; {self.missing} missing, about {in_words(self.sound_seconds)} of sound"
-        if self.work_seconds is None: return f"{counts}{sound}; run one cell to learn how much work that is"
+        if self.work_seconds is None: return f"{counts}{sound}; the first cell will tell how much work that is"
         by = f"estimated from {self.timed} cell{'s' * (self.timed > 1)}"
         work = f"{in_words(self.work_seconds)} of work for one worker"
         return f"{counts}{sound}, {work}, {in_bytes(self.disk_bytes)} ({by})"
