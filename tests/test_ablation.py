@@ -140,6 +140,22 @@ def test_steps_can_be_left(right):
     assert len(made.attempts) == 6 and len(made.rows) == 6 and len(made.run().attempts) == 12 and len(made.rows) == 12
 
 
+def test_a_bug_is_told_with_its_kind_and_what_the_ablation_sets_is_no_option(right):
+    parrot = Parrot(right)
+    parrot.clone_batch = lambda texts, references, seeds, on_error: [Failure(text, KeyError("x"), None, 1) for text in texts]
+    made = ablate(parrot, "Yes.", right, arms=["none"], seeds=1)
+    assert set(made.rows.lacks) == {"KeyError: 'x'"}
+    for name in ("references", "on_error", "text"):
+        with pytest.raises(AblationError, match=f"{name}: is set by the ablation"): Ablation(parrot, "Yes.", right, **{name: None})
+
+
+def test_ctrl_c_in_a_batch_ends_it_with_a_word(right):
+    parrot = Parrot(right)
+    def clone_batch(*given, **options): raise KeyboardInterrupt
+    parrot.clone_batch = clone_batch
+    with pytest.warns(UserWarning, match="stopped: 0 of 2 samples; run again to continue"): ablate(parrot, "Yes.", right, arms=["none"], seeds=1)
+
+
 def test_an_empty_ablation_says_so(right):
     empty = Ablation(Parrot(right), "Yes.", right)
     with pytest.raises(AblationError, match="has no samples yet"): empty.table

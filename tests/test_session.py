@@ -612,6 +612,15 @@ def test_one_session_can_be_stopped(tiny_network, tiny_tokenizer):
     assert [each.codes.shape[1] for each in made] == [13, 80]
 
 
+def test_a_chunk_at_its_budget_does_not_hide_that_the_rest_was_interrupted(tiny_network, tiny_tokenizer):
+    session = make(tiny_network, tiny_tokenizer, frames=20, texts=("One.", "Two.", "Three."))
+    def wish(at, logits):
+        endless(at, logits)
+        if at == 45: session.stop()
+    with saying(tiny_network, wish): made = session.run()
+    assert [chunk.stop_reason for chunk in made.chunks][:2] == ["budget", "interrupted"] and made.stop_reason == "interrupted"
+
+
 def test_running_out_of_memory_is_one_line_and_keeps_what_was_made(tiny_network, tiny_tokenizer):
     sessions = [make(tiny_network, tiny_tokenizer, frames=most) for most in (40, 5, 60)]
     def wish(at, logits):

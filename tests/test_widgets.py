@@ -1606,6 +1606,27 @@ def test_a_study_stops_wherever_it_is_and_goes_on(model, tmp_path, when, shared,
     assert study.status.text == "complete, 4 samples." and study.image.png and len(study.heard.options) == 3
 
 
+def test_what_another_page_deleted_and_saved_is_not_taken_for_ones_own(model, tmp_path):
+    one, two = (Tuner(model, "Hi.") for _ in range(2))
+    for each in (one, two): each.history.folder.value = folder = str(tmp_path / "mine")
+    finish(one)
+    one.history.export(folder)
+    two.history.opener.click()
+    shutil.rmtree(folder)                                   # by either page
+    two.text.value = "Bee."
+    finish(two)
+    two.history.save.click()
+    assert two.history.status.text == f"1 sample in {folder}; 1 sample had been deleted."
+    assert list(pd.read_csv(f"{folder}/history.csv").text) == [tried.text for tried in two.history.tries] == ["Bee."]
+    one.history.opener.click()                              # its own, which is saved nowhere, stays
+    assert one.history.status.text == f"1 sample of {folder}." and [tried.text for tried in one.history.tries] == ["Bee.", "Hi."]
+    assert len(one.history.export(folder)) == 2 and list(pd.read_csv(f"{folder}/history.csv").text) == ["Bee.", "Hi."]
+    shutil.rmtree(folder)
+    two.history.opener.click()
+    assert "has no sample to go on from" in two.history.status.text
+    assert len(two.history.export(folder)) == 1             # once more
+
+
 def test_a_study_says_what_it_costs_and_generates_nothing(model, tmp_path, monkeypatch):
     def never(*given, **options): raise AssertionError("something was generated")
     study = of_study(model, tmp_path)

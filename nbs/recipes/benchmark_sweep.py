@@ -7,7 +7,8 @@ The overhead of a cell is the time that a run of the backend `inline` takes, wit
 number of cells. It consists of writing the sample (sound, line, and waiting until the disk has them) and of bookkeeping. It should be at
 most 15 ms.
 For the gain of a batch, the same cells are made eight at a time. For that of a worker, they are made by one worker process and by several.
-The clock starts when every worker has made a sample, because a model is loaded only once. Two workers on two cores should make at least 1.7 times as many cells a second.
+The clock starts when every worker has made a sample, because a model is loaded only once. Two workers
+on two cores should make at least 1.7 times as many cells a second.
 Read the ratio, not the times: the runs follow each other, and other work on the machine affects both. The load is printed.
 """
 import argparse

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'COLUMNS', 'Try', 'Column', 'limit_of', 'metric_column', 'columns', 'title_of', 'differences', 'History',
-           'beside_html', 'added_lines', 'has_run', 'earlier_tries']
+           'beside_html', 'added_lines', 'has_run', 'sound_sha256', 'still_there', 'listed', 'earlier_tries']
 
 # %% ../../nbs/13_widgets_history.ipynb #41134fbe
 import csv
@@ -49,7 +49,7 @@ class Try:
     made: Generation = None
     number: int = 0
     saved: str = ""                     # the folder of the run that it is saved in
-    created: str = ""                   # when, as its row there says
+    sha256: str | None = None           # of its sound, as its row there says
     doubt: str = ""                     # about the transcript of the reference
 
     def row(self) -> dict:
@@ -267,17 +267,19 @@ def place(self: History, folder: str | Path) -> str | Path:
 def export(self: History, folder: str) -> Run:
     "Save in a run all tries that it does not have yet, and add them to the table beside them."
     if not self.tries: raise RunError("history: has no try yet")
-    homes, place = {tried.saved for tried in self.tries if isinstance(tried.made, KeptSample)}, self.place(folder)
+    chosen, place = self.tries[-1 if self.chosen.value is None else self.chosen.value], self.place(folder)
+    self.tries = listed(self.tries)
+    if not self.tries: raise RunError("history: what it listed has been deleted")
+    homes = {tried.saved for tried in self.tries if isinstance(tried.made, KeptSample)}
     if all(isinstance(tried.made, KeptSample) for tried in self.tries) and os.path.abspath(place) not in homes:
         raise RunError(f"history: has no new try; its samples are in {', '.join(sorted(homes))}")
-    run, chosen = Run(place), self.tries[-1 if self.chosen.value is None else self.chosen.value]
-    there = {row["id"]: row.get("created") for row in run.rows}         # its folder may have been deleted since
+    run, kept = Run(place), {id(tried) for tried in still_there(self.tries)}
     for tried in self.tries:
-        if tried.saved == str(run.folder) and there.get(tried.number) == tried.created: continue
+        if tried.saved == str(run.folder) and id(tried) in kept: continue
         if isinstance(tried.made, KeptSample): continue     # it has its own run
         doubt = {"transcript_doubt": tried.doubt} if tried.doubt else {}
         row = run.save(tried.made, knobs=tried.state, **doubt).row
-        tried.number, tried.created, tried.saved = row["id"], row["created"], str(run.folder)
+        tried.number, tried.sha256, tried.saved = row["id"], sound_sha256(row), str(run.folder)
     self.tries = [tried for tried in self.tries if tried.saved == str(run.folder)]
     new = self.frame.rename(columns={"number": "id"})
     run.rewrite("history.csv", lambda before: added_lines(before, new))
@@ -296,14 +298,35 @@ def _save(self: History):
 @patch
 def left_words(self: History, before: list[Try]) -> str: # before: the list as it was
     "What is listed no more, and where it is; empty if that is nothing."
-    left = Counter(tried.saved for tried in before) - Counter(tried.saved for tried in self.tries)
-    return "".join(f"; {counted(number, 'sample')} of {folder} left this list, and stay there"
-                   for folder, number in left.items() if folder)
+    left = Counter(tried.saved for tried in still_there(before)) - Counter(tried.saved for tried in self.tries)
+    words = [f"; {counted(number, 'sample')} of {folder} left this list, and stay there"
+             for folder, number in left.items()]
+    if gone := len(before) - len(listed(before)): words.append(f"; {counted(gone, 'sample')} had been deleted")
+    return "".join(words)
 
 
 def has_run(folder: str | Path) -> bool:
     "Whether a folder is a run, which a look does not make."
     return bool(str(folder)) and os.path.isfile(os.path.join(os.path.expanduser(folder), "manifest.jsonl"))
+
+
+def sound_sha256(row: dict) -> str | None:
+    "What tells the sound of a row from any other."
+    hashes = row.get("hashes")
+    return hashes.get("generated") if isinstance(hashes, dict) else None
+
+
+def still_there(tries: list[Try]) -> list[Try]:
+    "Those that are in the run in which they were saved: somebody else may have deleted it, and saved others there."
+    folders = {tried.saved for tried in tries if has_run(tried.saved)}
+    rows = {(folder, row["id"]): sound_sha256(row) for folder in folders for row in Run(folder).rows}
+    return [tried for tried in tries if (key := (tried.saved, tried.number)) in rows and rows[key] == tried.sha256]
+
+
+def listed(tries: list[Try]) -> list[Try]:
+    "The tries without those of an opened run that has been deleted since: nobody has their codes."
+    there = {id(tried) for tried in still_there(tries)}
+    return [tried for tried in tries if id(tried) in there or not isinstance(tried.made, KeptSample)]
 
 
 def earlier_tries(run: Run, knobs: Knobs) -> list[Try]:
@@ -317,7 +340,8 @@ def earlier_tries(run: Run, knobs: Knobs) -> list[Try]:
         options |= dict(sampling=replace(made.sampling, seed=None), control=made.control, budget=made.budget.rule,
                         seed=made.sampling.seed)
         voice = made.reference.name if made.reference else NONE
-        tries.append(Try(made.text, made.reference, voice, state, options, made, pair.row["id"], str(run.folder)))
+        tries.append(Try(made.text, made.reference, voice, state, options, made, pair.row["id"], str(run.folder),
+                         sound_sha256(pair.row)))
     return tries
 
 # %% ../../nbs/13_widgets_history.ipynb #bde162db
@@ -328,8 +352,10 @@ def go_on(self: History, folder: str | Path) -> Try: # the last one of the folde
     try: earlier = earlier_tries(run := Run(place), knobs) if has_run(place) else []
     finally: knobs.close()
     if not earlier: raise RunError(f"folder: {str(folder)!r} has no sample to go on from")
-    new = [tried for tried in self.tries if not tried.saved or not has_run(tried.saved)]
-    for number, tried in enumerate(new, 1 + max(tried.number for tried in earlier)): tried.number = number
+    there = {id(tried) for tried in still_there(self.tries)}
+    new = [tried for tried in listed(self.tries) if id(tried) not in there]
+    for number, tried in enumerate(new, 1 + max(tried.number for tried in earlier)):
+        tried.number, tried.saved = number, ""
     before, self.tries, left_out = self.tries, earlier + new, len(run) - len(earlier)
     self._list(earlier[-1])
     more = f"; {left_out} more are not listed: they failed, can't be read, or are older" if left_out else ""

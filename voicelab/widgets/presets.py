@@ -79,7 +79,8 @@ def save_preset(name: str, state: dict, within: str | Path | None = None): # sta
 
 def delete_preset(name: str, within: str | Path | None = None):
     "Forget a preset."
-    write_presets({known: state for known, state in read_presets(within).items() if known != name}, within)
+    presets = read_presets(within)
+    if presets.pop(name, None) is not None: write_presets(presets, within)
 
 # %% ../../nbs/13_widgets_presets.ipynb #5eec7633
 def sampling_state(sampling: Sampling) -> dict:

@@ -232,7 +232,9 @@ def show_pivot(self: Study):
     if self.result is None:
         return self.status.fail(WidgetError("study: there is no sweep to open yet; Cost or Run makes one"))
     if self.pivot is not None: self.pivot.close()
-    self.pivot = Pivot(self.result.sweep)
+    self.pivot, self.place.children = None, []
+    try: self.pivot = Pivot(self.result.sweep)
+    except (VoicelabError, OSError) as error: return self.status.fail(error)        # its folder may be gone
     self.place.children = [self.pivot]
 
 

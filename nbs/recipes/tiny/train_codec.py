@@ -201,6 +201,7 @@ def main():
     judges = nn.ModuleList(map(Judge, (2048, 1024, 512))).to(device)
     learn = [*net.encoder.parameters(), *net.quantizer.parameters(), *net.trunk.parameters(), *to_mel.parameters(),
              *to_phoneme.parameters()]
+    if args.start and args.stage == "sound": raise SystemExit("--start: is of stage one; stage two takes --codes and --vocoder")
     if args.start:
         known = {name: value.float() for name, value in load_file(args.start).items() if not name.startswith("vocoder.")}
         net.load_state_dict(net.state_dict() | known)

@@ -315,6 +315,7 @@ def main():
     pairs = {name: Voices([name], 0, phonemes).draw(96, 2, args.frames) for name in args.held}
     begun, last, log = time.time() - done, time.time(), []
     conversations = Conversations(args, packer, phonemes, step)
+    if args.steps: conversations.progress.fill_(step / args.steps)      # loaders begin at once
     batches = iter(DataLoader(conversations, batch_size=None, num_workers=args.loaders,
                               pin_memory=device != "cpu", prefetch_factor=4 if args.loaders else None))
 
