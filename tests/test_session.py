@@ -340,7 +340,7 @@ def test_a_stop_during_the_last_column_of_a_chunk_starts_no_other(tiny_network, 
         if at == 28: session.stop()
     with saying(tiny_network, wish): list(session)
     assert [chunk.stop_reason for chunk in session.generation.chunks] == ["budget", None]
-    assert session.generation.stop_reason == "budget" and session.generation.codes.shape[1] == 20
+    assert session.generation.stop_reason == "interrupted" and session.generation.codes.shape[1] == 20
 
 
 def test_a_failure_is_not_swallowed(tiny_network, tiny_tokenizer):

@@ -216,7 +216,7 @@ def conclude(self: Session):
                          f"{self.engine.step}s_per_second": len(self.trace) / steps if steps else 0.0})
     with timed([self], "trace"): table = self._table(made, audio)
     reason, first = next((reason for reason in reasons if reason != "eos"), "eos"), self.chunks[0]
-    if "interrupted" in reasons: reason = "interrupted"     # or whoever makes many samples would keep what lacks chunks
+    if "interrupted" in reasons and "timeout" not in reasons: reason = "interrupted"    # chunks may be missing
     self.generation = self.engine.generation(
         self, text=self.text, audio=audio, codes=self.codes, reference=self.reference, prompt=first.prompt,
         budget=first.budget, sampling=self.sampling, control=self.control, stop_reason=reason,

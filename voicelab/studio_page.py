@@ -159,8 +159,8 @@ class Kept(Unit):
         for each in self.page.folder.rglob("*"):
             with suppress(FileNotFoundError):               # another page of the visitor's may just be at work
                 if stat.S_ISREG((found := each.lstat()).st_mode): sizes.append(found.st_size)
-        there = (f"{counted(len(sizes), 'file')} ({sum(sizes) / 1e6:.1f} MB) in <code>{place}</code>. Only this studio's "
-                 f"owner can read them." if sizes else "Nothing of yours is on the disk.")
+        there = (f"{counted(len(sizes), 'file')} ({sum(sizes) / 1e6:.1f} MB) in <code>{place}</code>. Only this "
+                 f"studio's owner can read them." if sizes else "Nothing of yours is on the disk.")
         memory = ("Recordings and samples are in the memory of this page, and go when you close it. They are written "
                   "only when you save them, or run a sweep or a study.")
         if self.page.visitor:

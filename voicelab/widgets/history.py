@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'COLUMNS', 'Try', 'Column', 'limit_of', 'metric_column', 'columns', 'title_of', 'differences', 'History',
-           'beside_html', 'added_lines', 'has_run', 'sound_sha256', 'still_there', 'listed', 'earlier_tries']
+           'beside_html', 'has_run', 'sound_sha256', 'still_there', 'listed', 'added_lines', 'earlier_tries']
 
 # %% ../../nbs/13_widgets_history.ipynb #41134fbe
 import csv
@@ -238,6 +238,30 @@ def pick(self: History, place: int): # in `tries`
     "Show a try that was clicked."
     if 0 <= place < len(self.tries) and self.show(self.tries[place]): self.chosen.value = place
 
+# %% ../../nbs/13_widgets_history.ipynb #882a7857
+def has_run(folder: str | Path) -> bool:
+    "Whether a folder is a run, which a look does not make."
+    return bool(str(folder)) and os.path.isfile(os.path.join(os.path.expanduser(folder), "manifest.jsonl"))
+
+
+def sound_sha256(row: dict) -> str | None:
+    "What tells the sound of a row from any other."
+    hashes = row.get("hashes")
+    return hashes.get("generated") if isinstance(hashes, dict) else None
+
+
+def still_there(tries: list[Try]) -> list[Try]:
+    "Those that are in the run in which they were saved: somebody else may have deleted it, and saved others there."
+    folders = {tried.saved for tried in tries if has_run(tried.saved)}
+    rows = {(folder, row["id"]): sound_sha256(row) for folder in folders for row in Run(folder).rows}
+    return [tried for tried in tries if (key := (tried.saved, tried.number)) in rows and rows[key] == tried.sha256]
+
+
+def listed(tries: list[Try]) -> list[Try]:
+    "The tries without those of an opened run that has been deleted since: nobody has their codes."
+    there = {id(tried) for tried in still_there(tries)}
+    return [tried for tried in tries if id(tried) in there or not isinstance(tried.made, KeptSample)]
+
 # %% ../../nbs/13_widgets_history.ipynb #25be90d9
 def added_lines(before: bytes, # a table as CSV; empty if there is none
                 new: pd.DataFrame, # with an `id`
@@ -303,30 +327,6 @@ def left_words(self: History, before: list[Try]) -> str: # before: the list as i
              for folder, number in left.items()]
     if gone := len(before) - len(listed(before)): words.append(f"; {counted(gone, 'sample')} had been deleted")
     return "".join(words)
-
-
-def has_run(folder: str | Path) -> bool:
-    "Whether a folder is a run, which a look does not make."
-    return bool(str(folder)) and os.path.isfile(os.path.join(os.path.expanduser(folder), "manifest.jsonl"))
-
-
-def sound_sha256(row: dict) -> str | None:
-    "What tells the sound of a row from any other."
-    hashes = row.get("hashes")
-    return hashes.get("generated") if isinstance(hashes, dict) else None
-
-
-def still_there(tries: list[Try]) -> list[Try]:
-    "Those that are in the run in which they were saved: somebody else may have deleted it, and saved others there."
-    folders = {tried.saved for tried in tries if has_run(tried.saved)}
-    rows = {(folder, row["id"]): sound_sha256(row) for folder in folders for row in Run(folder).rows}
-    return [tried for tried in tries if (key := (tried.saved, tried.number)) in rows and rows[key] == tried.sha256]
-
-
-def listed(tries: list[Try]) -> list[Try]:
-    "The tries without those of an opened run that has been deleted since: nobody has their codes."
-    there = {id(tried) for tried in still_there(tries)}
-    return [tried for tried in tries if id(tried) in there or not isinstance(tried.made, KeptSample)]
 
 
 def earlier_tries(run: Run, knobs: Knobs) -> list[Try]:
