@@ -4,6 +4,7 @@ import io
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,7 @@ from voicelab.generation import ModelInfo
 from voicelab.headphones import RATE, TONES, tone_file
 from voicelab.headphones import tone as tone_samples
 from voicelab.listening import ListeningError, ListeningTest, make_trials, one_level, read_results
-from voicelab.listening_example import EXAMPLE
+from voicelab.listening_example import EXAMPLE, example_run
 from voicelab.recordings import read_info
 from voicelab.reference import Reference
 from voicelab.runs import Run
@@ -467,3 +468,8 @@ def test_a_test_is_made_written_and_read_without_code(run):
         assert ask.setup.fields[place].error.failed and not ask.status.failed and "\n" not in ask.setup.fields[place].error.text
         box.value = before
     ask.close()
+
+
+def test_an_example_that_two_pages_begin_at_once_is_made_once(tmp_path):
+    with ThreadPoolExecutor(2) as pages: made = [*pages.map(example_run, [tmp_path / "example"] * 2)]
+    assert [len(Run(tmp_path / "example")), *map(len, made)] == [8, 8, 8]

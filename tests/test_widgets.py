@@ -13,7 +13,9 @@ import threading
 import time
 import warnings
 import weakref
+from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -1625,6 +1627,26 @@ def test_what_another_page_deleted_and_saved_is_not_taken_for_ones_own(model, tm
     two.history.opener.click()
     assert "has no sample to go on from" in two.history.status.text
     assert len(two.history.export(folder)) == 1             # once more
+
+
+def test_what_is_deleted_is_gone_though_another_page_writes_there(tmp_path):
+    from voicelab.studio_page import Kept
+    own = tmp_path / "studio/visitor_1"
+    own.mkdir(parents=True)
+    for n in range(400): (own / f"{n}.wav").write_text("old")
+    def write():                                            # files come, move and go until the folder is no more
+        with suppress(FileNotFoundError):
+            for n in count():
+                (own / "part").write_text("x")
+                (own / "part").rename(own / f"{n % 400}.wav")
+    kept = Kept(SimpleNamespace(folder=own, made={}, visitor="one", deleted=lambda: None))
+    other = threading.Thread(target=write)
+    other.start()
+    for _ in range(20): kept.show()
+    kept.sure.value = True
+    kept.delete.click()
+    other.join(60)
+    assert kept.status.text == "It is deleted." and not [*(tmp_path / "studio").iterdir()] and "Nothing of yours" in kept.words.value
 
 
 def test_a_study_says_what_it_costs_and_generates_nothing(model, tmp_path, monkeypatch):
