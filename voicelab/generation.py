@@ -219,7 +219,7 @@ class Generation:
     budget: Budget
     sampling: Sampling
     control: Control
-    stop_reason: str                    # one of STOP_REASONS; of several chunks, the first that is not `eos`
+    stop_reason: str                    # of STOP_REASONS; of several chunks: `interrupted`, or the first but `eos`
     trace: pd.DataFrame
     timings: dict                       # seconds of PARTS and more; `rtf` is work / sound, `warm_up` see below
     model: ModelInfo
