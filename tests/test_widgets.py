@@ -1649,6 +1649,26 @@ def test_what_is_deleted_is_gone_though_another_page_writes_there(tmp_path):
     assert kept.status.text == "It is deleted." and not [*(tmp_path / "studio").iterdir()] and "Nothing of yours" in kept.words.value
 
 
+def test_what_arrives_while_a_folder_is_deleted_goes_too(tmp_path, monkeypatch):
+    from voicelab import studio_page
+    late, delete = iter(["a", "b/c"]), shutil.rmtree
+    def meanwhile(folder):                                  # a call that began before the folder had another name ends after it was listed
+        delete(folder)
+        for name in late:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text("late")
+            raise OSError(errno.ENOTEMPTY, "Directory not empty", str(folder))
+    (tmp_path / "own/sub").mkdir(parents=True)
+    monkeypatch.setattr(studio_page.shutil, "rmtree", meanwhile)
+    studio_page.delete_folder(tmp_path / "own")
+    studio_page.delete_folder(tmp_path / "never")           # nothing is there, nothing is to do
+    assert not [*tmp_path.iterdir()]
+    (tmp_path / "own").mkdir()
+    def refused(folder): raise OSError(errno.ENOTEMPTY, "Directory not empty", str(folder))
+    monkeypatch.setattr(studio_page.shutil, "rmtree", refused)
+    with pytest.raises(OSError, match="not empty"): studio_page.delete_folder(tmp_path / "own")     # not for ever
+
+
 def test_a_study_says_what_it_costs_and_generates_nothing(model, tmp_path, monkeypatch):
     def never(*given, **options): raise AssertionError("something was generated")
     study = of_study(model, tmp_path)

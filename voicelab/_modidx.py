@@ -3288,6 +3288,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'voicelab.studio_page.Voices.__init__': ( 'studio_page.html#voices.__init__',
                                                                                 'voicelab/studio_page.py'),
                                       'voicelab.studio_page.Voices._use': ('studio_page.html#voices._use', 'voicelab/studio_page.py'),
+                                      'voicelab.studio_page.delete_folder': ('studio_page.html#delete_folder', 'voicelab/studio_page.py'),
                                       'voicelab.studio_page.keep_within': ('studio_page.html#keep_within', 'voicelab/studio_page.py'),
                                       'voicelab.studio_page.lesson_pictures': ( 'studio_page.html#lesson_pictures',
                                                                                 'voicelab/studio_page.py'),
