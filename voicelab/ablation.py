@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['ARMS', 'RIGHT', 'MEASURES', 'LEAST_SAMPLES', 'BEST', 'AXES', 'AblationError', 'first_half', 'make_arm',
-           'checked_other', 'Attempt', 'mean_measure', 'content_distance', 'check_seeds', 'Ablation', 'in_words',
-           'ablate']
+           'checked_other', 'Attempt', 'mean_measure', 'content_distance', 'check_seeds', 'Ablation', 'ablate']
 
 # %% ../nbs/12_ablation.ipynb #9f6dfbc0
 import warnings
@@ -27,7 +26,7 @@ from .alter import backwards, noise_like, quietest, reverse_words, words_of
 from .audio import Audio
 from .content import cepstral_distance
 from .control import MOST_SEED
-from .errors import VoicelabError, check_type, is_refusal, level_outside, one_line, shown, whole
+from .errors import VoicelabError, check_type, level_outside, reason, shown, whole
 from .family import check_speaker
 from .generation import Failure, Generation
 from .intervals import mean_interval
@@ -178,11 +177,6 @@ class Ablation:
     def __repr__(self): return f"Ablation({', '.join(self.arms)}: {len(self.attempts)} of {len(self)} samples)"
 
 # %% ../nbs/12_ablation.ipynb #83df92e7
-def in_words(error: Exception) -> str:
-    "Why a sample could not be made, in one line; of a bug also its kind."
-    return " ".join(str(error).split()) if is_refusal(error) else one_line(error)
-
-
 @patch
 def steps(self: Ablation) -> Iterator[list[Attempt]]:
     "Make the missing samples: all arms of a text and a seed in one batch, which takes half the time."
@@ -192,7 +186,7 @@ def steps(self: Ablation) -> Iterator[list[Attempt]]:
         if not arms: continue
         results = self.model.clone_batch([text] * len(arms), references=[self.arms[arm] for arm in arms],
                                          seeds=[seed] * len(arms), on_error="row", **self.options)
-        new = [Attempt(arm, text, seed, None, in_words(result.error)) if isinstance(result, Failure)
+        new = [Attempt(arm, text, seed, None, reason(result.error)) if isinstance(result, Failure)
                else Attempt(arm, text, seed, result) for arm, result in zip(arms, results)]
         kept = [each for each in new if each.generation is None or each.generation.stop_reason != "interrupted"]
         self.attempts += kept

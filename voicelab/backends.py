@@ -30,12 +30,12 @@ import torch
 from fastcore.basics import patch
 
 from .audio import Audio
-from .errors import VoicelabError, is_refusal
+from .errors import VoicelabError, is_refusal, one_line, reason
 from .family import FAMILIES, Speaker
 from .generation import Failure, Generation
 from .grid import Cell, Grid
 from .identity import MEANING, ModelSource, identity_of, options_of
-from .manifest import failed_row, made_row, one_line
+from .manifest import failed_row, made_row
 from .own_rules import check_kept, own_rules
 from .registry import Registry
 from .settings import Settings
@@ -108,7 +108,7 @@ def failed_from(cell: Cell, error: Exception | str) -> Made:
     bug = isinstance(error, Exception) and not is_refusal(error)
     context = {"cell": cell.name, "seed": cell.seed} | ({"traceback": traceback.format_exception(error)} if bug else {})
     voice = cell.voices[0] if cell.voices else None
-    said = one_line(error) if bug else str(error)
+    said = reason(error) if isinstance(error, Exception) else error
     return Made(cell.name, failed_row(cell.text, said, voice, None, None, context))
 
 # %% ../nbs/11_backends.ipynb #389f09a9

@@ -12,7 +12,7 @@ from dataclasses import astuple, dataclass
 
 from .budget import choose_rule, rule_seconds, speaking_rate
 from .grid import Grid
-from .progress import in_words
+from .progress import time_words
 
 # %% ../nbs/11_cost.ipynb #f4e57e5d
 MOST_TIMED = 200            # cells that a cost is estimated from, the latest
@@ -39,10 +39,10 @@ class Cost:
     def __str__(self):
         counts = f"{self.cells} cells, {self.made} made" + (f", {self.failed} failed" if self.failed else "")
         if not self.missing: return counts
-        sound = f"; {self.missing} missing, about {in_words(self.sound_seconds)} of sound"
+        sound = f"; {self.missing} missing, about {time_words(self.sound_seconds)} of sound"
         if self.work_seconds is None: return f"{counts}{sound}; the first cell will tell how much work that is"
         by = f"estimated from {self.timed} cell{'s' * (self.timed > 1)}"
-        work = f"{in_words(self.work_seconds)} of work for one worker"
+        work = f"{time_words(self.work_seconds)} of work for one worker"
         return f"{counts}{sound}, {work}, {in_bytes(self.disk_bytes)} ({by})"
 
 

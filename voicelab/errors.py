@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LONGEST_MESSAGE', 'MOST_SHOWN', 'OURS', 'REPORT', 'COLOUR_CODES', 'VoicelabError', 'ArgumentError', 'shown',
            'counted', 'one_of', 'check_flag', 'whole', 'check_type', 'level_outside', 'is_refusal', 'saved_text',
-           'bug_report', 'noted', 'one_line', 'traceback_html', 'error_lines']
+           'bug_report', 'noted', 'one_line', 'reason', 'traceback_html', 'error_lines']
 
 # %% ../nbs/00_errors.ipynb #828867ff
 import re
@@ -148,6 +148,11 @@ def one_line(error: BaseException) -> str:
     "Type, message and notes of an error."
     said = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
     return " ".join("; ".join(said).split())
+
+
+def reason(error: BaseException) -> str:
+    "Why something could not be done, in one line: a refusal's message; of a bug also its type and notes."
+    return " ".join(str(error).split()) if is_refusal(error) else one_line(error)
 
 # %% ../nbs/00_errors.ipynb #0e099355
 COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")

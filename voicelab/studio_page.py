@@ -15,11 +15,11 @@ import json
 import os
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from shutil import rmtree
 from typing import NamedTuple
 
 import anywidget
@@ -142,11 +142,11 @@ def keep_within(unit: Unit, page):
 
 # %% ../nbs/14_studio_page.ipynb #2bdf2ca0
 def delete_folder(folder: Path, tries: int = 20) -> None:
-    "Delete `folder`, though others may be writing there: once it has another name, only what they had already begun can still arrive."
+    "Delete a folder to which others may be writing: once it has another name, only what they had begun can arrive."
     gone = folder.with_name(f".deleted_{secrets.token_hex(4)}")
     with suppress(FileNotFoundError): os.rename(folder, gone)
     while gone.exists():
-        try: shutil.rmtree(gone)
+        try: rmtree(gone)
         except OSError as error:
             tries -= 1
             if error.errno not in (errno.ENOENT, errno.ENOTEMPTY) or not tries: raise

@@ -6,7 +6,7 @@
 __all__ = ['WATERMARK_RATE', 'WATERMARK_INSTALL', 'WEIGHTS', 'PIECE_SECONDS', 'SEAM_SECONDS', 'LEAST_SECONDS', 'QUIETEST_DB',
            'THRESHOLD', 'STATUSES', 'NOT_ASKED', 'NO_PROOF', 'WatermarkError', 'weights_file', 'network',
            'watermark_maker', 'check_watermark', 'pieces', 'faded', 'added_to', 'unfit', 'watermarked', 'Watermark',
-           'confidence_in', 'find_watermark', 'wants_watermark', 'reason_of', 'write_generated', 'save_generated',
+           'confidence_in', 'find_watermark', 'wants_watermark', 'why_none', 'write_generated', 'save_generated',
            'Marks', 'marks_of']
 
 # %% ../nbs/10_watermark.ipynb #8429a701
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from .audio import Audio, load_audio
-from .errors import VoicelabError, check_flag, check_type, is_refusal, level_outside, noted, one_line
+from .errors import VoicelabError, check_flag, check_type, level_outside, noted, reason
 from .generation import check_process, shielded
 from .mark import Mark
 from .settings import read_settings
@@ -180,10 +180,9 @@ def wants_watermark(asked: bool | None) -> bool: # None: as settings.ini says
     return read_settings().marks.watermark if asked is None else check_flag("watermark", asked, WatermarkError)
 
 
-def reason_of(error: Exception) -> str:
+def why_none(error: Exception) -> str:
     "An error in words, for the manifest; a bug with the place of its traceback."
-    said = str(error) if is_refusal(error) else one_line(noted(error))
-    return said.removeprefix("watermark: ")
+    return reason(noted(error)).removeprefix("watermark: ")
 
 
 def write_generated(
@@ -197,11 +196,11 @@ def write_generated(
     made, found = audio, NOT_ASKED
     try:
         if wanted := wants_watermark(asked): made = watermarked(audio)
-    except Exception as error: wanted, found = False, Watermark("none", detail=reason_of(error))
+    except Exception as error: wanted, found = False, Watermark("none", detail=why_none(error))
     write(made)
     try:
         if wanted: found = find_watermark(read())
-    except Exception as error: found = Watermark("unknown", detail=reason_of(error))
+    except Exception as error: found = Watermark("unknown", detail=why_none(error))
     if found.status != "found" and found != NOT_ASKED:
         warnings.warn(f"watermark: {name}: {found}", stacklevel=level_outside())
     return found

@@ -32,7 +32,7 @@ from .base import LABEL, Unit, row
 from .deck import Deck, DeckClip
 from .earlier import KeptSample, kept_samples, knobs_state
 from .knobs import Knobs
-from .rows import Rows, heading, in_words
+from .rows import Rows, cell_text, heading
 from .style import card, title
 from .voice import NONE
 from .worker import Status
@@ -127,7 +127,7 @@ def differences(first: dict, second: dict) -> str:
     "The settings that differ between two rows, in words."
     told = []
     for name, column in columns().items():
-        a, b = (in_words(row[name], column.format) for row in (first, second))
+        a, b = (cell_text(row[name], column.format) for row in (first, second))
         if column.was_set and first[name] != second[name]: told.append(f"{title_of(name, column)}: {a} against {b}")
     return ", ".join(told) or "no setting"
 
@@ -197,7 +197,7 @@ def _draw(self: History):
     names = [name for name, column in known.items()
              if column.shown or (differ(name) if column.was_set else has(name))]
     order = self.frame.sort_values(self.sort.value, ascending=known[self.sort.value].rising).index
-    cells = {place: [in_words(rows[place][name], known[name].format) for name in names] for place in order}
+    cells = {place: [cell_text(rows[place][name], known[name].format) for name in names] for place in order}
     self.table.show([title_of(name, known[name]) for name in names], cells, self.chosen.value)
 
 # %% ../../nbs/13_widgets_history.ipynb #e4d186cb
@@ -205,7 +205,7 @@ def beside_html(first: Try, second: Try) -> str:
     "The measures of two tries side by side; a VoicelabError if they can't be compared."
     table = compare(first.made.report(), second.made.report())
     heads = ["measure", f"try {first.number}", f"try {second.number}", "difference"]
-    cells = [[heading(row.metric, row.unit), *(in_words(value, ".3g") for value in (row.a, row.b, row.difference))]
+    cells = [[heading(row.metric, row.unit), *(cell_text(value, ".3g") for value in (row.a, row.b, row.difference))]
              for row in table.itertuples()]
     line = lambda tag, words: f"<tr>{''.join(f'<{tag}>{html.escape(word)}</{tag}>' for word in words)}</tr>"
     return f"<table>{line('th', heads)}{''.join(line('td', row) for row in cells)}</table>"

@@ -21,7 +21,7 @@ from ..budget import RULES, letter_seconds, speaking_rate
 from ..errors import VoicelabError, counted
 from ..files import safe_name
 from ..language import sentence_language
-from ..progress import in_words, watched
+from ..progress import time_words, watched
 from ..reference import VOICE_FOLDER, Reference, shipped_voices
 from ..settings import AudioGenerationConfig
 from ..sweep import Sweep
@@ -150,7 +150,7 @@ class Question:
         return 2 * len(SEEDS) * speech * min(each.timings["rtf"] for each in made) + self.cells * measuring
 
     def __str__(self):
-        time = "" if self.seconds is None else f", about {in_words(self.seconds)} by the timings of these tries"
+        time = "" if self.seconds is None else f", about {time_words(self.seconds)} by the timings of these tries"
         grid = f"{counted(len(self.voices), 'voice')} x {counted(len(self.texts), 'text')} x {len(SEEDS)} seeds x 2"
         lone = "; one voice and one text say little about others" if len(self.voices) == len(self.texts) == 1 else ""
         return (f"Is {self.said[0]} better than {self.said[1]} ({self.by})? Two samples can't tell. "
