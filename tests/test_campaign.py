@@ -62,8 +62,8 @@ BROKEN = {"breaks": (wrong, r"IndexError: list index\\nout of range \(test_campa
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_broken_target_is_a_fault_with_its_line_and_its_command(how, tmp_path, monkeypatch, capsys):
     target, said = BROKEN[how]
-    monkeypatch.setitem(KINDS, "files", KINDS["files"]._replace(seconds=0.3 if how == "hangs" else 300))
     with monkeypatch.context() as patched:
+        patched.setitem(KINDS, "files", KINDS["files"]._replace(seconds=1 if how == "hangs" else 300))
         patched.setattr(hostile_cases, "load_audio", target)
         assert campaign.main(["files", "--count", "2", "--folder", str(tmp_path)]) == 1
     shown = capsys.readouterr().out

@@ -57,7 +57,7 @@ def test_a_profile_shows_each_part_once(voicelab, cloned):
     assert shown.returncode == 0, shown.stderr
     lines = shown.stdout.split("time of each part, without loading and saving\n")[1].splitlines()
     rows = {line.split()[0]: float(line.split()[1]) for line in lines}
-    assert [*rows] == [*PARTS, "all"] and rows["decode"] > rows["budget"] > 0 and rows["report"] > 0 == rows["encode"]
+    assert [*rows] == [*PARTS, "all"] and min(rows["decode"], rows["codec"], rows["report"]) > 0 == rows["encode"]
     assert rows["all"] == pytest.approx(sum(rows[name] for name in PARTS), abs=1) and "#" in lines[5]
     assert "profile" not in json.loads(cloned.stdout.splitlines()[-1])
 
@@ -75,7 +75,7 @@ def test_clone(voicelab, cloned):
     assert len(cloned.stderr.splitlines()) == 1
 
 
-def test_a_setting_that_requires_consent(voicelab, root):
+def test_a_setting_that_requires_consent(voicelab, cloned, root):
     settings = voicelab.folder / "settings.ini"
     settings.write_text("[REFERENCE_POLICY]\nrequire_consent = true\n")
     try:
@@ -284,9 +284,10 @@ def test_a_reader_that_has_gone_and_a_full_disk(words, tmp_path, python):
 
 @pytest.mark.parametrize("seconds", [0.05, 0.4, 1.0])
 def test_ctrl_c_in_the_first_seconds(seconds, tmp_path):
-    code = 'from voicelab.cli import main\nprint("begun", flush=True)\nmain(["clone", "--text", "Good morning. " * 100])'
+    code = ('import voicelab.cli as cli\nreal = cli.parser\ncli.parser = lambda: (print("begun", flush=True), real())[1]\n'
+            'cli.main(["clone", "--text", "Good morning. " * 100])')
     started = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    assert started.stdout.readline() == "begun\n"         # before that Python itself is starting, on a busy machine for seconds
+    assert started.stdout.readline() == "begun\n"         # before that nobody is there to note a signal
     time.sleep(seconds)
     started.send_signal(signal.SIGINT)
     out, said = started.communicate(timeout=120)

@@ -15,7 +15,7 @@ def model(): return vl.load("tiny")
 
 
 @pytest.fixture(scope="module")
-def ada(): return vl.Reference("data/voices/ada.wav", transcript=WORDS, consent="synthetic")
+def ada(root): return vl.Reference(root / "data/voices/ada.wav", transcript=WORDS, consent="synthetic")
 
 
 HIDDEN = {"Please find the flower in the garden.": [
@@ -35,13 +35,13 @@ def test_the_prompt_of_the_plain_word(model, ada, plain, written):
 @pytest.mark.parametrize("written", ["The old\u200b library opens at ni\u2060ne in the morning.",
     "The old library opens at nine in the\u00admorning.".replace("\u00ad", "\u00ad "),
                                      "𝐓he old library opens at nine in the morning.\ufeff"])
-def test_the_same_in_a_transcript(model, ada, written):
-    other = vl.Reference("data/voices/ada.wav", transcript=written, consent="synthetic")
+def test_the_same_in_a_transcript(model, ada, root, written):
+    other = vl.Reference(root / "data/voices/ada.wav", transcript=written, consent="synthetic")
     assert model.prompt("Hello.", other).ids.tolist() == model.prompt("Hello.", ada).ids.tolist()
 
 
-def test_a_transcript_is_left_alone(model, ada):
-    other = vl.Reference("data/voices/ada.wav", transcript="“The old library” (opens)， at nine", consent="synthetic")
+def test_a_transcript_is_left_alone(model, ada, root):
+    other = vl.Reference(root / "data/voices/ada.wav", transcript="“The old library” (opens)， at nine", consent="synthetic")
     assert "user<|end_header_id|>\n\n“The old library” (opens)， at nine<|eot_id|>" in model.prompt("Hello.", other).text
     assert 'user<|end_header_id|>\n\n"The old library" opens , at nine.<|eot_id|>' in \
         model.prompt("Hello.", other, text_form=TextForm(transcripts="normalised")).text

