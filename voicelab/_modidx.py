@@ -2287,6 +2287,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'voicelab.models.step': { 'voicelab.models.step.Layer': ('models_step.html#layer', 'voicelab/models/step.py'),
                                       'voicelab.models.step.Layer.of': ('models_step.html#layer.of', 'voicelab/models/step.py'),
                                       'voicelab.models.step.feed_forward': ('models_step.html#feed_forward', 'voicelab/models/step.py'),
+                                      'voicelab.models.step.on_amd': ('models_step.html#on_amd', 'voicelab/models/step.py'),
                                       'voicelab.models.step.packed': ('models_step.html#packed', 'voicelab/models/step.py'),
                                       'voicelab.models.step.plus_product': ('models_step.html#plus_product', 'voicelab/models/step.py'),
                                       'voicelab.models.step.product': ('models_step.html#product', 'voicelab/models/step.py'),
