@@ -1,8 +1,9 @@
 """What several test modules share: the model and the voices that ship, a random network of the Higgs class, its tokenizer,
 codecs; and no parity test is skipped."""
+import ctypes
 import gc
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -31,6 +32,14 @@ def pytest_runtestloop(session):
     "What has been imported stays to the end: no collection of garbage looks through it again, for seconds in tests that ask for one."
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_goes_back():
+    "Memory that a module's tests have freed goes back to the system; glibc would keep it."
+    yield
+    gc.collect()
+    with suppress(AttributeError): ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,5 @@
 """Checkpoints that fit and that do not, the released codec in small, and models that can't be had."""
+import gc
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -395,6 +397,15 @@ def test_higgs_codec_streams_exactly(higgs_codec, frames):
     codes, decoder = random_codes(frames), StreamDecoder(higgs_codec)
     pieces = [decoder.push(codes[:, t:t + 1]) for t in range(frames)] + [decoder.flush()]
     assert np.abs(joined(pieces) - higgs_codec.decode(codes).samples).max() < 1e-5
+
+
+def test_a_codec_that_has_spoken_can_be_unloaded(higgs_folder):
+    codec = load_codec(higgs_folder / "codec")
+    codec.decode(codec.encode(Audio(np.zeros(24_000, np.float32), 24_000)))
+    gone = weakref.ref(codec.net)
+    del codec
+    gc.collect()
+    assert gone() is None
 
 
 def test_the_codec_of_the_released_shape_is_transformers_own():

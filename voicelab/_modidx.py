@@ -831,6 +831,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                          'voicelab/families/higgs/checkpoint.py'),
                                                     'voicelab.families.higgs.checkpoint.fill_tables': ( 'higgs_checkpoint.html#fill_tables',
                                                                                                         'voicelab/families/higgs/checkpoint.py'),
+                                                    'voicelab.families.higgs.checkpoint.forget_networks': ( 'higgs_checkpoint.html#forget_networks',
+                                                                                                            'voicelab/families/higgs/checkpoint.py'),
                                                     'voicelab.families.higgs.checkpoint.higgs_codec_config': ( 'higgs_checkpoint.html#higgs_codec_config',
                                                                                                                'voicelab/families/higgs/checkpoint.py'),
                                                     'voicelab.families.higgs.checkpoint.later_version': ( 'higgs_checkpoint.html#later_version',
