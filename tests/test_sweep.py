@@ -538,6 +538,20 @@ def test_a_job_that_can_not_be_read_ends_the_run(make, monkeypatch):
     assert [event for _, event, _ in seen] == ["ready", "refused"] and seen[1][2].startswith("worker: can't read a job: UnpicklingError")
 
 
+def test_a_worker_that_ends_before_it_is_told_anything_is_lost_not_an_error(make, monkeypatch):
+    real = subprocess.Popen
+    def ended(command, **options):
+        process = real([sys.executable, "-c", "raise SystemExit('no memory')"], **options)
+        process.wait()
+        return process
+    monkeypatch.setattr(backends.subprocess, "Popen", ended)
+    made = make()
+    worker = backends.ProcessWorker(WorkerSetup.of(made.grid), made.grid.labels[0])
+    try: ((_, event, why),) = backends.listen_to_processes([worker])
+    finally: worker.close()
+    assert event == "lost" and why.startswith("ended with exit code 1: no memory")
+
+
 def is_alive(pid):
     "Whether a process is there, and not one that has ended and waits for its parent."
     with suppress(OSError): return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

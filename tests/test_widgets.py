@@ -41,7 +41,7 @@ from voicelab.study import STUDIES
 from voicelab.voice_checks import Finding
 from voicelab.widgets.ablation import RIGHT
 from voicelab.widgets.attention import AttentionMap, study_line
-from voicelab.widgets.base import Panel, Unit, workers_in
+from voicelab.widgets.base import Panel
 from voicelab.widgets.capbar import WIDEST_BAR, bar_seconds
 from voicelab.widgets.delay import DelayPattern
 from voicelab.widgets.history import History, added_lines
@@ -68,7 +68,7 @@ def nothing_left():
     before = {*living}
     yield
     parts = [living[part] for part in {*living} - before]
-    workers = [worker for part in parts if isinstance(part, Unit) for worker in workers_in(part)]
+    workers = [each for part in parts for each in vars(part).values() if isinstance(each, Worker)]
     for part in parts: part.close()
     for worker in workers: worker.wait(60)                  # what an upload began is of no other test
 

@@ -220,6 +220,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'voicelab.backends.ProcessWorker': ('backends.html#processworker', 'voicelab/backends.py'),
                                    'voicelab.backends.ProcessWorker.__init__': ( 'backends.html#processworker.__init__',
                                                                                  'voicelab/backends.py'),
+                                   'voicelab.backends.ProcessWorker._tell': ('backends.html#processworker._tell', 'voicelab/backends.py'),
                                    'voicelab.backends.ProcessWorker.close': ('backends.html#processworker.close', 'voicelab/backends.py'),
                                    'voicelab.backends.ProcessWorker.end': ('backends.html#processworker.end', 'voicelab/backends.py'),
                                    'voicelab.backends.ProcessWorker.give': ('backends.html#processworker.give', 'voicelab/backends.py'),

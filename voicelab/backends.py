@@ -20,6 +20,7 @@ import traceback
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
@@ -312,11 +313,12 @@ class ProcessWorker(Worker):
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.errors,
                 env=os.environ | alone | {"PYTHONPATH": os.pathsep.join(known)}, start_new_session=True)
         self.connection = Connection(ours.detach())
-        self.connection.send((setup, label))
+        self._tell((setup, label))
 
-    def give(self, job: Job):
-        try: self.connection.send(job)
-        except OSError: pass                    # it is gone, and `listen` will say so
+    def give(self, job: Job): self._tell(job)
+
+    def _tell(self, said):
+        with suppress(OSError): self.connection.send(said)          # or it is gone, and `listen_to_processes` will say so
 
     def close(self):
         self.process.kill()
