@@ -78,7 +78,7 @@ def studio(tmp_path_factory):
     home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("folder")
     for name in ("voila", "tornado", "traitlets", "anywidget", "matplotlib"): (folder / f"{name}.py").write_text(TRAP)
     (home / "opener.py").write_text(OPENER)
-    words = [f"--port={(port := browser.free_port())}", "--Kernels.patience=3", f"--Voila.browser={sys.executable} {home / 'opener.py'} %s",
+    words = [f"--port={(port := browser.free_port())}", "--Kernels.patience=20", f"--Voila.browser={sys.executable} {home / 'opener.py'} %s",
              "--Voila.ip=0.0.0.0", NO_PINGS]
     command = [str(Path(sys.executable).with_name("voicelab")), "studio", "--pages", "1", "--", *words]
     with browser.serving(command, f"http://127.0.0.1:{port}", home, folder) as log: yield Neighbour(port, folder, log)
@@ -210,7 +210,7 @@ def test_nobody_else_can_say_farewell_for_a_page(studio, page):
 def test_a_closed_page_ends_its_kernel(studio, page):
     assert studio.lives(page)
     page.socket.close()
-    assert browser.soon(lambda: not studio.lives(page))
+    assert browser.soon(lambda: not studio.lives(page), 90)
 
 
 def test_a_python_file_in_its_folder_is_not_run(studio, page): assert not [*studio.folder.glob("*.sprung")]
@@ -219,7 +219,7 @@ def test_a_python_file_in_its_folder_is_not_run(studio, page): assert not [*stud
 # ---- the rules of a kernel's life, by kernels that do little
 
 def living(test, **rules):
-    "Run `test(kernels, kernel)` with a kernel that has done something."
+    "Run `test(kernels, kernel, client)` with a kernel that has done something. A test that is impatient becomes so by itself."
     async def run():
         kernels = Kernels(cull_interval=1, **rules)
         try:
@@ -241,8 +241,10 @@ async def ends(kernels, kernel) -> bool:
 
 
 def test_a_kernel_whose_page_never_came_ends():
-    async def test(kernels, kernel, client): assert await ends(kernels, kernel)
-    living(test, patience=1)
+    async def test(kernels, kernel, client):
+        kernels.patience = 1
+        assert await ends(kernels, kernel)
+    living(test)
 
 
 def test_a_page_that_nobody_touches_loses_its_kernel():
@@ -254,23 +256,27 @@ def test_a_page_that_nobody_touches_loses_its_kernel():
 
 def test_a_page_that_is_still_being_made_is_waited_for_and_one_that_left_is_not():
     async def test(kernels, kernel, client):
-        client.execute("import time; time.sleep(600)")
+        asked = client.execute("import time; time.sleep(600)")
+        while (await client.get_iopub_msg(SECONDS))["parent_header"].get("msg_id") != asked: pass
+        while kernels.kernel_model(kernel)["execution_state"] != "busy": await asyncio.sleep(0.1)
+        kernels.patience = 1
         await asyncio.sleep(3)
         assert kernel in kernels
         kernels.notify_connect(kernel)
         kernels.notify_disconnect(kernel)
         assert await ends(kernels, kernel)
-    living(test, patience=1)
+    living(test)
 
 
 def test_a_page_that_comes_back_keeps_its_kernel():
     async def test(kernels, kernel, client):
         kernels.notify_connect(kernel)
+        kernels.patience = 1
         kernels.notify_disconnect(kernel)
         kernels.notify_connect(kernel)
         await asyncio.sleep(3)
         assert kernel in kernels
-    living(test, patience=1)
+    living(test)
 
 
 def test_two_that_come_at_once_do_not_share_a_place(monkeypatch):
