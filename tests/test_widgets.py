@@ -1326,7 +1326,7 @@ def test_a_head_that_is_chosen_while_the_worker_ends_is_drawn(model):
     for _, head in look.head.options[1:3]: look.head.value = head
     assert look.note.text.startswith("Reading this head") and look.head.value not in look.attention.maps
     hold.set()
-    soon(lambda: look.note.text.startswith("Click a place"))
+    assert soon(lambda: look.note.text.startswith("Click a place"))
     assert look.drawn == ("recording", *look.head.value) and look.head.value in look.attention.maps
 
 
