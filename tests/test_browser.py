@@ -76,9 +76,10 @@ def moment(widget, words: str):
                                   arg=[widget.element_handle(), words])
 
 
-def gives(page, number: int, true) -> bool:
-    "Whether a cell comes to give what is `true`: a kernel runs cells in one thread, and hears its widgets in another."
-    return browser.soon(lambda: true(browser.run_cell(page, number)), SECONDS / 1000)
+def gives(page, number: int, true) -> str:
+    "What a cell gives as soon as it is `true`: a kernel runs cells in one thread, and hears its widgets in another."
+    assert browser.soon(lambda: true(browser.run_cell(page, number)), SECONDS / 1000), browser.output(page, number)
+    return browser.output(page, number)
 
 
 def heard(widget, name: str) -> float:
@@ -108,8 +109,7 @@ def test_tuner(opened):
     expect(status(widget, "Done.")).to_be_visible()
     expect(widget.get_by_text(re.compile("heard while it was made: [0-9.]+ s"))).to_be_visible()
     assert heard(widget, "chosen voice") == heard(widget, "reference")
-    assert gives(page, 2, lambda told: eval(told)[0] == 1)
-    _, seconds, temperature = eval(browser.output(page, 2))
+    _, seconds, temperature = eval(gives(page, 2, lambda told: eval(told)[0] == 1))
     assert abs(heard(widget, "result") - seconds) < 0.02 and abs(temperature - 0.35) < 1e-6
     expect(widget.get_by_text("Stopped: ")).to_be_visible()
     expect(widget.get_by_role("row", name=re.compile("duration ratio .*(pass|fail)"))).to_be_visible()
@@ -208,7 +208,7 @@ def test_no_key_on_a_widget_is_a_command_of_the_notebook(opened):
         assert kinds() == ["code"] * 4
         expect(part).to_be_focused()
     slider.press("ArrowRight")
-    assert gives(page, 2, lambda told: float(told) == 0.35)
+    gives(page, 2, lambda told: float(told) == 0.35)
     page.keyboard.press("Escape")                           # outside of the widget the keys are commands
     page.keyboard.press("x")
     assert kinds() == ["code"] * 3
@@ -244,7 +244,7 @@ def test_the_tuner_by_keyboard(opened, root):
     text.press_sequentially(" Hello.", delay=0)
     text.press("Control+Enter")
     expect(status(widget, "Done.")).to_be_visible()
-    assert gives(page, 2, lambda told: eval(told)[0] == ["Good evening. Hello."])
+    gives(page, 2, lambda told: eval(told)[0] == ["Good evening. Hello."])
     # space plays and stops, outside of a text
     text.focus()
     page.keyboard.press("Escape")
@@ -279,8 +279,7 @@ def test_the_tuner_by_keyboard(opened, root):
     def settled(told):                                      # the last move is answered
         _, _, cap, _, (seconds, times), step = eval(told)
         return times == moves and abs(cap - seconds) <= step
-    assert gives(page, 2, settled)
-    dragged = eval(browser.output(page, 2))
+    dragged = eval(gives(page, 2, settled))
     assert dragged[1] < before[1] and dragged[2] < before[2] and dragged[3] > 800
     cap.press("ArrowRight")
     expect(cap).not_to_have_attribute("aria-valuetext", re.compile(f"^cap at {dragged[2]:.2f} s"))
@@ -386,7 +385,7 @@ def test_an_output_cleared_at_work_comes_back(opened):
     for number in (1, 2):
         cell(page, number).locator(".jp-InputArea-editor").click()
         browser.do(page, "notebook:clear-cell-output")
-    assert gives(page, 3, "(None, 1)".__eq__)
+    gives(page, 3, "(None, 1)".__eq__)
     browser.run_cell(page, 2)
     expect(status(cell(page, 2), "Done.")).to_be_visible()
     assert heard(cell(page, 2), "result") > 0.5
@@ -455,7 +454,7 @@ def test_the_tuner_speaks_with_a_recorded_voice(opened):
     expect(widget.get_by_text("consent: state who speaks")).to_have_count(0)
     press(widget, "Generate")
     expect(status(widget, "Done.")).to_be_visible(timeout=2 * SECONDS)
-    assert gives(page, 2, "('microphone', \"a machine's tone, for a test\")".__eq__)
+    gives(page, 2, "('microphone', \"a machine's tone, for a test\")".__eq__)
 
 
 def drag(page, widget, start: float, end: float):
@@ -489,8 +488,7 @@ def test_a_stretch_is_dragged_and_heard(opened):
     said = widget.locator(".voicelab-wave-state")
     moment(widget, r"^playing 0\.\d\d to 1\.\d\d s: \d")
     expect(said).to_have_text(re.compile(r"^heard 0\.\d\d to 1\.\d\d s"))
-    assert gives(page, 2, lambda told: eval(told)[0] and "another stretch" in eval(told)[2])
-    (start, end), name, *_ = eval(browser.output(page, 2))
+    (start, end), name, *_ = eval(gives(page, 2, lambda told: eval(told)[0] and "another stretch" in eval(told)[2]))
     assert abs(start - 0.61) < 0.03 and abs(end - 1.83) < 0.03 and name == f"ada, {start:.2f} to {end:.2f} s"
     assert abs(heard(widget, "chosen voice") - (end - start)) < 0.02
     widget.get_by_label("start (s)").fill("0.2")            # by the keyboard
@@ -498,7 +496,7 @@ def test_a_stretch_is_dragged_and_heard(opened):
     expect(widget.get_by_role("button", name="Hear the stretch")).to_be_visible()
     press(widget, "Confirm")
     expect(widget.get_by_text("of another stretch")).to_have_count(0)
-    assert gives(page, 2, lambda told: abs(eval(told)[0][0] - 0.2) < 1e-6 and eval(told)[2] == "")
+    gives(page, 2, lambda told: abs(eval(told)[0][0] - 0.2) < 1e-6 and eval(told)[2] == "")
     box = lambda label: widget.get_by_label(label, exact=True)
     assert box("text").evaluate("box => getComputedStyle(box).direction") == "rtl" and box("text").bounding_box()["height"] > 60
     assert box("transcript").evaluate("box => getComputedStyle(box).direction") == "ltr"
@@ -517,7 +515,7 @@ def test_voices_of_ones_own_in_the_drawer(opened, tmp_path):
     widget.get_by_label("its consent").fill("my uncle agrees")
     press(widget, "Open the folder")
     expect(widget.get_by_text("Voices added to the list: 1. Not usable: long: ")).to_be_visible()
-    assert gives(page, 3, lambda told: "uncle', '', 'my uncle agrees'" in told)
+    gives(page, 3, lambda told: "uncle', '', 'my uncle agrees'" in told)
     press(widget, "Save the voice")
     with page.expect_download() as saved: widget.get_by_role("link", name="uncle.safetensors").click()
     saved.value.save_as(tmp_path / "uncle.safetensors")
@@ -529,7 +527,7 @@ def test_voices_of_ones_own_in_the_drawer(opened, tmp_path):
         expect(widget.get_by_role("alert").filter(has_text=said)).to_be_visible()
     files.set_input_files(tmp_path / "uncle.safetensors")
     expect(widget.get_by_text(re.compile("^voice file with 69 frames of codes by tiny-codec"))).to_be_visible()
-    assert gives(page, 3, lambda told: "uncle', '', 'my uncle agrees'" in told)
+    gives(page, 3, lambda told: "uncle', '', 'my uncle agrees'" in told)
     choose("microphone")
     page.evaluate("() => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', 'NotAllowedError') } }")
     press(widget, "Record", exact=True)
@@ -556,7 +554,8 @@ def test_where_it_listens(opened):
     canvas.focus()
     for key in ("ArrowRight", "ArrowDown", "Enter"): page.keyboard.press(key)
     expect(said).to_have_text(re.compile("^heard "))
-    assert gives(page, 2, lambda told: told != first) and first.endswith("None)")
+    gives(page, 2, lambda told: told != first)
+    assert first.endswith("None)")
     press(widget, "text")
     expect(widget.get_by_role("combobox", name="head")).to_contain_text("of its weight on the text")
     expect(canvas).to_have_attribute("aria-label", re.compile("over text"))
@@ -606,7 +605,7 @@ def test_ablation(opened):
     widget.get_by_label("hear").select_option(label="noise, seed 1")
     assert heard(widget, "sample") > 0.5
     expect(widget.locator("table").filter(has_text="other speaker")).to_have_count(1)
-    assert gives(page, 2, "(8, None)".__eq__)
+    gives(page, 2, "(8, None)".__eq__)
 
 
 def test_codec_explorer(opened):
@@ -865,7 +864,7 @@ def test_study(opened):
     expect(widget.get_by_role("img").first).to_be_visible()
     widget.get_by_label("hear").select_option(index=1)
     assert heard(widget, "sample") > 0.3 and heard(widget, "its reference") >= 1
-    assert gives(page, 3, "('complete, 4 samples', 4)".__eq__)
+    gives(page, 3, "('complete, 4 samples', 4)".__eq__)
     press(widget, "Open in the pivot")
     samples = widget.locator("td button[data-point]")
     expect(samples).to_have_count(4)
@@ -974,7 +973,7 @@ def test_conversation(opened):
     expect(widget.get_by_role("row", name=re.compile("user .* input audio →"))).to_be_visible()
     expect(widget.get_by_text(re.compile("heard while it was made: [0-9.]+ s"))).to_be_visible()
     assert abs(heard(widget, "answer") - 1.92) < 0.05
-    assert gives(page, 3, "(None, 1)".__eq__)
+    gives(page, 3, "(None, 1)".__eq__)
     widget.get_by_label("task", exact=True).select_option("text")
     expect(widget.get_by_label("voice", exact=True)).not_to_be_visible()
     widget.get_by_label("text", exact=True).fill("And on Sunday?")
