@@ -5,6 +5,7 @@ request to anywhere else is stopped and counts as a failure.
 """
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -45,9 +46,17 @@ def missing() -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    "A port that the system gives to no connection by itself, and that no other worker of the tests takes."
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    below = int(given.read_text().split()[0]) if given.exists() else 32_768
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = range(below - 10_000 + worker, below, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
+    for port in random.Random().sample(ports, len(ports)):
+        with socket.socket() as probe:
+            try: probe.bind(("127.0.0.1", port))
+            except OSError: continue
+            return port
+    raise RuntimeError(f"no port below {below} is free")
 
 
 def soon(true, seconds: float = 30) -> bool:
@@ -83,7 +92,8 @@ def serving(command: list[str], url: str, home: Path, folder: Path | None = None
         yield log
     finally:
         process.terminate()
-        process.wait(30)
+        try: process.wait(120)
+        finally: process.kill()                                             # nothing happens if it has ended
 
 
 @contextmanager
@@ -201,7 +211,7 @@ def seconds_of(player) -> float:
 def hear(player) -> float:
     "Play an `<audio>`; how many seconds it has come when it moves."
     return player.evaluate("""player => player.play().then(() => new Promise((done, fail) => {
-        const ends = Date.now() + 10000, look = () => player.currentTime > 0.1 || player.ended ? done(player.currentTime)
+        const ends = Date.now() + 60000, look = () => player.currentTime > 0.1 || player.ended ? done(player.currentTime)
             : Date.now() > ends ? fail(new Error("the player does not move")) : setTimeout(look, 50)
         look() })).finally(() => player.pause())""")
 

@@ -1328,6 +1328,28 @@ def listened(model, tmp_path):
     return look
 
 
+def test_a_head_that_is_chosen_while_the_worker_ends_is_drawn(model):
+    look, hold = AttentionMap(model, TEXT), threading.Event()
+    finish(look)
+    look.worker.start(hold.wait)                            # work that draws nothing
+    for _, head in look.head.options[1:3]: look.head.value = head
+    assert look.note.text.startswith("Reading this head") and look.head.value not in look.attention.maps
+    hold.set()
+    assert soon(lambda: look.note.text.startswith("Click a place"))
+    assert look.drawn == ("recording", *look.head.value) and look.head.value in look.attention.maps
+
+
+def test_what_is_said_of_a_place_is_not_overwritten_by_the_hint(model):
+    look = AttentionMap(model, TEXT)
+    finish(look)
+    def show(*shown):
+        type(look.map).show(look.map, *shown)
+        look.map.place = [0.2, 0.5]                         # clicked as soon as it is there
+    look.map.show = show
+    look._draw()
+    assert look.note.text.startswith("At 0.20 s of the sample")
+
+
 def asked(model, tmp_path):
     run = vl.Run(tmp_path / "run")
     for seed in (0, 1): run.save(model.clone(TEXT, reference=shipped_voices()["ada"], seed=seed))

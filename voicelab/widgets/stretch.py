@@ -81,7 +81,7 @@ function render({ model, el }) {
 # %% ../../nbs/13_widgets_stretch.ipynb #eb544895
 STRETCH_SHOW = r"""
   function show() {
-    surfer?.destroy(); surfer = regions = mark = undefined; state.textContent = ""
+    surfer?.destroy(); surfer = regions = mark = undefined; state.textContent = ""; delete wave.dataset.decoded
     const sound = model.get("sound")
     el.style.display = sound?.byteLength ? "" : "none"
     wave.setAttribute("aria-label", `waveform of ${model.get("name")}: drag over it to choose a stretch`)
@@ -96,7 +96,7 @@ STRETCH_SHOW = r"""
     })
     regions.on("region-updated", region => { if (!quiet) { tell(); region.play(true) } })
     regions.on("region-clicked", (region, event) => { event.stopPropagation(); region.play(true) })
-    surfer.on("decode", place)
+    surfer.on("decode", () => { place(); wave.dataset.decoded = "" })
     surfer.on("error", error => { state.textContent = `the page can't read this sound: ${error.message || error}` })
     surfer.on("timeupdate", time => {
       if (surfer.isPlaying()) state.textContent = `playing ${words()}: ${time.toFixed(2)} s`
