@@ -259,7 +259,8 @@ def _choose(self: AttentionMap):
     self.note.say("Reading this head, as soon as the model is free.")
     before = self.worker.thread
     self.worker.start(self._draw)
-    if threading.current_thread() is not before is self.worker.thread:      # it does something else
+    busy = self.worker.thread is before             # with something else
+    if busy and threading.current_thread() is not before:
         threading.Thread(target=self._draw_later, daemon=True).start()
 
 
