@@ -263,7 +263,7 @@ def _choose(self: AttentionMap):
     if busy and threading.current_thread() is not before:
         threading.Thread(target=self._draw_later, daemon=True).start()
 
-
+# %% ../../nbs/13_widgets_attention.ipynb #e79f11b2
 @patch
 def _draw_later(self: AttentionMap):
     "Draw what was chosen while the worker was busy, unless that work draws it."
