@@ -190,6 +190,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rate", type=float, default=1e-3)
     args = parser.parse_args()
+    if args.steps is not None and args.steps < 1: parser.error(f"--steps: must be at least 1, got {args.steps}")
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     device, size = args.device, args.batch or (24 if args.stage == "codes" else 16)

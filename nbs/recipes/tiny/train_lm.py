@@ -294,6 +294,7 @@ def main():
     parser.add_argument("--loaders", type=int, default=0, help="processes that put batches together")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
+    if args.steps is not None and args.steps < 1: parser.error(f"--steps: must be at least 1, got {args.steps}")
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     tokenizer, device = build_tokenizer(), args.device
