@@ -49,6 +49,7 @@ def free_port() -> int:
     "A port that the system gives to no connection by itself, and that no other worker of the tests takes."
     given = Path("/proc/sys/net/ipv4/ip_local_port_range")
     below = int(given.read_text().split()[0]) if given.exists() else 32_768
+    if below < 20_000: below = 32_768                       # the system gives nearly all of them
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     ports = range(below - 10_000 + worker, below, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
     for port in random.Random().sample(ports, len(ports)):
