@@ -57,7 +57,7 @@ class Clip(Unit):
         name: str, # what the recording is; shown, and read by screen readers
         waveform: bool = True, # draw it
     ):
-        self.name, self.audio, self.drawn = name, None, waveform
+        self.name, self.audio, self.drawn, self.key = name, None, waveform, None
         self.caption, self.image, self.player = W.HTML(), Picture(), Sound()
         self.image.inches = 6.0
         super().__init__([self.caption, self.image, self.player], layout=W.Layout(display="none"))
@@ -65,14 +65,15 @@ class Clip(Unit):
     def show(self, audio: Audio, note: str = ""): # note: plain text after the caption
         "Show `audio` with its player."
         if not len(audio.samples): return self.clear()
-        self.audio = audio
-        if self.drawn:
-            words = f"waveform of {self.name}, {audio.seconds:.2f} s"
-            self.image.draw(lambda inches: waveform(audio, inches), words)
+        self.audio, key = audio, (sound_key(audio), audio.rate)
         self.player.show(audio, self.name)
         name, about, more = map(html.escape, (self.name, audio.caption, note))
         self.caption.value = card(f"<b>{name}</b> <span class='quiet'>{about}</span> {more}")
         self.layout.display = ""
+        if not self.drawn or key == self.key: return
+        words = f"waveform of {self.name}, {audio.seconds:.2f} s"
+        self.image.draw(lambda inches: waveform(audio, inches), words)
+        self.key = key
 
     def fit(self, pixels: int):
         "Draw the waveform for this width, or half of it if there is room for two, from now on."
