@@ -67,7 +67,7 @@ def nothing_left():
     "ipywidgets keeps what is not closed, with its pictures and sounds."
     before = {*living}
     yield
-    parts = [living[part] for part in {*living} - before]
+    parts = [part for key, part in [*living.items()] if key not in before]
     workers = [each for part in parts for each in vars(part).values() if isinstance(each, Worker)]
     for part in parts: part.close()
     for worker in workers: worker.wait(60)                  # what an upload began is of no other test
@@ -775,7 +775,7 @@ def test_two_widgets_on_one_model_take_turns(model):
 def hold_turn(worker, until):
     "Give a worker its model's turn until an event; back when it has it."
     has = threading.Event()
-    worker.start(lambda: (has.set(), until.wait()))
+    worker.start(lambda: (has.set(), until.wait(60)))
     assert has.wait(60)
 
 
@@ -1331,12 +1331,27 @@ def listened(model, tmp_path):
 def test_a_head_that_is_chosen_while_the_worker_ends_is_drawn(model):
     look, hold = AttentionMap(model, TEXT), threading.Event()
     finish(look)
-    look.worker.start(hold.wait)                            # work that draws nothing
+    look.worker.start(lambda: hold.wait(60))                # work that draws nothing
     for _, head in look.head.options[1:3]: look.head.value = head
     assert look.note.text.startswith("Reading this head") and look.head.value not in look.attention.maps
     hold.set()
     assert soon(lambda: look.note.text.startswith("Click a place"))
-    assert look.drawn == ("recording", *look.head.value) and look.head.value in look.attention.maps
+    assert look.head.value in look.attention.maps and not look.worker.busy
+
+
+def test_stop_also_ends_what_was_to_follow(model):
+    look = AttentionMap(model, TEXT)
+    finish(look)
+    with lock_of(model):                                    # somebody else has the model
+        look.worker.start(lambda: pytest.fail("it was stopped"))
+        for _, head in look.head.options[1:3]: look.head.value = head
+        assert soon(lambda: look.status.text.startswith("Waiting"))
+        look.stop.click()
+        look.worker.wait(60)
+        assert look.status.text == "Stopped while waiting." and not look.worker.busy and look.head.value not in look.attention.maps
+    for _, head in look.head.options[3:5]: look.head.value = head
+    look.worker.wait(60)
+    assert look.head.value in look.attention.maps and look.note.text.startswith("Click a place")
 
 
 def test_what_is_said_of_a_place_is_not_overwritten_by_the_hint(model):

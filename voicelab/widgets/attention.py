@@ -8,7 +8,6 @@ __all__ = ['SNIPPET_SECONDS', 'SIDES', 'SHORT', 'LIMITS', 'HeatMap', 'limits_htm
 
 # %% ../../nbs/13_widgets_attention.ipynb #f7fa6f60
 import html
-import threading
 
 import anywidget
 import ipywidgets as W
@@ -174,7 +173,6 @@ class AttentionMap(Panel):
         self.generate, self.stop = go_and_stop("Generate")
         self.status, self.map, self.note, self.clip = Status(), HeatMap(), Status(), Clip("sample")
         self.average, self.limits, self.losses, self.found = W.HTML(), W.HTML(card(limits_html())), None, W.HTML()
-        self.drawn, self.late = None, threading.Lock()      # drawn: what was chosen of what the map shows
         self.check = W.Button(description="Check by hiding", icon="eye-slash", disabled=True,
                               tooltip="hide each part from the model, and count what that costs")
         self.worker = Worker(model, self.status, (self.generate, self.check), self.stop)
@@ -210,7 +208,7 @@ def _work(self: AttentionMap):
 @patch
 def _read(self: AttentionMap, made: Generation):
     self.status.say("Reading the attention.")
-    self.attention, self.ready, self.drawn = attention_of(self.model, made), False, None
+    self.attention, self.ready = attention_of(self.model, made), False
     self.map.said = self._words(made.text)
     self.clip.show(self.attention.generated)
     self.losses, self.found.value, self.told = None, "", made.text
@@ -257,24 +255,9 @@ def _choose(self: AttentionMap):
     if not self.ready: return
     if self.over.value == "parts" or self.head.value in self.attention.maps: return self._draw()
     self.note.say("Reading this head, as soon as the model is free.")
-    before = self.worker.thread
-    self.worker.start(self._draw)
-    busy = self.worker.thread is before             # with something else
-    if busy and threading.current_thread() is not before:
-        threading.Thread(target=self._draw_later, daemon=True).start()
+    self.worker.start(self._draw, follow=True)
 
 # %% ../../nbs/13_widgets_attention.ipynb #e79f11b2
-@patch
-def _draw_later(self: AttentionMap):
-    "Draw what was chosen while the worker was busy, unless that work draws it."
-    with self.late:
-        self.worker.wait()
-        while self.drawn != self._chosen() and not self.worker.closed:
-            self.worker.start(self._draw)
-            self.worker.wait()
-            if self.worker.error is not None: return
-
-
 @patch
 def _chosen(self: AttentionMap) -> tuple: # what is to be shown, layer and head
     return self.over.value, *self.head.value
@@ -286,9 +269,8 @@ def _draw(self: AttentionMap):
     while shown != (shown := self._chosen()):
         self.map.show(self.attention, *shown)
         self.average.value = card(shares_html(self.attention.parts(*shown[1:]), self.head.label.partition(":")[0]))
-    self.drawn = shown
-    if shown == self._chosen() and not self.map.place:
-        self.note.say("Click a place, or move with the arrow keys and press Enter.")
+    if shown != self._chosen(): return                      # who has chosen since draws it
+    if not self.map.place: self.note.say("Click a place, or move with the arrow keys and press Enter.")
     self._tell()                                            # of a place that was clicked meanwhile
 
 # %% ../../nbs/13_widgets_attention.ipynb #4e28ce20

@@ -143,28 +143,29 @@ class Result(Unit):
 
     def show(self, made: Generation, codebook_size: int = 1024):
         "Show `made`, and measure it."
-        self.made = made
+        self.made, self.heard = made, None
         self.spoken.clear()                                 # the words of the sample before
         self.hearing.say("")
         self.words.value = card(f"<b dir='auto'>{html.escape(made.heading)}</b><br>{stop_html(made)}", "status")
+        self.layout.display = ""
         self.clip.show(made.audio)
         self.download.offer(made.audio, f"{made.text[:24]} seed {made.sampling.seed}")
         self._draw(codebook_size)
         if made.reference is None: self.reference.clear()
         else: self.reference.show(made.reference.audio, made.reference.name)
-        self.measures.value, self.layout.display = card(measures_html(made.report())), ""
+        self.measures.value = card(measures_html(made.report()))
         self.recogniser, _ = known_recogniser()
-        if self.recogniser is not None and made.audio.seconds: self.ears.start(self._hear)
+        if self.recogniser is not None and made.audio.seconds: self.ears.start(self._hear, follow=True)
 
     def _hear(self):
         "Lay the words that a recogniser hears under the sample, until they are those of the latest one."
-        heard = None
-        while heard is not self.made and not self.ears.closed:
-            heard = self.made
+        words = None
+        while self.heard is not self.made and not self.ears.closed:
+            made = self.heard = self.made
             self.hearing.say("The recogniser listens.")
-            words = word_timeline(heard.audio, heard.text, self.recogniser)
-            if self.made is heard: self.spoken.show(words)
-        self.hearing.say(heard_words(words))
+            words = word_timeline(made.audio, made.text, self.recogniser)
+            if self.made is made: self.spoken.show(words)
+        if words is not None: self.hearing.say(heard_words(words))
 
     def fit(self, pixels: int):
         "Draw the pictures for a panel of this width."

@@ -83,7 +83,7 @@ class SeedRow(Unit):
         super().__init__([row(self.number, self.go, self.stop, self.ruler, self.progress), self.status, self.deck,
                           self.words])
         self.go.on_click(lambda _: self.worker.start(self._work))
-        self.ruler.observe(lambda _: self.tries and self.worker.start(self._judge), "value")
+        self.ruler.observe(lambda _: self.tries and self.worker.start(self._judge, follow=True), "value")
 
 # %% ../../nbs/13_widgets_seeds.ipynb #54bc5d38
 @patch

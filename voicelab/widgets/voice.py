@@ -314,7 +314,7 @@ def _agree(self: VoiceChooser):
 def _listen(self: VoiceChooser):
     "Begin to listen to the user's own recording, in the background."
     ours = self.part is None and self.voice.value in self.shipped
-    if self.base is not None and not ours: self.ears.start(self._hear)
+    if self.base is not None and not ours: self.ears.start(self._hear, follow=True)
 
 
 @patch

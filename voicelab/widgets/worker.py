@@ -84,25 +84,32 @@ class Worker:
         self.model, self.status, self.buttons, self.stop = model, status, buttons, stop
         self.thread, self.error, self.session, self.closed = None, None, None, False
         self.stopping, self.after = threading.Event(), lambda: None         # after: called when work has ended
+        self.lock, self.working, self.next = threading.RLock(), False, None     # next: the work that follows
         if stop is not None:
             stop.disabled = True
             stop.on_click(lambda _: self._end())
 
     @property
-    def busy(self) -> bool: return self.thread is not None and self.thread.is_alive()
+    def busy(self) -> bool: return self.working and self.thread.is_alive()
 
-    def start(self, work: Callable[[], None]):
+    def start(self,
+        work: Callable[[], None],
+        follow: bool = False, # if there is work, begin when it has ended and was not stopped; of several, the last
+    ):
         "Begin `work`, unless this worker is busy or closed."
-        if self.busy or self.closed: return
-        self.session = None
-        self.stopping.clear()
-        self._set(True)
-        self.thread = threading.Thread(target=self._run, args=(work,), daemon=True)
-        self.thread.start()
+        with self.lock:
+            if self.closed: return
+            if self.busy:
+                if follow and threading.current_thread() is not self.thread: self.next = work
+                return
+            self._prepare()
+            self.thread = threading.Thread(target=self._run, args=(work,), daemon=True)
+            self.thread.start()
 
     def wait(self, seconds: float = 600.0):
         "Wait for the end of the work: for scripts and tests."
-        if self.thread is not None: self.thread.join(seconds)
+        with self.lock: thread = self.thread
+        if thread is not None: thread.join(seconds)
 
 # %% ../../nbs/13_widgets_worker.ipynb #1b696218
 @patch
@@ -115,7 +122,26 @@ def _wait_for_turn(self: Worker) -> bool: # False: stopped before
 
 
 @patch
+def _prepare(self: Worker):
+    self.working, self.session = True, None
+    self.stopping.clear()
+    self._set(True)
+
+
+@patch
 def _run(self: Worker, work):
+    try:
+        while work is not None:
+            self._do(work)
+            with self.lock:
+                work, self.next = None if self.closed else self.next, None
+                if work is None: self.working = False
+                else: self._prepare()
+    finally: self.working = False
+
+
+@patch
+def _do(self: Worker, work):
     lock, self.error = lock_of(self.model), None
     try:
         try:
@@ -151,12 +177,13 @@ def pieces(self: Worker, session,
 @patch
 def close(self: Worker):
     "End the work, and start no other."
-    self.closed = True
+    with self.lock: self.closed = True
     self._end()
 
 
 @patch
 def _end(self: Worker):
+    self.next = None
     self.stopping.set()
     if self.session is not None: self.session.stop()
 
