@@ -318,7 +318,7 @@ class ProcessWorker(Worker):
     def give(self, job: Job): self._tell(job)
 
     def _tell(self, said):
-        with suppress(OSError): self.connection.send(said)          # else it is gone, as `listen_to_processes` will say
+        with suppress(OSError): self.connection.send(said)          # or it is gone: `listen_to_processes` tells
 
     def close(self):
         self.process.kill()

@@ -152,7 +152,8 @@ def one_line(error: BaseException) -> str:
 
 def reason(error: BaseException) -> str:
     "Why something could not be done, in one line: a refusal's message; of a bug also its type and notes."
-    return " ".join(str(error).split()) if is_refusal(error) else one_line(error)
+    said = " ".join(str(error).split())
+    return said if said and is_refusal(error) else one_line(error)
 
 # %% ../nbs/00_errors.ipynb #0e099355
 COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")

@@ -142,7 +142,7 @@ def keep_within(unit: Unit, page):
 
 # %% ../nbs/14_studio_page.ipynb #2bdf2ca0
 def delete_folder(folder: Path, tries: int = 20) -> None:
-    "Delete a folder to which others may be writing: once it has another name, only what they had begun can arrive."
+    "Delete a folder, also while others write there: it gets another name, so only a call that had begun can add to it."
     gone = folder.with_name(f".deleted_{secrets.token_hex(4)}")
     with suppress(FileNotFoundError): os.rename(folder, gone)
     while gone.exists():

@@ -118,17 +118,18 @@ def rotate(vectors: torch.Tensor, # [rows, heads, head_dim]; changed in place
 @cache
 def on_amd() -> bool:
     "Whether this machine's processor is one of AMD's."
-    try: said = Path("/proc/cpuinfo").read_text()
-    except OSError: said = platform.processor()
-    return "AuthenticAMD" in said
+    try: said = Path("/proc/cpuinfo").read_bytes()
+    except OSError: said = platform.processor().encode()
+    return b"AuthenticAMD" in said
 
 
 def product(x: torch.Tensor, # [rows, columns]
             weight: torch.Tensor, # [outputs, columns]
-           ) -> torch.Tensor: # [rows, outputs]; for several rows not contiguous
+           ) -> torch.Tensor: # [rows, outputs]; may be not contiguous
     "The same as `F.linear`."
-    few = 4 if not on_amd() else 1 if x.dtype != torch.float32 else 0
-    if not few < len(x) <= 16 or x.device.type != "cpu": return F.linear(x, weight)
+    if x.device.type != "cpu": return F.linear(x, weight)
+    least = 7 if not on_amd() else 1 if x.dtype == torch.float32 else 2        # rows from which on columns are quicker
+    if not least <= len(x) <= 16: return F.linear(x, weight)
     if len(x) == 1: return torch.mm(weight, torch.cat((x, x)).T)[:, 0].contiguous()[None]
     return torch.mm(weight, x.T).T
 

@@ -65,15 +65,20 @@ class Clip(Unit):
     def show(self, audio: Audio, note: str = ""): # note: plain text after the caption
         "Show `audio` with its player."
         if not len(audio.samples): return self.clear()
-        self.audio, key = audio, (sound_key(audio), audio.rate)
+        self.audio = audio
         self.player.show(audio, self.name)
         name, about, more = map(html.escape, (self.name, audio.caption, note))
         self.caption.value = card(f"<b>{name}</b> <span class='quiet'>{about}</span> {more}")
         self.layout.display = ""
-        if not self.drawn or key == self.key: return
-        words = f"waveform of {self.name}, {audio.seconds:.2f} s"
-        self.image.draw(lambda inches: waveform(audio, inches), words)
-        self.key = key
+        if self.drawn: self._draw(audio)
+
+    def _draw(self, audio):
+        "Draw the waveform, unless it is there."
+        with self.image.drawing:
+            if (key := (sound_key(audio), audio.rate)) == self.key: return
+            words = f"waveform of {self.name}, {audio.seconds:.2f} s"
+            self.image.draw(lambda inches: waveform(audio, inches), words)
+            self.key = key
 
     def fit(self, pixels: int):
         "Draw the waveform for this width, or half of it if there is room for two, from now on."
