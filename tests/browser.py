@@ -46,7 +46,7 @@ def missing() -> str:
 
 
 def free_port() -> int:
-    "A port that the system gives to no connection by itself, and that no other worker of the tests takes."
+    "A port that no other worker of the tests takes, and that the system gives to no connection by itself, where there is such a one."
     given = Path("/proc/sys/net/ipv4/ip_local_port_range")
     below = int(given.read_text().split()[0]) if given.exists() else 32_768
     if below < 20_000: below = 32_768                       # the system gives nearly all of them
@@ -94,7 +94,9 @@ def serving(command: list[str], url: str, home: Path, folder: Path | None = None
     finally:
         process.terminate()
         try: process.wait(120)
-        finally: process.kill()                                             # nothing happens if it has ended
+        finally:
+            process.kill()                                                  # nothing happens if it has ended
+            process.wait()
 
 
 @contextmanager

@@ -3,11 +3,14 @@ codecs; and no parity test is skipped."""
 import ctypes
 import gc
 import os
+import signal
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")            # no test needs the hub; those about the hub say so themselves
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:   # as in a script's `make test &`; what the tests start would ignore Ctrl-C, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 gc.disable()                                            # until all is imported: nothing of it is garbage, and looking takes seconds
 import numpy as np
 import pytest
@@ -165,6 +168,12 @@ def voices():
 
 @pytest.fixture(scope="session")
 def reference(voices): return voices["ada"]
+
+
+@pytest.fixture(params=["AMD's", "others'"])
+def processor(request, monkeypatch):
+    "Products of few rows go the way of these processors, whatever this machine's is."
+    monkeypatch.setattr("voicelab.models.step.on_amd", lambda: request.param == "AMD's")
 
 
 @pytest.fixture(scope="session")

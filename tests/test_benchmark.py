@@ -23,7 +23,7 @@ def benchmark(root): return recipe(root, "benchmark_engine")
 def test_both_engines_say_the_same(benchmark, tmp_path, capsys):
     options = "--shape tiny --batch 1 3 --positions 120 --columns 12 --bandwidth 1000 --json".split()
     table = benchmark.main([*options, str(tmp_path / "table.json")])
-    assert table["same columns"].tolist() == ["12/12", "36/36"]
+    assert table["same columns"].tolist() == ["12/12", "36/36"] and table["ratio"].notna().all()
     assert (table["limit steps/s"] > table["voicelab steps/s"]).all()
     written = json.loads((tmp_path / "table.json").read_text())
     assert written["shape"] == "tiny" and len(written["rows"]) == 2
@@ -36,7 +36,7 @@ def test_all_ways_on_a_gpu_are_one_command(root, tmp_path, capsys):
     options = "--shape tiny --device cpu --dtype float32 --batch 1 3 --positions 120 --columns 12 --json".split()
     table = gpu.main([*options, str(tmp_path / "table.json")])
     assert len(table) == 10 and table["columns/s"].notna().all() and (table["note"] == "").all()
-    assert table["same columns"].dropna().tolist() == ["12/12"] * 4 + ["36/36"] * 4
+    assert table["same columns"].dropna().tolist() == ["12/12"] * 4 + ["36/36"] * 4 and table["share of limit"].notna().all()
     said = capsys.readouterr().out
     assert "GB/s by a copy" in said and "batch 3: at most" in said and len(json.loads((tmp_path / "table.json").read_text())["rows"]) == 10
     with pytest.raises(SystemExit): gpu.main(["--columns", "8"])

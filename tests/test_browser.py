@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -78,7 +78,9 @@ def moment(widget, words: str):
 
 def gives(page, number: int, true) -> str:
     "What a cell gives as soon as it is `true`: a kernel runs cells in one thread, and hears its widgets in another."
-    assert browser.soon(lambda: true(browser.run_cell(page, number)), SECONDS / 1000), browser.output(page, number)
+    def is_so():
+        with suppress(SyntaxError, ValueError): return true(browser.run_cell(page, number))         # the output may be half there
+    assert browser.soon(is_so, SECONDS / 1000), browser.output(page, number)
     return browser.output(page, number)
 
 
@@ -922,7 +924,7 @@ def test_a_page_of_a_thousand_samples_is_quick(chromium, exported, tmp_path):
     page.goto(path.as_uri())
     page.locator("td button[data-point]").first.click()
     expect(page.get_by_role("status").filter(has_text="playing A")).to_be_visible()
-    assert time.monotonic() - begun < 60 and page.locator("svg .dot").count() == 1000
+    assert time.monotonic() - begun < 30 and page.locator("svg .dot").count() == 1000
     page.get_by_role("button", name="988 more").click()
     expect(page.locator("td button[data-point]")).to_have_count(1000)
     page.close()

@@ -345,7 +345,7 @@ def test_tokenizer_and_decoder_must_count_alike(codec, tmp_path):
 def test_tiny_is_quick_and_its_seed_counts():
     begun = time.process_time()
     codec = untouched(tiny_glm4voice)
-    assert time.process_time() - begun < 20
+    assert time.process_time() - begun < 10
     assert weights_sha256(codec.flow) == weights_sha256(tiny_glm4voice(0).flow) != weights_sha256(tiny_glm4voice(1).flow)
 
 

@@ -210,7 +210,7 @@ def test_the_profile_adds_up_to_the_work(model, reference):
     made.report()
     passed, seconds = time.perf_counter() - begun, made.profile.seconds
     assert [*seconds] == [*PARTS] and all(taken > 0 for name, taken in seconds.items() if name != "encode")
-    assert 0 < sum(seconds.values()) <= passed + 0.001
+    assert 0.1 * passed < sum(seconds.values()) <= passed + 0.001       # the rest is waiting for the processor
     assert seconds["host"] == pytest.approx(made.timings["total"] - sum(seconds[part] for part in ("prefill", "decode", "codec")))
     assert parts_so_far() == {}
 

@@ -73,7 +73,7 @@ def prompts_for(tokenizer, batch, form="assistant_ref", even=False):
 
 @pytest.mark.parametrize("batch", (1, 4, 16))
 @pytest.mark.parametrize("form", FORMS)
-def test_logits_equal_transformers(tiny_network, tiny_tokenizer, form, batch):
+def test_logits_equal_transformers(tiny_network, tiny_tokenizer, processor, form, batch):
     assert_alike(*both(tiny_network, prompts_for(tiny_tokenizer, batch, form)), 10)
 
 
@@ -257,7 +257,7 @@ def test_weights_in_another_order_are_not_side_by_side():
 
 @pytest.mark.parametrize("rows", (1, 2, 8, 16, 17, 40))
 @pytest.mark.parametrize("dtype, atol", [(torch.float32, 1e-6), (torch.bfloat16, 0.02), (torch.float64, 1e-12)])
-def test_norms_and_products_are_torchs(rows, dtype, atol):
+def test_norms_and_products_are_torchs(processor, rows, dtype, atol):
     x, weight = torch.randn(rows, 96, dtype=dtype), torch.randn(96, dtype=dtype)
     matrix = torch.randn(200, 96, dtype=dtype) / 10
     for size in (1e-3, 1, 1e3):

@@ -258,7 +258,8 @@ def test_a_page_that_is_still_being_made_is_waited_for_and_one_that_left_is_not(
     async def test(kernels, kernel, client):
         asked = client.execute("import time; time.sleep(600)")
         while (await client.get_iopub_msg(SECONDS))["parent_header"].get("msg_id") != asked: pass
-        while kernels.kernel_model(kernel)["execution_state"] != "busy": await asyncio.sleep(0.1)
+        async with asyncio.timeout(SECONDS):
+            while kernels.kernel_model(kernel)["execution_state"] != "busy": await asyncio.sleep(0.1)
         kernels.patience = 1
         await asyncio.sleep(3)
         assert kernel in kernels
@@ -451,7 +452,7 @@ def test_nobody_reaches_what_another_has_saved(shared, swept):
                 before = len(other.news)
                 other.press(button, place)
                 other.hear(lambda: any("folder: must be in" in words for words in other.news[before:]))
-    guests[1].fill("save as", "a calm one")                # base64 of a sound has no spaces, but any four letters
+    guests[1].fill("save as", "a calm one")                # with spaces: base64 of a sound may hold any four letters
     guests[1].press("Save")
     guests[1].hear(lambda: "Saved as a calm one." in guests[1].said)
     other.fill("save as", "mine")

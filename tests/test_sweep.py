@@ -785,7 +785,7 @@ def test_a_rule_in_a_module_ends_the_same_samples_in_workers(make, monkeypatch, 
         there = make(tmp_path / "there").run("process")
     finally:
         del STOP_RULES["short"]
-        del sys.modules["rule_of_a_module"]
+        sys.modules.pop("rule_of_a_module", None)
     codes = [[row.row["hashes"]["codes"] for row in made] for made in (here, there)]
     assert codes[0] == codes[1] and {row.row["stop_reason"] for row in there} == {"short"} and there.table.frames.max() == 3
 

@@ -57,7 +57,7 @@ def portions(net, cache, cuts, x):
 
 @pytest.mark.parametrize("cuts", ([0, 30], [0, 5, 6, 7, 20, 30], [0, 1, 2, 3, 17, 18, 30]))
 @torch.inference_mode()
-def test_hidden_states_equal_transformers(tiny, cuts):
+def test_hidden_states_equal_transformers(tiny, processor, cuts):
     net = tiny.network
     x = torch.randn(1, 30, net.config.qwen.hidden_size, generator=torch.Generator().manual_seed(0))
     ours, theirs = (portions(net, cache, cuts, x) for cache in (Places(net.model, room=4), DynamicCache()))
