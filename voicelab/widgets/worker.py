@@ -123,21 +123,19 @@ def _wait_for_turn(self: Worker) -> bool: # False: stopped before
 
 @patch
 def _prepare(self: Worker):
-    self.working, self.session = True, None
+    self.working, self.session, self.next = True, None, None
     self.stopping.clear()
     self._set(True)
 
 
 @patch
 def _run(self: Worker, work):
-    try:
-        while work is not None:
-            self._do(work)
-            with self.lock:
-                work, self.next = None if self.closed else self.next, None
-                if work is None: self.working = False
-                else: self._prepare()
-    finally: self.working = False
+    while work is not None:
+        self._do(work)
+        with self.lock:                                     # from here on the next `start` begins, or follows
+            work = None if self.closed else self.next
+            if work is None: self.working = False
+            else: self._prepare()
 
 
 @patch
@@ -183,8 +181,9 @@ def close(self: Worker):
 
 @patch
 def _end(self: Worker):
-    self.next = None
-    self.stopping.set()
+    with self.lock:
+        self.next = None
+        self.stopping.set()
     if self.session is not None: self.session.stop()
 
 # %% ../../nbs/13_widgets_worker.ipynb #bb1da996
