@@ -1,14 +1,18 @@
 """The recipe of the tiny model: a small run of its scripts from speech to a checkpoint that loads, and their parts."""
 import importlib
 import json
+import shutil
+import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import voicelab as vl
+from voicelab.audio import load_audio
 
 STEP = 960
 
@@ -61,6 +65,43 @@ def test_a_small_run_makes_a_checkpoint_that_loads(script, tmp_path, monkeypatch
     model = vl.load("made")
     made = model.clone("Red apples.", seed=0)
     assert model.info.version == "0" and made.codes.shape[0] == 8
+
+
+def test_what_has_other_sizes_is_refused_in_one_line(script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_speech(tmp_path / "a", 2, 0)
+    def codec(stage, channels, *more, steps=1):
+        script("train_codec", stage, "--speech", "a", "--channels", channels, "--vocoder-channels", 32, "--batch", 4, "--steps", steps, "--threads", 1, *more)
+    codec("codes", 32, "--checkpoint", "codes.pt")
+    shipped = Path(vl.__file__).parent / "checkpoints/tiny/codec/model.safetensors"
+    for stage, more, option in (("codes", ("--checkpoint", "new.pt", "--start", shipped), "--start"), ("codes", ("--checkpoint", "codes.pt"), "--checkpoint"),
+                                ("sound", ("--checkpoint", "sound.pt", "--codes", "codes.pt"), "--codes")):
+        with pytest.raises(SystemExit, match=rf"^{option}: made with other sizes: \S+ is \[.*\] in it and \[.*\] here$"): codec(stage, 64, *more, steps=2)
+    script("encode", "codes.pt", "a")
+    with pytest.raises(SystemExit, match="^--start: made with other sizes: "):
+        script("train_lm", "--speech", "a", "--held", "a", "--checkpoint", "lm.pt", "--hidden", 64, "--layers", 1, "--threads", 1, "--steps", 1,
+               "--start", shipped.parents[1] / "model.safetensors")
+
+
+def test_recordings_of_people_are_taken_from_packages(script, tmp_path, monkeypatch):
+    if not shutil.which("dpkg-deb"): pytest.skip("needs dpkg-deb")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="people: needs the package asterisk-core-sounds-en-g722 in this folder"): script("people", "people")
+    for language, speaker in dict(en="en_US_f_Ann", es="es_MX_f_Ann", fr="fr_CA_f_Bea", it="it_IT_m_Cal", ru="ru_RU_f_Dee").items():
+        folder = tmp_path / language / "usr/share/asterisk/sounds" / speaker
+        for name, seconds in (("a", 2), ("b", 1), ("c", 3), ("long", 9), ("silence/8", 7.5)):
+            path = folder / f"{name}.g722"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(np.random.default_rng(0).integers(0, 256, int(seconds * 8000), np.uint8).tobytes())
+        (tmp_path / language / "DEBIAN").mkdir()
+        (tmp_path / language / "DEBIAN/control").write_text(f"Package: asterisk-core-sounds-{language}-g722\nVersion: 1\nArchitecture: all\n"
+                                                            "Maintainer: A <a@b.c>\nDescription: a test\n")
+        subprocess.run(["dpkg-deb", "-b", language, f"asterisk-core-sounds-{language}-g722_1_all.deb"], check=True, capture_output=True)
+    script("people", "people")
+    assert sorted(path.name for path in Path("people").iterdir()) == sorted(
+        f"{name}_{i}.wav" for name, most in dict(ann=5, bea=2, cal=2, dee=2).items() for i in range(1, most + 1))
+    longest = load_audio("people/ann_1.wav")
+    assert longest.rate == 16_000 and longest.seconds == pytest.approx(3, abs=0.05)
 
 
 def test_codes_that_tie_are_refused(script, tmp_path, monkeypatch):

@@ -68,12 +68,20 @@ def reference_of(voice: dict, rng, name: str, language: str = "en") -> vl.Refere
 
 class Speaker:
     "One held-out voice with its reference; all its draws come from its seed."
+    accent = None                           # its own
+
     def __init__(self, seed: int):
         self.seed, self.rng = seed, np.random.default_rng(seed)
         self.voice = draw_voice(self.rng)
         self.reference = reference_of(self.voice, self.rng, f"voice{seed}")
 
-    def true(self, text: str, accent: str | None = None) -> vl.Audio: return sound(self.voice, text, accent)
+    def true(self, text: str, accent: str | None = None) -> vl.Audio: return sound(self.voice, text, accent or self.accent)
+
+    def in_arabic(self) -> "Speaker":
+        "The same voice, which speaks Arabic from now on, with a reference in Arabic."
+        other = copy(self)
+        other.accent, other.reference = "ar", reference_of(self.voice, np.random.default_rng([self.seed, 1]), self.reference.name, "ar")
+        return other
 
 
 class Person(Speaker):
@@ -313,30 +321,38 @@ def part_turns(bench: Bench, args) -> dict:
 
 
 def word_errors(bench: Bench, args, clones: bool) -> dict:
-    "Word errors and similarity, each with its ceiling: two sentences a voice, the same sentences in several voices."
-    table, kinds = {}, {"synthetic": bench.speakers[:args.word_voices]}
+    "Word errors, in Arabic of letters, and similarity, each with its ceiling: two sentences a voice, the same sentences in several voices."
+    table, synthetic = {}, bench.speakers[:args.word_voices]
+    kinds = {"synthetic": (synthetic, HEARD_SENTENCES, "en")}
     if args.kokoro:
         from kokoro import Kokoro
         kokoro = Kokoro(args.kokoro)
-        kinds["human-like"] = [Person(args.first_seed + 5_000_000 + i, kokoro) for i in range(args.word_voices)]
-    for kind, speakers in kinds.items():
-        pairs = [(i, (i + shift) % len(HEARD_SENTENCES)) for i in range(len(speakers)) for shift in (0, 5)]
+        kinds["human-like"] = [Person(args.first_seed + 5_000_000 + i, kokoro) for i in range(args.word_voices)], HEARD_SENTENCES, "en"
+    kinds["Arabic"] = [speaker.in_arabic() for speaker in synthetic], SENTENCES.read_text(encoding="utf-8").splitlines(), "ar"
+    for kind, (speakers, sentences, language) in kinds.items():
+        written, rate = (letters, "character error rate") if language == "ar" else (str, "word error rate")
+        pairs = [(i, (i + shift) % len(sentences)) for i in range(len(speakers)) for shift in (0, 5)]
         voices, texts = zip(*pairs)
-        true = [speakers[i].true(HEARD_SENTENCES[j]) for i, j in pairs]
+        true = [speakers[i].true(sentences[j]) for i, j in pairs]
         arms = {"true speech": true, "through the codec": [bench.through_codec(audio) for audio in true]}
         if clones:
-            made = [bench.clone(HEARD_SENTENCES[j], speakers[i].reference, 0) for i, j in pairs]
+            made = [bench.clone(sentences[j], speakers[i].reference, 0) for i, j in pairs]
             arms["clone"] = [gen.audio for gen in made]
             table[f"{kind}: ended by itself"] = mean_interval([gen.stop_reason == "eos" for gen in made])
-        counts = {arm: np.array([errors(HEARD_SENTENCES[j], heard(args.whisper, audio)) for (_, j), audio in zip(pairs, sounds)])
+        counts = {arm: np.array([errors(written(sentences[j]), written(heard(args.whisper, audio, language))) for (_, j), audio in zip(pairs, sounds)])
                   for arm, sounds in arms.items()}
         for arm, before in zip(arms, [None, *arms]):
-            table[f"{kind}: word error rate, {arm}"] = rate_interval(counts[arm], voices, texts)
-            if before: table[f"{kind}: word error rate, {arm} less {before}"] = rate_interval(counts[arm], voices, texts, less=counts[before])
-            table[f"{kind}: more than half of the words wrong, {arm}"] = mean_interval(counts[arm][:, 0] > counts[arm][:, 1] / 2)
+            table[f"{kind}: {rate}, {arm}"] = rate_interval(counts[arm], voices, texts)
+            if before: table[f"{kind}: {rate}, {arm} less {before}"] = rate_interval(counts[arm], voices, texts, less=counts[before])
+            table[f"{kind}: more than half of it wrong, {arm}"] = mean_interval(counts[arm][:, 0] > counts[arm][:, 1] / 2)
             near = [[embed(arms[arm][2 * i + n]) @ embed(speaker.reference.audio) for n in (0, 1)] for i, speaker in enumerate(speakers)]
             table[f"{kind}: similarity to the reference, {arm}"] = mean_interval(near)
     return table
+
+
+def letters(text: str) -> str:
+    "The letters one by one, without vowel marks: errors of words are errors of letters."
+    return " ".join(re.sub(r"[\W\d_]", "", strip_harakat(text)))
 
 
 def part_words(bench: Bench, args) -> dict:

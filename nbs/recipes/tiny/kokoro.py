@@ -7,7 +7,8 @@
 
 Kokoro-82M (hexgrad, Apache-2.0) is available as packages: its int8 graph in four wheels, its 54 voices in an npm
 package. Phonemes come from espeak-ng. A voice is drawn: a mixture of two or three of Kokoro's, timbre and prosody apart, then pitch and its
-span, formants, tilt, a resonance, and for some a room and noise. `speak` writes what speech.py writes; with `--seconds` it
+span, formants, tilt, a resonance, and for some a room and noise. Speaking takes nearly all the time, so each sound also serves, shaped
+otherwise, for the `--likenesses` of its voice, which count as other voices. `speak` writes what speech.py writes; with `--seconds` it
 stops after that time, and with `--shard` it writes a file whenever that many voices are done (OUT.0, OUT.1 and so on).
 """
 import argparse
@@ -80,6 +81,13 @@ def draw_person(rng: np.random.Generator, held: bool = False) -> dict:
                 room=float(rng.uniform(.05, .4)) if rng.random() < 0.2 else 0.0, noise=float(rng.uniform(22, 50)) if rng.random() < 0.3 else 0.0)
 
 
+def likeness(person: dict, rng: np.random.Generator) -> dict:
+    "Another voice for the sounds of `person`: played faster or slower, so with other formants and another pitch, in another place."
+    other, scale = draw_person(rng), float(rng.uniform(.06, .17))
+    kept = ("tilt", "resonance", "room", "noise")
+    return person | {name: other[name] for name in kept} | dict(formants=person["formants"] * float(np.exp(rng.choice([-scale, scale]))))
+
+
 @cache
 def styles() -> dict: return dict(np.load(Kokoro.folder / "voices.npz"))
 
@@ -117,8 +125,8 @@ class Kokoro:
         made[:128] = mean[row, :128] + person["strength"] * (made[:128] - mean[row, :128])      # away from the mean of all
         return made
 
-    def say(self, person: dict, text: str, seed: int = 0) -> tuple[np.ndarray, list[str]] | None:
-        "int16 samples at 24 kHz and the phoneme in the middle of every frame; None if silent or too long."
+    def speak(self, person: dict, text: str) -> tuple[np.ndarray, list[str], np.ndarray] | None:
+        "The network's sound at 24 kHz, the class of each of its letters, and the sample at which each ends; None if it can't say `text`."
         letters = spell(text, person["accent"])
         if not letters or len(letters) > LONGEST: return None
         def intone(hertz):
@@ -130,16 +138,26 @@ class Kokoro:
             tokens=torch.tensor([[0, *(LETTERS[letter] for letter in letters), 0]]).to(self.device),
             style=torch.from_numpy(self.style(person, len(letters)))[None].to(self.device),
             speed=torch.tensor([person["speed"] / person["formants"]]).to(self.device))
-        sound, ends = sound.flatten().cpu().numpy(), (durations.flatten().cumsum(0) * TICK).cpu().numpy()
-        made = shape(sound, RATE, person)
-        if made is None: return None
-        samples, middles = made
         classes = [SILENCE, *map(sound_class, letters), SILENCE]
         for i in range(len(classes) - 2, 0, -1):                            # a stress mark sounds as what it stresses
             if letters[i - 1] in "ˈˌ": classes[i] = classes[i + 1]
             elif letters[i - 1] == "ː": classes[i] = classes[i - 1] if i > 1 else SILENCE
-        where = np.searchsorted(ends, middles, side="right").clip(max=len(classes) - 1)
-        return place(samples, person, np.random.default_rng(seed)), [classes[i] for i in where]
+        return sound.flatten().cpu().numpy(), classes, (durations.flatten().cumsum(0) * TICK).cpu().numpy()
+
+    def say(self, person: dict, text: str, seed: int = 0) -> tuple[np.ndarray, list[str]] | None:
+        "int16 samples at 24 kHz and the phoneme in the middle of every frame; None if silent or too long."
+        spoken = self.speak(person, text)
+        return spoken and as_heard(spoken, person, seed)
+
+
+def as_heard(spoken: tuple, person: dict, seed: int) -> tuple[np.ndarray, list[str]] | None:
+    "What `Kokoro.speak` gave, in the voice and the place of `person`, as `Kokoro.say` gives it."
+    sound, classes, ends = spoken
+    made = shape(sound, RATE, person)
+    if made is None: return None
+    samples, middles = made
+    where = np.searchsorted(ends, middles, side="right").clip(max=len(classes) - 1)
+    return place(samples, person, np.random.default_rng(seed)), [classes[i] for i in where]
 
 
 @cache
@@ -161,14 +179,18 @@ def place(samples: np.ndarray, person: dict, rng: np.random.Generator) -> np.nda
     return (np.clip(sound, -1, 1) * 32767).astype(np.int16)
 
 
-def utterances(kokoro: Kokoro, seed: int, each: int, fewest: int, most: int) -> list[tuple[str, np.ndarray, list[str]]]:
-    "All utterances of the voice of one seed."
-    rng, made = np.random.default_rng(seed), []
+def utterances(kokoro: Kokoro, seed: int, each: int, fewest: int, most: int, likenesses: int = 0) -> list[list[tuple[str, np.ndarray, list[str]]]]:
+    "All utterances of the voice of one seed, and of each of its likenesses."
+    rng = np.random.default_rng(seed)
     person = draw_person(rng)
+    people = [person, *(likeness(person, np.random.default_rng([seed, i])) for i in range(likenesses))]
+    made = [[] for _ in people]
     for i in range(each):
         text = dress(draw_text(rng, fewest, most), rng)
-        spoken = kokoro.say(person, text, seed * 100 + i)
-        if spoken and 0.35 * RATE < len(spoken[0]) < (1.5 + 0.75 * most) * RATE: made.append((text, *spoken))
+        spoken = kokoro.speak(person, text)
+        for j, voice in enumerate(people):
+            heard = spoken and as_heard(spoken, voice, (seed * 100 + i) * 10 + j)
+            if heard and 0.35 * RATE < len(heard[0]) < (1.5 + 0.75 * most) * RATE: made[j].append((text, *heard))
     return made
 
 
@@ -200,7 +222,9 @@ def speak(args):
             writer.close()
             shard += 1
             writer = Writer(f"{args.out}.{shard}")
-        for text, sound, phonemes in utterances(kokoro, args.first_seed + voice, args.each, *args.words): writer.add(voice, text, sound, phonemes)
+        made = utterances(kokoro, args.first_seed + voice, args.each, *args.words, args.likenesses)
+        for i, spoken in enumerate(made):
+            for text, sound, phonemes in spoken: writer.add(voice * len(made) + i, text, sound, phonemes)
     writer.close()
 
 
@@ -214,6 +238,7 @@ def main():
     say.add_argument("--first-seed", type=int, required=True)
     say.add_argument("--voices", type=int, required=True)
     say.add_argument("--each", type=int, default=5, help="utterances a voice")
+    say.add_argument("--likenesses", type=int, default=0, help="more voices for the sounds of each voice")
     say.add_argument("--words", type=int, nargs=2, default=(1, 20), metavar=("FEWEST", "MOST"))
     say.add_argument("--seconds", type=float, help="stop after that time")
     say.add_argument("--shard", type=int, help="voices a file")

@@ -171,6 +171,15 @@ def load_codec(path, device="cpu"):
     return net.eval()
 
 
+def begin_with(net, values: dict, option: str):
+    "Load these values into the network; refuse a file of another shape in one line."
+    own = net.state_dict()
+    for name, value in values.items():
+        wanted = list(own[name].shape) if name in own else "not there"
+        if wanted != list(value.shape): raise SystemExit(f"{option}: made with other sizes: {name} is {list(value.shape)} in it and {wanted} here")
+    net.load_state_dict(own | {name: value.float() for name, value in values.items()})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=["codes", "sound"])
@@ -183,6 +192,7 @@ def main():
     parser.add_argument("--start", help="stage one: begin with the encoder, codebooks and trunk of this codec's model.safetensors")
     parser.add_argument("--vocoder", help="stage two: begin with the vocoder of this codec's model.safetensors")
     parser.add_argument("--judges", type=float, default=0.4, help="stage two: share of the time after which judges come in")
+    parser.add_argument("--judged", type=int, help="stage two: crops a step that the judges hear, most of the work (default all)")
     parser.add_argument("--batch", type=int, help="crops a step (24 in stage one, 16 in stage two)")
     parser.add_argument("--channels", type=int, default=320)
     parser.add_argument("--vocoder-channels", type=int, default=384)
@@ -204,21 +214,20 @@ def main():
              *to_phoneme.parameters()]
     if args.start and args.stage == "sound": raise SystemExit("--start: is of stage one; stage two takes --codes and --vocoder")
     if args.start:
-        known = {name: value.float() for name, value in load_file(args.start).items() if not name.startswith("vocoder.")}
-        net.load_state_dict(net.state_dict() | known)
+        begin_with(net, {name: value for name, value in load_file(args.start).items() if not name.startswith("vocoder.")}, "--start")
         trainer.begin(size * crops.frames / net.quantizer.codebooks.shape[1])
     if args.stage == "sound":
         learned = torch.load(args.codes, weights_only=True, map_location=device)["net"]
-        net.load_state_dict({k: v for k, v in learned.items() if not k.startswith("vocoder.")}, strict=False)
-        if args.vocoder:
-            net.load_state_dict({k: v.float() for k, v in load_file(args.vocoder).items() if k.startswith("vocoder.")}, strict=False)
+        begin_with(net, {k: v for k, v in learned.items() if not k.startswith("vocoder.")}, "--codes")
+        if args.vocoder: begin_with(net, {k: v for k, v in load_file(args.vocoder).items() if k.startswith("vocoder.")}, "--vocoder")
         learn = [*net.trunk.parameters(), *net.vocoder.parameters()]
     optimiser = torch.optim.AdamW(learn, args.rate, betas=(0.8, 0.99), weight_decay=0.01)
     judging = torch.optim.AdamW(judges.parameters(), 3e-4, betas=(0.8, 0.99), weight_decay=0.01)
     done, step = 0.0, 0
     if os.path.exists(args.checkpoint):
         saved = torch.load(args.checkpoint, weights_only=True, map_location=device)
-        parts = dict(net=net, optimiser=optimiser, to_mel=to_mel, to_phoneme=to_phoneme, judges=judges, judging=judging)
+        begin_with(net, saved["net"], "--checkpoint")
+        parts = dict(optimiser=optimiser, to_mel=to_mel, to_phoneme=to_phoneme, judges=judges, judging=judging)
         for name, part in parts.items(): part.load_state_dict(saved[name])
         trainer.count, trainer.total, done, step = saved["count"], saved["total"], saved["seconds"], saved["step"]
         crops.numbers = saved["phonemes"]
@@ -253,6 +262,8 @@ def main():
             with torch.autocast(device, torch.bfloat16): made = net.vocoder(hidden).float()
             loss, shown = sound_loss(made, true, mels)
             if progress > args.judges:
+                heard = torch.randperm(len(true), device=device)[:args.judged]
+                made, true = made[heard], true[heard]
                 with torch.autocast(device, torch.bfloat16): verdict = judges_loss(judges, made.detach(), true)
                 judging.zero_grad()
                 verdict.backward()

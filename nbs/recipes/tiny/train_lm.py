@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from train_codec import begin_with
 from transformers import HiggsAudioV2ForConditionalGeneration
 
 from voicelab.codec import delay
@@ -147,19 +148,6 @@ def lay_out(ids, columns, phonemes, target, slot, pad, only_target=False) -> Lay
                   F.pad(pairs, (0, 1))[audio].nonzero()[:, 0], torch.where(forced, NOT_COUNTED, true), phonemes[:, :-1][pairs])
 
 
-def causal_attention(q, k, v, rows=128):
-    "Scaled dot product attention of [batch, heads, n, size]; on a CPU `rows` queries at a time, which is twice as fast as torch's."
-    if q.device.type != "cpu": return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    seen, n = [], q.shape[2]
-    for start in range(0, n, rows):
-        end = min(n, start + rows)
-        later = torch.full((end - start, end), -torch.inf, dtype=q.dtype).triu(start + 1)
-        scores = torch.baddbmm(later.expand(q.shape[0] * q.shape[1], -1, -1), q[:, :, start:end].flatten(0, 1),
-                               k[:, :, :end].flatten(0, 1).transpose(1, 2), alpha=q.shape[-1] ** -0.5)
-        seen.append(torch.softmax(scores, -1, dtype=scores.dtype) @ v[:, :, :end].flatten(0, 1))
-    return torch.cat(seen, 1).view(q.shape)
-
-
 def padded(x, batch: Layout): # [text and sound places, size] to [batch * places, size]
     "Each place where it is in the batch. Reading by index would train slowly on a GPU, where gradients of one index wait for each other."
     return x.new_zeros(batch.shape[0] * batch.shape[1], x.shape[1]).index_copy(0, batch.order, x)
@@ -179,7 +167,7 @@ def hidden_states(model, batch: Layout):
         both = torch.cat([layer.input_layernorm(text), layer.audio_input_layernorm(sound)])
         q, k, v = (padded(project(both), batch) for project in (attention.q_proj, attention.k_proj, attention.v_proj))
         q, k, v = (x.view(rows, n, -1, config.head_dim).transpose(1, 2) for x in (q, k, v))
-        seen = causal_attention(turned(q).to(v.dtype), turned(k).to(v.dtype), v)       # padding is behind all, so no more mask
+        seen = F.scaled_dot_product_attention(turned(q).to(v.dtype), turned(k).to(v.dtype), v, is_causal=True)     # padding is behind all
         seen = attention.o_proj(seen.transpose(1, 2).reshape(rows * n, -1).index_select(0, batch.order))
         text, sound = text + seen[:len(text)], sound + seen[len(text):]
         text = text + layer.mlp(layer.post_attention_layernorm(text))
@@ -293,6 +281,7 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--loaders", type=int, default=0, help="processes that put batches together")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="of the step by torch.compile: needs a C++ compiler, and takes a minute or two")
     args = parser.parse_args()
     if args.steps is not None and args.steps < 1: parser.error(f"--steps: must be at least 1, got {args.steps}")
     torch.manual_seed(0)
@@ -301,7 +290,7 @@ def main():
     packer = Packer(tokenizer)
     shape = dict(hidden_size=args.hidden, layers=args.layers, heads=args.hidden // 64, intermediate_size=3 * args.hidden)
     model = HiggsAudioV2ForConditionalGeneration(build_config(tokenizer, **shape)).to(device)
-    if args.start: model.load_state_dict({name: value.float() for name, value in load_file(args.start).items()})
+    if args.start: begin_with(model, load_file(args.start), "--start")
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters", flush=True)
     saved = torch.load(args.checkpoint, weights_only=True, map_location=device) if os.path.exists(args.checkpoint) else None
     phonemes = saved["phonemes"] if saved else sorted({name for pattern in args.speech for path in glob(f"{pattern}.json")
@@ -310,10 +299,11 @@ def main():
     optims = optimisers(model, to_phoneme, args.rate, device)
     done, step = 0.0, 0
     if saved:
-        model.load_state_dict(saved["model"]); to_phoneme.load_state_dict(saved["to_phoneme"])
+        begin_with(model, saved["model"], "--checkpoint"); to_phoneme.load_state_dict(saved["to_phoneme"])
         for optim, state in zip(optims, saved["optimisers"]): optim.load_state_dict(state)
         done, step = saved["seconds"], saved["step"]
     pairs = {name: Voices([name], 0, phonemes).draw(96, 2, args.frames) for name in args.held}
+    losses_of = torch.compile(column_loss, dynamic=True) if args.compile else column_loss
     begun, last, log = time.time() - done, time.time(), []
     conversations = Conversations(args, packer, phonemes, step)
     if args.steps: conversations.progress.fill_(step / args.steps)      # loaders begin at once
@@ -331,7 +321,7 @@ def main():
         for optim in optims:
             for group in optim.param_groups: group["lr"] = args.rate * min(1, (step + 1) / args.warmup) * min(1, max(0.02, (1 - progress) / 0.6))
         batch = next(batches).to(device)
-        with torch.autocast(device, torch.bfloat16): losses = column_loss(model, batch, to_phoneme)
+        with torch.autocast(device, torch.bfloat16): losses = losses_of(model, batch, to_phoneme)
         for optim in optims: optim.zero_grad()
         (losses * weights).sum().backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
