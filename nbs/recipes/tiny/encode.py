@@ -20,7 +20,7 @@ MOST_TIES = 0.01                # float32 has up to 0.002 at a codebook, bfloat1
 
 def share_of_ties(net, samples) -> list[float]: # a codebook each
     "Share of the frames in which the nearest entry of a codebook is not the only one."
-    rest, shares, quantizer = net.encoder(net.mel(samples)).transpose(1, 2), [], net.quantizer
+    rest, shares, quantizer = net.encoder(net.mel(samples).transpose(1, 2)), [], net.quantizer
     for project_in, project_out, book in zip(quantizer.project_in, quantizer.project_out, quantizer.codebooks):
         best = (F.normalize(project_in(rest), dim=-1) @ book.T).topk(2, -1)
         rest = rest - project_out(book[best.indices[..., 0]])

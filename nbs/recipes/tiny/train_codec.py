@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from voicelab.models.tinycodec import LogMel, TinyCodecConfig, TinyCodecNet
+from voicelab.models.tinycodec import Convolution, LogMel, TinyCodecConfig, TinyCodecNet
 
 STEP = 960                                          # samples a code frame
 REFRESH = 8                                         # seconds between looks for new files
@@ -207,7 +207,7 @@ def main():
     config = TinyCodecConfig(channels=args.channels, vocoder_channels=args.vocoder_channels)
     net = TinyCodecNet(config).to(device)
     crops = Crops(args.speech, 32 if args.stage == "codes" else 20, 0, device)
-    to_mel, to_phoneme = nn.Conv1d(config.channels, config.n_mels, 1).to(device), nn.Linear(config.channels, 128).to(device)
+    to_mel, to_phoneme = Convolution(config.channels, config.n_mels, 1).to(device), nn.Linear(config.channels, 128).to(device)
     trainer = QuantizerTrainer(net.quantizer)
     judges = nn.ModuleList(map(Judge, (2048, 1024, 512))).to(device)
     learn = [*net.encoder.parameters(), *net.quantizer.parameters(), *net.trunk.parameters(), *to_mel.parameters(),
@@ -247,10 +247,10 @@ def main():
             group["lr"] = args.rate * min(1, (step + 1) / 200) * max(0.02, 0.5 * (1 + math.cos(math.pi * progress)))
         true, phonemes = crops.batch(size)
         if args.stage == "codes":
-            target = net.mel(true)
+            target = net.mel(true).transpose(1, 2)
             with torch.autocast(device, torch.bfloat16): hidden = net.encoder(target)
-            quantized, first, _, commit = trainer(hidden.transpose(1, 2))
-            with torch.autocast(device, torch.bfloat16): drawn = to_mel(net.trunk(quantized.transpose(1, 2)))
+            quantized, first, _, commit = trainer(hidden)
+            with torch.autocast(device, torch.bfloat16): drawn = to_mel(net.trunk(quantized))
             drawn = drawn.float()
             shown = (drawn - target).abs().mean()
             phoneme_loss = F.cross_entropy(to_phoneme(first).flatten(0, 1), phonemes.flatten())
@@ -258,7 +258,7 @@ def main():
             named_log.append(phoneme_loss.detach())
         else:
             with torch.no_grad(): codes = net.encode(true)
-            with torch.autocast(device, torch.bfloat16): hidden = net.trunk(net.quantizer.decode(codes).transpose(1, 2))
+            with torch.autocast(device, torch.bfloat16): hidden = net.trunk(net.quantizer.decode(codes))
             with torch.autocast(device, torch.bfloat16): made = net.vocoder(hidden).float()
             loss, shown = sound_loss(made, true, mels)
             if progress > args.judges:
