@@ -115,6 +115,15 @@ def test_a_checkpoint_comes_back(written, tiny_network, tiny_tokenizer):
     assert parts.card["chunk_seconds"] == 6.0
 
 
+def test_a_loaded_codec_can_be_saved_again(written, tiny_network, tiny_tokenizer, tmp_path):
+    "Its weights lie in memory in another order than in a file."
+    net = load_folder(written).codec.net
+    assert not net.vocoder.before.weight.is_contiguous()
+    save_checkpoint(tmp_path / "again", tiny_network, tiny_tokenizer, net, dict(name="again", version="0.1", license="Apache-2.0", chunk_seconds=6.0))
+    again = load_folder(tmp_path / "again").codec.net.state_dict()
+    for name, tensor in net.state_dict().items(): assert torch.equal(tensor, again[name]), name
+
+
 def test_a_folder_without_a_card_is_named_after_itself(folder):
     (folder / "voicelab.json").unlink()
     parts = load_folder(str(folder))

@@ -52,7 +52,7 @@ def test_a_small_run_makes_a_checkpoint_that_loads(script, tmp_path, monkeypatch
     small = ("--steps", 3, "--threads", 1)
     codec = ("--speech", "espeak*", "people*", "--channels", 32, "--vocoder-channels", 32, "--batch", 8, *small)
     script("train_codec", "codes", *codec, "--checkpoint", "codes.pt")
-    script("train_codec", "sound", *codec, "--codes", "codes.pt", "--checkpoint", "sound.pt", "--judges", 0)
+    script("train_codec", "sound", *codec, "--codes", "codes.pt", "--checkpoint", "sound.pt", "--judges", 0, "--judged", 2)
     script("encode", "codes.pt", "espeak0", "people.0", "held")
     assert torch.equal(*(torch.load(name, weights_only=True)["net"]["quantizer.codebooks"] for name in ("codes.pt", "sound.pt")))
     train = ("--speech", "espeak*", "people*", "--shares", 1, 0, "--last-shares", 0, 1, "--held", "held", "--checkpoint", "lm.pt", "--hidden", 64,
@@ -67,7 +67,7 @@ def test_a_small_run_makes_a_checkpoint_that_loads(script, tmp_path, monkeypatch
     assert model.info.version == "0" and made.codes.shape[0] == 8
 
 
-def test_what_has_other_sizes_is_refused_in_one_line(script, tmp_path, monkeypatch):
+def test_what_does_not_fit_is_refused_in_one_line(script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_speech(tmp_path / "a", 2, 0)
     def codec(stage, channels, *more, steps=1):
@@ -76,11 +76,62 @@ def test_what_has_other_sizes_is_refused_in_one_line(script, tmp_path, monkeypat
     shipped = Path(vl.__file__).parent / "checkpoints/tiny/codec/model.safetensors"
     for stage, more, option in (("codes", ("--checkpoint", "new.pt", "--start", shipped), "--start"), ("codes", ("--checkpoint", "codes.pt"), "--checkpoint"),
                                 ("sound", ("--checkpoint", "sound.pt", "--codes", "codes.pt"), "--codes")):
-        with pytest.raises(SystemExit, match=rf"^{option}: made with other sizes: \S+ is \[.*\] in it and \[.*\] here$"): codec(stage, 64, *more, steps=2)
+        with pytest.raises(SystemExit, match=rf"^{option}: does not fit: \S+ is \[.*\] in the file and \[.*\] here$"): codec(stage, 64, *more, steps=2)
+    lm = shipped.parents[1] / "model.safetensors"
+    with pytest.raises(SystemExit, match=r"^--vocoder: does not fit: vocoder\.\S+ is missing in the file and \[.*\] here$"):
+        codec("sound", 32, "--checkpoint", "sound.pt", "--codes", "codes.pt", "--vocoder", lm)
+    with pytest.raises(SystemExit, match="^--checkpoint: codes.pt is of the stage codes$"):
+        codec("sound", 32, "--checkpoint", "codes.pt", "--codes", "codes.pt", steps=2)
     script("encode", "codes.pt", "a")
-    with pytest.raises(SystemExit, match="^--start: made with other sizes: "):
-        script("train_lm", "--speech", "a", "--held", "a", "--checkpoint", "lm.pt", "--hidden", 64, "--layers", 1, "--threads", 1, "--steps", 1,
-               "--start", shipped.parents[1] / "model.safetensors")
+    def train(*more): script("train_lm", "--speech", "a", "--held", "a", "--hidden", 64, "--threads", 1, "--batch", 2, *more)
+    for layers in (1, 8):
+        with pytest.raises(SystemExit, match=r"^--start: does not fit: .* in the file and .* here$"):
+            train("--layers", layers, "--steps", 1, "--checkpoint", "new.pt", "--start", lm)
+    train("--layers", 1, "--steps", 1, "--checkpoint", "lm.pt")
+    with pytest.raises(SystemExit, match=r"^--checkpoint: does not fit: \S+ is missing in the file and \[.*\] here$"):
+        train("--layers", 2, "--steps", 2, "--checkpoint", "lm.pt")
+
+
+@pytest.mark.parametrize("name, words, why", [
+    ("train_codec", "sound --speech a --steps 1 --checkpoint b", "--codes: stage two needs"),
+    ("train_codec", "sound --speech a --steps 1 --checkpoint b --codes c --judged 0", "--judged: must be at least 1, got 0"),
+])
+def test_options_that_make_no_sense_are_refused(script, capsys, name, words, why):
+    with pytest.raises(SystemExit): script(name, *words.split())
+    assert why in capsys.readouterr().err
+
+
+def test_a_likeness_is_another_voice_with_the_same_words(script, monkeypatch):
+    pytest.importorskip("wordfreq", reason="the recipe's texts need wordfreq")
+    kokoro = script("kokoro")
+    monkeypatch.setattr(kokoro, "all_voices", lambda: ["af_a", "af_b", "am_c"])
+    class Hum:
+        def sound(self, person, text): return 0.1 * np.sin(np.arange(48_000) / 30).astype(np.float32), ["_", "m", "_"], np.array([2000, 46_000, 48_000])
+    made = kokoro.utterances(Hum(), 7, 2, 3, 5, likenesses=2)
+    alone, = kokoro.utterances(Hum(), 7, 2, 3, 5)
+    assert len(made) == 3 and all(np.array_equal(a[1], b[1]) and a[0] == b[0] for a, b in zip(made[0], alone))      # the voice itself is unchanged
+    assert [text for text, *_ in made[1]] == [text for text, *_ in alone]
+    person = kokoro.draw_person(np.random.default_rng(7))
+    other = kokoro.likeness(person, np.random.default_rng([7, 1]))
+    assert person["timbre"] == other["timbre"] and all(person[name] != other[name] for name in ("formants", "tilt", "resonance"))
+    assert len({len(voice[0][1]) for voice in made}) == 3                       # each plays it at a speed of its own
+
+
+def test_a_new_code_gets_the_vectors_of_the_old_ones_in_its_place(script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    translate = script("translate")
+    vectors, counts = torch.randn(2 * 5, 4), torch.zeros(2, 3, 3)               # 3 codes and 2 special ids a codebook
+    counts[0, 0, 2], counts[0, 1, 0], counts[0, 1, 1], counts[1] = 7, 1, 3, torch.eye(3)
+    made, known = (each.view(2, 5, 4) for each in (translate.translated(vectors, counts), vectors))
+    torch.testing.assert_close(made[0, :3], torch.stack([known[0, 2], (known[0, 0] + 3 * known[0, 1]) / 4, known[0, :3].mean(0)]))
+    assert torch.equal(made[1], known[1]) and torch.equal(made[0, 3:], known[0, 3:])
+    write_speech(tmp_path / "a", 3, 0)
+    script("train_codec", "codes", "--speech", "a", "--channels", 32, "--vocoder-channels", 32, "--batch", 4, "--steps", 1, "--threads", 1,
+           "--checkpoint", "codes.pt")
+    script("encode", "codes.pt", "a")
+    codec = importlib.import_module("train_codec").load_codec("codes.pt")
+    counts = translate.met(codec, "a", 200)                                     # the same codec: mostly the same codes
+    assert counts.sum(dim=(1, 2)).tolist() == [200] * 8 and counts[0].diagonal().sum() > 180
 
 
 def test_recordings_of_people_are_taken_from_packages(script, tmp_path, monkeypatch):
@@ -93,7 +144,7 @@ def test_recordings_of_people_are_taken_from_packages(script, tmp_path, monkeypa
             path = folder / f"{name}.g722"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(np.random.default_rng(0).integers(0, 256, int(seconds * 8000), np.uint8).tobytes())
-        (tmp_path / language / "DEBIAN").mkdir()
+        (tmp_path / language / "DEBIAN").mkdir(mode=0o755)
         (tmp_path / language / "DEBIAN/control").write_text(f"Package: asterisk-core-sounds-{language}-g722\nVersion: 1\nArchitecture: all\n"
                                                             "Maintainer: A <a@b.c>\nDescription: a test\n")
         subprocess.run(["dpkg-deb", "-b", language, f"asterisk-core-sounds-{language}-g722_1_all.deb"], check=True, capture_output=True)

@@ -44,28 +44,32 @@ class TinyCodecConfig:
 
 # %% ../../nbs/04_models_tinycodec.ipynb #7209c01d
 class Convolution(nn.Conv1d):
-    "A convolution over the time of [batch, time, channels], as one product of matrices."
+    """A convolution over the time of [batch, time, channels], as one product of matrices: with a stride of 1, an odd kernel and
+    padding that keeps the length; or with a stride as long as the kernel, and no padding."""
     def arrange(self):
         "Lay the weights out in memory as `forward` reads them; they stay the same."
         self.weight.data = self.weight.data.permute(2, 1, 0).contiguous().permute(2, 1, 0)
 
     def forward(self, x):
         taps, step, reach, time = self.kernel_size[0], self.dilation[0], self.padding[0], x.shape[1]
-        if self.stride[0] > 1: x = x[:, :time // taps * taps].reshape(len(x), time // taps, -1)     # taps side by side
+        if self.stride[0] > 1: x = x[:, :time // taps * taps].reshape(len(x), time // taps, taps * x.shape[2])
         elif taps > 1:
             x = F.pad(x, (0, 0, reach, reach))
             x = torch.cat([x[:, tap * step:tap * step + time] for tap in range(taps)], 2)
         made = torch.addmm(self.bias, x.flatten(0, 1), self.weight.permute(2, 1, 0).flatten(0, 1))
-        return made.view(*x.shape[:2], -1)
+        return made.view(*x.shape[:2], self.out_channels)
 
 
 class Spreading(nn.ConvTranspose1d):
-    "The transposed convolution with a stride as long as its kernel: each moment becomes that many."
-    def arrange(self): self.weight.data = self.weight.data.transpose(1, 2).contiguous().transpose(1, 2)
+    "The transposed convolution with a stride as long as its kernel: each moment becomes `stride` moments."
+    def arrange(self):
+        "As that of `Convolution`."
+        self.weight.data = self.weight.data.transpose(1, 2).contiguous().transpose(1, 2)
 
     def forward(self, x): # [batch, time, channels]
-        made = x.flatten(0, 1) @ self.weight.transpose(1, 2).flatten(1)
-        return made.view(len(x), x.shape[1] * self.stride[0], -1) + self.bias
+        bias = self.bias.repeat(self.stride[0])
+        made = torch.addmm(bias, x.flatten(0, 1), self.weight.transpose(1, 2).flatten(1))
+        return made.view(len(x), x.shape[1] * self.stride[0], self.out_channels)
 
 
 class Residual(nn.Module):
@@ -173,7 +177,7 @@ class TinyCodecNet(nn.Module):
     @property
     def context_frames(self) -> int:
         "Code frames on either side that a decoded frame depends on."
-        overlap = self.config.window // self.config.hop // 2
+        overlap = -(-(self.config.window - self.config.hop) // (2 * self.config.hop))
         spectra = 2 + 2 + 2 + sum(self.config.vocoder_dilations) + overlap      # trunk, trunk, before, blocks, STFT
         return 1 + 1 + 1 + -(-spectra // self.config.stride)
 
@@ -230,4 +234,5 @@ class TinyCodec:
     def decode_first(self, codes: torch.LongTensor) -> Audio: # codes [k, frames]
         "Sound of the first k codebooks only."
         codes = check_codes(codes, min(len(codes), self.n_codebooks) or 1, self.codebook_size)
-        return Audio(self.net.decode(codes[None])[0].numpy(), self.sample_rate)
+        made = self.net.decode(codes[None])[0].numpy() if codes.shape[-1] else np.zeros(0, np.float32)
+        return Audio(made, self.sample_rate)

@@ -3,7 +3,7 @@
     python evaluate.py                                  # all parts, for the model that ships
     python evaluate.py FOLDER --parts main --voices 40 --first-seed 80000000
     python evaluate.py --card ../../../voicelab/checkpoints/tiny/README.md      # put the tables into the card
-    python evaluate.py --parts recordings --recordings FOLDER --sounds OUT      # WAVs, each with a TXT transcript; also saves the sounds
+    python evaluate.py --parts recordings --recordings FOLDER --sounds OUT      # WAVs, some with a TXT transcript; also saves the sounds
     python evaluate.py --parts words --whisper FOLDER --kokoro FOLDER           # folders that hearing.py and kokoro.py unpack
 
 Voices are drawn from the recipe's voice space with seeds that no training step uses; the model speaks through the same
@@ -14,7 +14,7 @@ arabic      bare against vocalised text, and references in the other language
 ablations   the reference right, wrong, reversed, halved, absent, or with a wrong transcript
 texts       texts of kinds that are rare in training or absent
 turns       long texts whose chunks are shown none, one or two of those before them
-words       what Whisper base understands: true speech, through the codec, clones; synthetic and human-like voices apart
+words       what Whisper base understands: true speech, through the codec, clones; synthetic and human-like voices apart; in Arabic by letters
 space       how different the voices of the recipe are, and how close to people's; needs no model
 codec       the same as words without clones; with --recordings also the similarity of people through the codec
 recordings  people: the codec's resynthesis and the clone; NAME_1 and NAME_2 are recordings of one person
@@ -321,7 +321,7 @@ def part_turns(bench: Bench, args) -> dict:
 
 
 def word_errors(bench: Bench, args, clones: bool) -> dict:
-    "Word errors, in Arabic of letters, and similarity, each with its ceiling: two sentences a voice, the same sentences in several voices."
+    "Word errors (in Arabic, errors of letters) and similarity, each with its ceiling: two sentences a voice, the same sentences in several voices."
     table, synthetic = {}, bench.speakers[:args.word_voices]
     kinds = {"synthetic": (synthetic, HEARD_SENTENCES, "en")}
     if args.kokoro:
@@ -344,15 +344,15 @@ def word_errors(bench: Bench, args, clones: bool) -> dict:
         for arm, before in zip(arms, [None, *arms]):
             table[f"{kind}: {rate}, {arm}"] = rate_interval(counts[arm], voices, texts)
             if before: table[f"{kind}: {rate}, {arm} less {before}"] = rate_interval(counts[arm], voices, texts, less=counts[before])
-            table[f"{kind}: more than half of it wrong, {arm}"] = mean_interval(counts[arm][:, 0] > counts[arm][:, 1] / 2)
+            table[f"{kind}: more than half wrong, {arm}"] = mean_interval(counts[arm][:, 0] > counts[arm][:, 1] / 2)
             near = [[embed(arms[arm][2 * i + n]) @ embed(speaker.reference.audio) for n in (0, 1)] for i, speaker in enumerate(speakers)]
             table[f"{kind}: similarity to the reference, {arm}"] = mean_interval(near)
     return table
 
 
 def letters(text: str) -> str:
-    "The letters one by one, without vowel marks: errors of words are errors of letters."
-    return " ".join(re.sub(r"[\W\d_]", "", strip_harakat(text)))
+    "The letters one by one, without vowel marks, so that `errors` counts letters."
+    return " ".join(re.sub(r"[\W\d_]", "", text))
 
 
 def part_words(bench: Bench, args) -> dict:
@@ -454,7 +454,7 @@ def main():
     parser.add_argument("--voices", type=int, default=40)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--words", type=int, nargs=2, default=(2, 12), metavar=("FEWEST", "MOST"))
-    parser.add_argument("--recordings", help="folder of WAV files with a TXT transcript beside each")
+    parser.add_argument("--recordings", help="folder of WAV files, with a TXT transcript beside those that have one")
     parser.add_argument("--seeds", type=int, default=5, help="clones of each recording")
     parser.add_argument("--whisper", help="folder of Whisper's weights, for the parts words and codec")
     parser.add_argument("--kokoro", help="folder of Kokoro's weights: human-like voices in those parts")

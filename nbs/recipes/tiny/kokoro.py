@@ -125,7 +125,7 @@ class Kokoro:
         made[:128] = mean[row, :128] + person["strength"] * (made[:128] - mean[row, :128])      # away from the mean of all
         return made
 
-    def speak(self, person: dict, text: str) -> tuple[np.ndarray, list[str], np.ndarray] | None:
+    def sound(self, person: dict, text: str) -> tuple[np.ndarray, list[str], np.ndarray] | None:
         "The network's sound at 24 kHz, the class of each of its letters, and the sample at which each ends; None if it can't say `text`."
         letters = spell(text, person["accent"])
         if not letters or len(letters) > LONGEST: return None
@@ -146,12 +146,12 @@ class Kokoro:
 
     def say(self, person: dict, text: str, seed: int = 0) -> tuple[np.ndarray, list[str]] | None:
         "int16 samples at 24 kHz and the phoneme in the middle of every frame; None if silent or too long."
-        spoken = self.speak(person, text)
+        spoken = self.sound(person, text)
         return spoken and as_heard(spoken, person, seed)
 
 
-def as_heard(spoken: tuple, person: dict, seed: int) -> tuple[np.ndarray, list[str]] | None:
-    "What `Kokoro.speak` gave, in the voice and the place of `person`, as `Kokoro.say` gives it."
+def as_heard(spoken: tuple, person: dict, seed: int | list[int]) -> tuple[np.ndarray, list[str]] | None:
+    "What `Kokoro.sound` gave, in the voice and the place of `person`, as `Kokoro.say` gives it."
     sound, classes, ends = spoken
     made = shape(sound, RATE, person)
     if made is None: return None
@@ -183,13 +183,13 @@ def utterances(kokoro: Kokoro, seed: int, each: int, fewest: int, most: int, lik
     "All utterances of the voice of one seed, and of each of its likenesses."
     rng = np.random.default_rng(seed)
     person = draw_person(rng)
-    people = [person, *(likeness(person, np.random.default_rng([seed, i])) for i in range(likenesses))]
+    people = [person, *(likeness(person, np.random.default_rng([seed, i])) for i in range(1, likenesses + 1))]
     made = [[] for _ in people]
     for i in range(each):
         text = dress(draw_text(rng, fewest, most), rng)
-        spoken = kokoro.speak(person, text)
+        spoken = kokoro.sound(person, text)
         for j, voice in enumerate(people):
-            heard = spoken and as_heard(spoken, voice, (seed * 100 + i) * 10 + j)
+            heard = spoken and as_heard(spoken, voice, [seed, i, j] if j else seed * 100 + i)
             if heard and 0.35 * RATE < len(heard[0]) < (1.5 + 0.75 * most) * RATE: made[j].append((text, *heard))
     return made
 
@@ -241,9 +241,10 @@ def main():
     say.add_argument("--likenesses", type=int, default=0, help="more voices for the sounds of each voice")
     say.add_argument("--words", type=int, nargs=2, default=(1, 20), metavar=("FEWEST", "MOST"))
     say.add_argument("--seconds", type=float, help="stop after that time")
-    say.add_argument("--shard", type=int, help="voices a file")
+    say.add_argument("--shard", type=int, help="voices a file, each with its likenesses")
     say.add_argument("--device", default="cpu")
     args = parser.parse_args()
+    if args.command == "speak" and args.likenesses < 0: parser.error(f"--likenesses: must be at least 0, got {args.likenesses}")
     if args.command == "unpack": unpack(args.folder)
     else:
         torch.set_num_threads(1)

@@ -6,6 +6,7 @@
 
 They have no transcripts. Nothing is trained on them: they are for `evaluate.py --recordings FOLDER`.
 """
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,14 +28,19 @@ def decode(path: Path) -> Audio:
 
 
 def main():
-    if len(sys.argv) != 2: raise SystemExit(__doc__)
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"): raise SystemExit(__doc__)
+    if not shutil.which("dpkg-deb"): raise SystemExit("people: needs the command dpkg-deb")
+    packages = {}
+    for language in TAKEN:
+        packages[language] = next(Path().glob(f"asterisk-core-sounds-{language}-g722_*.deb"), None)
+        if not packages[language]:
+            raise SystemExit(f"people: needs the package asterisk-core-sounds-{language}-g722 in this folder; see the head of the script")
     folder, counts = Path(sys.argv[1]), {}
     folder.mkdir(parents=True, exist_ok=True)
     for language, most in TAKEN.items():
-        package = next(Path().glob(f"asterisk-core-sounds-{language}-g722_*.deb"), None)
-        if not package: raise SystemExit(f"people: needs the package asterisk-core-sounds-{language}-g722 in this folder; see the head of the script")
         with tempfile.TemporaryDirectory() as unpacked:
-            subprocess.run(["dpkg-deb", "-x", package, unpacked], check=True)
+            done = subprocess.run(["dpkg-deb", "-x", packages[language], unpacked], capture_output=True, text=True)
+            if done.returncode: raise SystemExit(f"people: {packages[language]}: {done.stderr.strip()}")
             files = [path for path in Path(unpacked).rglob("*.g722")
                      if path.stat().st_size <= MOST_SECONDS * BYTES_A_SECOND and path.parent.name != "silence"]
             for path in sorted(files, key=lambda path: (-path.stat().st_size, path.name))[:most]:

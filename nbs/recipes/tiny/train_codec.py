@@ -168,16 +168,20 @@ def load_codec(path, device="cpu"):
     saved = torch.load(path, weights_only=True, map_location=device)
     net = TinyCodecNet(TinyCodecConfig(**saved["config"] | dict(vocoder_dilations=tuple(saved["config"]["vocoder_dilations"])))).to(device)
     net.load_state_dict(saved["net"])
-    return net.eval()
+    return net.eval().arrange()
 
 
-def begin_with(net, values: dict, option: str):
-    "Load these values into the network; refuse a file of another shape in one line."
-    own = net.state_dict()
-    for name, value in values.items():
-        wanted = list(own[name].shape) if name in own else "not there"
-        if wanted != list(value.shape): raise SystemExit(f"{option}: made with other sizes: {name} is {list(value.shape)} in it and {wanted} here")
+def begin_with(net, values: dict, option: str, part=lambda name: True):
+    "Load the values whose names are of a part into the network; refuse in one line what does not fit."
+    own, values = net.state_dict(), {name: value for name, value in values.items() if part(name)}
+    for name in sorted(values.keys() | filter(part, own)):
+        found, wanted = (list(state[name].shape) if name in state else "missing" for state in (values, own))
+        if found != wanted: raise SystemExit(f"{option}: does not fit: {name} is {found} in the file and {wanted} here")
     net.load_state_dict(own | {name: value.float() for name, value in values.items()})
+
+
+def vocoders(name: str) -> bool: return name.startswith("vocoder.")
+def others(name: str) -> bool: return not vocoders(name)
 
 
 def main():
@@ -200,12 +204,14 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rate", type=float, default=1e-3)
     args = parser.parse_args()
-    if args.steps is not None and args.steps < 1: parser.error(f"--steps: must be at least 1, got {args.steps}")
+    for name in ("steps", "judged"):
+        if (given := getattr(args, name)) is not None and given < 1: parser.error(f"--{name}: must be at least 1, got {given}")
+    if args.stage == "sound" and not args.codes: parser.error("--codes: stage two needs the checkpoint of stage one")
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     device, size = args.device, args.batch or (24 if args.stage == "codes" else 16)
     config = TinyCodecConfig(channels=args.channels, vocoder_channels=args.vocoder_channels)
-    net = TinyCodecNet(config).to(device)
+    net = TinyCodecNet(config).to(device).arrange()
     crops = Crops(args.speech, 32 if args.stage == "codes" else 20, 0, device)
     to_mel, to_phoneme = Convolution(config.channels, config.n_mels, 1).to(device), nn.Linear(config.channels, 128).to(device)
     trainer = QuantizerTrainer(net.quantizer)
@@ -214,18 +220,19 @@ def main():
              *to_phoneme.parameters()]
     if args.start and args.stage == "sound": raise SystemExit("--start: is of stage one; stage two takes --codes and --vocoder")
     if args.start:
-        begin_with(net, {name: value for name, value in load_file(args.start).items() if not name.startswith("vocoder.")}, "--start")
+        begin_with(net, load_file(args.start), "--start", others)
         trainer.begin(size * crops.frames / net.quantizer.codebooks.shape[1])
     if args.stage == "sound":
         learned = torch.load(args.codes, weights_only=True, map_location=device)["net"]
-        begin_with(net, {k: v for k, v in learned.items() if not k.startswith("vocoder.")}, "--codes")
-        if args.vocoder: begin_with(net, {k: v for k, v in load_file(args.vocoder).items() if k.startswith("vocoder.")}, "--vocoder")
+        begin_with(net, learned, "--codes", others)
+        if args.vocoder: begin_with(net, load_file(args.vocoder), "--vocoder", vocoders)
         learn = [*net.trunk.parameters(), *net.vocoder.parameters()]
     optimiser = torch.optim.AdamW(learn, args.rate, betas=(0.8, 0.99), weight_decay=0.01)
     judging = torch.optim.AdamW(judges.parameters(), 3e-4, betas=(0.8, 0.99), weight_decay=0.01)
     done, step = 0.0, 0
     if os.path.exists(args.checkpoint):
         saved = torch.load(args.checkpoint, weights_only=True, map_location=device)
+        if saved["stage"] != args.stage: raise SystemExit(f"--checkpoint: {args.checkpoint} is of the stage {saved['stage']}")
         begin_with(net, saved["net"], "--checkpoint")
         parts = dict(optimiser=optimiser, to_mel=to_mel, to_phoneme=to_phoneme, judges=judges, judging=judging)
         for name, part in parts.items(): part.load_state_dict(saved[name])
@@ -239,7 +246,7 @@ def main():
     def save():
         state = dict(net=net.state_dict(), to_mel=to_mel.state_dict(), to_phoneme=to_phoneme.state_dict(), optimiser=optimiser.state_dict(),
                      judges=judges.state_dict(), judging=judging.state_dict(), phonemes=crops.numbers, count=trainer.count, total=trainer.total,
-                     config=vars(config), seconds=time.time() - begun, step=step)
+                     config=vars(config), stage=args.stage, seconds=time.time() - begun, step=step)
         torch.save(state, args.checkpoint + ".part"); os.replace(args.checkpoint + ".part", args.checkpoint)
 
     while (progress := step / args.steps if args.steps else (time.time() - begun) / (args.minutes * 60)) < 1:
@@ -262,8 +269,9 @@ def main():
             with torch.autocast(device, torch.bfloat16): made = net.vocoder(hidden).float()
             loss, shown = sound_loss(made, true, mels)
             if progress > args.judges:
-                heard = torch.randperm(len(true), device=device)[:args.judged]
-                made, true = made[heard], true[heard]
+                if args.judged:
+                    heard = torch.randperm(len(true), device=device)[:args.judged]
+                    made, true = made[heard], true[heard]
                 with torch.autocast(device, torch.bfloat16): verdict = judges_loss(judges, made.detach(), true)
                 judging.zero_grad()
                 verdict.backward()

@@ -281,7 +281,7 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--loaders", type=int, default=0, help="processes that put batches together")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compile", action="store_true", help="of the step by torch.compile: needs a C++ compiler, and takes a minute or two")
+    parser.add_argument("--compile", action="store_true", help="compile the loss and its gradient: needs a C++ compiler, and a minute or two at the first step")
     args = parser.parse_args()
     if args.steps is not None and args.steps < 1: parser.error(f"--steps: must be at least 1, got {args.steps}")
     torch.manual_seed(0)
