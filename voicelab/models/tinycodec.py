@@ -44,8 +44,8 @@ class TinyCodecConfig:
 
 # %% ../../nbs/04_models_tinycodec.ipynb #7209c01d
 class Convolution(nn.Conv1d):
-    """A convolution over the time of [batch, time, channels], as one product of matrices: with a stride of 1, an odd kernel and
-    padding that keeps the length; or with a stride as long as the kernel, and no padding."""
+    """A convolution over the time of [batch, time, channels], as one product of matrices: with a stride of 1, an odd
+    kernel and padding that keeps the length; or with a stride as long as the kernel, and no padding."""
     def arrange(self):
         "Lay the weights out in memory as `forward` reads them; they stay the same."
         self.weight.data = self.weight.data.permute(2, 1, 0).contiguous().permute(2, 1, 0)
