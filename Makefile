@@ -94,7 +94,7 @@ test: $(READY)
 	@echo "== a browser for the tests of the widgets"
 	@$(BROWSER)
 	@echo "== pytest, which also runs the notebooks and the lessons"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 campaign: $(READY)
 	$(BIN)/python tests/campaign.py $(ARGS)
