@@ -1,17 +1,19 @@
 """Let the language model of one codec begin to speak another's codes.
 
-    python translate.py --lm OLD/model.safetensors --codec OLD.pt --speech espeak3 people1.0 --out start.safetensors
+    python translate.py --old OLD --speech held_espeak espeak3 people1.0 --out start.safetensors
 
 A codec that was trained on has other codes. Each new code gets the mean of the input vectors, and of the output vectors, of the
 old codes that stand where it stands in the speech, so `train_lm.py --start` begins with words and voices that are known.
-Each of SPEECH is encoded already by the new codec (encode.py); OLD.pt is a checkpoint of train_codec.py.
+OLD is a checkpoint as export.py writes it; the names of SPEECH are encoded already by the new codec (encode.py).
 """
 import argparse
+from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from train_codec import load_codec
+
+from voicelab.families.higgs.checkpoint import load_codec
 
 STEP, FRAMES = 960, 500             # samples a frame; frames that are encoded at once
 VECTORS = "model.embed_audio_tokens.embed_audio_tokens.weight", "audio_lm_head.weight"     # [codebooks * ids, hidden]
@@ -44,13 +46,13 @@ def translated(vectors: torch.Tensor, # [codebooks * ids, hidden]; the first ids
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("lm", "codec", "out"): parser.add_argument(f"--{name}", required=True)
+    for name in ("old", "out"): parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--speech", nargs="+", required=True)
     parser.add_argument("--frames", type=int, default=150_000, help="most of each file")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    old, weights = load_codec(args.codec), load_file(args.lm)
-    counts = sum(met(old, name, args.frames) for name in args.speech)
+    codec, weights = load_codec(args.old / "codec"), load_file(args.old / "model.safetensors")
+    counts = sum(met(codec.net, name, args.frames) for name in args.speech)
     print(f"new codes that were never met, in each codebook: {(counts.sum(-1) == 0).sum(-1).tolist()}")
     save_file(weights | {name: translated(weights[name], counts) for name in VECTORS}, args.out)
 
