@@ -232,7 +232,7 @@ def main():
     done, step = 0.0, 0
     if os.path.exists(args.checkpoint):
         saved = torch.load(args.checkpoint, weights_only=True, map_location=device)
-        if saved["stage"] != args.stage: raise SystemExit(f"--checkpoint: {args.checkpoint} is of the stage {saved['stage']}")
+        if (stage := saved.get("stage", args.stage)) != args.stage: raise SystemExit(f"--checkpoint: {args.checkpoint} is of the stage {stage}")
         begin_with(net, saved["net"], "--checkpoint")
         parts = dict(optimiser=optimiser, to_mel=to_mel, to_phoneme=to_phoneme, judges=judges, judging=judging)
         for name, part in parts.items(): part.load_state_dict(saved[name])
