@@ -176,6 +176,7 @@ class Lab:
         page.evaluate("() => window.jupyterapp.shell.currentWidget.context.sessionContext.ready")
         page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
         do(page, "notebook:run-all-cells")                                  # comes back when all have run
+        page.wait_for_function("() => !document.querySelector('[class^=voicelab-still] *')")  # what stands there until its widget has come
         return page
 
     def leave(self, page):

@@ -1,5 +1,7 @@
 """Our forward pass of one column: transformers' as the oracle, weights that are moved but not copied, networks that it does not know."""
 import copy
+import gc
+import platform
 import subprocess
 import sys
 import threading
@@ -20,7 +22,7 @@ from voicelab.families.higgs.prompt import PROMPT_FORMS
 from voicelab.families.higgs.step import ColumnStep, obstacle
 from voicelab.families.higgs.tiny import build_config
 from voicelab.generation import EngineError, ModelInfo, weights_version
-from voicelab.models.step import packed, product, rms_norm, side_by_side
+from voicelab.models.step import Halves, _halved, can_halve, halved, packed, product, rms_norm, side_by_side
 
 FORMS = (*PROMPT_FORMS, None)
 LLAMA3 = dict(rope_type="llama3", rope_theta=500_000.0, factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0,
@@ -153,19 +155,22 @@ def test_there_is_no_second_copy(tiny_tokenizer):
     for name, tensor in network.state_dict().items(): assert torch.equal(tensor, before[name])
 
 
-PACKING = """from pathlib import Path
+PACKING = """import sys
+from pathlib import Path
 import torch
 from transformers import HiggsAudioV2ForConditionalGeneration
 from voicelab.families.higgs.step import ColumnStep
 from voicelab.families.higgs.tiny import build_config, build_tokenizer
 from voicelab.models.checkpoint import give_memory
+from voicelab.models.step import can_halve
 
 def memory(name): return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))
 
 with torch.device("meta"):
-    network = HiggsAudioV2ForConditionalGeneration(build_config(build_tokenizer(), layers=12, intermediate_size=1024)).eval()
+    network = HiggsAudioV2ForConditionalGeneration(build_config(build_tokenizer(), layers=int(sys.argv[1]), intermediate_size=1024)).eval()
 give_memory(network, "cpu")
 for each in network.parameters(): each.data.fill_(1)
+can_halve()
 weights = sum(each.nbytes for each in network.parameters())
 Path("/proc/self/clear_refs").write_text("5")               # the most so far is forgotten
 before = memory("VmRSS")
@@ -174,12 +179,14 @@ print(weights, memory("VmHWM") - before)"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory a process has used at most")
-def test_packing_needs_little_memory_while_it_lasts(python):
-    "In a process of its own, as at loading: what is free in that of the tests depends on the tests before."
-    done = subprocess.run([*python, "-c", PACKING], capture_output=True, text=True, timeout=300)
+@pytest.mark.parametrize("layers, most", [(20, 1.15), (12, 2)])
+def test_packing_needs_little_memory_while_it_lasts(python, layers, most):
+    """In a process of its own, as at loading: what is free in that of the tests depends on the tests before. A small network
+    gets a copy of its matrices, which FBGEMM fills up to 512 columns."""
+    done = subprocess.run([*python, "-c", PACKING, str(layers)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     weights, more = map(int, done.stdout.split())
-    assert weights > 100e6 and (weights + more) / weights < 1.15, (weights, more)
+    assert weights > 100e6 and (weights + more) / weights < most, (weights, more)
 
 
 def test_weights_changed_in_place_count_at_once(tiny_tokenizer):
@@ -242,9 +249,94 @@ def test_packing_by_two_threads_at_once(tiny_tokenizer):
         threads = [threading.Thread(target=work) for _ in range(4)]
         for each in threads: each.start()
         for each in threads: each.join()
-        assert len({step.layers[1].gate_up.data_ptr() for step in made}) == 1
+        assert len({step.layers[1].gate_up.data_ptr() for step in made}) == 1 and len(made) == 4
         for name, tensor in network.state_dict().items(): assert torch.equal(tensor, wanted[name])
 
+
+# Half precision
+
+@pytest.fixture(params=[False, True], ids=["float32 weights", "halves"])
+def half_exact(request, tiny_tokenizer, monkeypatch):
+    "A network whose weights half precision holds, without and with products that make use of it."
+    if not request.param: monkeypatch.setattr("voicelab.models.step.can_halve", lambda: False)
+    network = network_of(tiny_tokenizer)
+    for each in network.parameters(): each.data.copy_(each.data.half())
+    return network, Halves if request.param and can_halve() else torch.Tensor
+
+
+def kinds(step): return {type(part) for layer in step.layers for name, part in vars(layer).items() if "norm" not in name} | {type(step.head_matrix)}
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="FBGEMM is for x86 processors")
+def test_torch_multiplies_by_halves_here(): assert can_halve()
+
+
+@pytest.mark.parametrize("batch", (1, 4, 16, 20))
+def test_halves_give_the_logits_of_transformers(half_exact, tiny_tokenizer, batch):
+    network, kind = half_exact
+    mine, theirs = both(network, prompts_for(tiny_tokenizer, batch))
+    assert kinds(mine.column_step) == {kind}
+    assert_alike(mine, theirs, 10)
+
+
+@pytest.mark.skipif(not can_halve(), reason="torch has no FBGEMM here")
+def test_with_halves_a_row_is_the_same_alone():
+    weight, x = torch.randn(500, 700).half().float(), torch.randn(40, 700)
+    whole = product(x, Halves(weight))
+    assert torch.allclose(whole, torch.nn.functional.linear(x, weight), atol=1e-4)
+    for rows in (1, 2, 7, 16, 17): assert torch.equal(product(x[:rows], Halves(weight)), whole[:rows])
+
+
+@pytest.mark.parametrize("change", (
+    lambda weight: weight.mul_(2), lambda weight: weight.data.mul_(2), lambda weight: weight.data[:3].zero_(),
+    lambda weight: weight.data.copy_(weight.data.flip(0)), lambda weight: weight.data.add_(1e-5),
+    lambda weight: setattr(weight, "data", weight.data * 2), lambda weight: weight.data[0].fill_(70_000)))
+def test_changed_weights_count_from_the_next_sample_on(half_exact, tiny_tokenizer, change):
+    network, kind = half_exact
+    prompts = prompts_for(tiny_tokenizer, 2)
+    assert_alike(*both(network, prompts), 2)
+    for linear in (network.model.layers[0].self_attn.o_proj, network.model.layers[1].audio_mlp.up_proj, network.audio_lm_head):
+        with torch.no_grad(): change(linear.weight)
+    assert_alike(*both(network, prompts), 3)
+
+
+@pytest.mark.parametrize("value", (float("inf"), float("nan"), 70_000.0, 1e-8, 1 / 3))
+def test_a_matrix_that_half_precision_does_not_hold_stays(value):
+    linear = torch.nn.Linear(8, 4, bias=False)
+    linear.weight.data.fill_(0.5)
+    assert type(halved([linear])) is (Halves if can_halve() else torch.Tensor)
+    linear.weight.data[1, 2] = value
+    assert type(halved([linear])) is torch.Tensor and halved([linear]).data_ptr() == linear.weight.data_ptr()
+
+
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16, torch.float64))
+def test_other_numbers_are_not_halved(dtype):
+    linear = torch.nn.Linear(8, 4, bias=False, dtype=dtype)
+    linear.weight.data.fill_(0.5)
+    assert type(halved([linear])) is torch.Tensor
+
+
+def test_large_networks_are_not_halved(half_exact, monkeypatch):
+    network, kind = half_exact
+    assert kinds(ColumnStep(network)) == {kind}
+    monkeypatch.setattr("voicelab.families.higgs.step.MOST_HALVED", sum(each.numel() for each in network.parameters()) - 1)
+    assert kinds(ColumnStep(network)) == {torch.Tensor}
+
+
+def test_halves_go_with_their_network(tiny_tokenizer):
+    before, network = len(_halved), network_of(tiny_tokenizer)
+    ColumnStep(network)
+    assert len(_halved) > before or not can_halve()
+    del network
+    gc.collect()
+    assert len(_halved) <= before
+
+
+def test_the_released_tiny_model_is_halved(model):
+    assert kinds(ColumnStep(model.network)) == {Halves if can_halve() else torch.Tensor}
+
+
+# Parts
 
 def test_weights_in_another_order_are_not_side_by_side():
     rows = torch.randn(12, 4).split(4)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MOST_SEED', 'PRESETS', 'FORMER', 'NEAR', 'RAW_IDS', 'STOP_REASONS', 'STOP_RULES', 'ControlError', 'Sampling',
-           'choose_sampling', 'how_many', 'largest', 'filter_logits', 'draw_chances', 'draw_ids', 'likeliest',
-           'draw_quickly', 'draw_filtered', 'sample_ids', 'Control', 'Clock', 'StopRule', 'StopTable', 'Silence',
-           'Repetition', 'StopRules', 'share_entropy', 'entropy_bits']
+           'choose_sampling', 'how_many', 'largest', 'filter_logits', 'draw_chances', 'draw_ids', 'draw_quickly',
+           'draw_filtered', 'sample_ids', 'Control', 'Clock', 'StopRule', 'StopTable', 'Silence', 'Repetition',
+           'StopRules', 'share_entropy', 'entropy_bits']
 
 # %% ../nbs/06_control.ipynb #72a68513
 import math
@@ -160,41 +160,29 @@ NEAR = 2e-5                 # of all probability; rounding moves a border less
 RAW_IDS = 128               # likeliest ids that are looked at where nothing is filtered
 
 
-def likeliest(scores: np.ndarray, # [rows, vocabulary]
-              most: int,
-             ) -> tuple[np.ndarray, np.ndarray] | None: # scores, descending, and ids, each [rows, most]
-    "The `most` likeliest ids of each row, ties in the order of their ids; None if a tie crosses the edge."
-    rows, vocabulary = scores.shape
-    edges = np.partition(scores, vocabulary - most, -1)[:, vocabulary - most, None]
-    places = np.flatnonzero(scores >= edges)
-    if len(places) != rows * most: return None                              # equal ones at an edge, or not numbers
-    values, ids = scores.ravel()[places].reshape(rows, most), places.reshape(rows, most) % vocabulary
-    order = np.argsort(-values, -1, kind="stable")
-    return np.take_along_axis(values, order, -1), np.take_along_axis(ids, order, -1)
-
-
 def draw_quickly(scores: np.ndarray, # [rows, vocabulary], float32: logits / temperature
                  chances: np.ndarray, # [rows]
                  top_k: int | None, # None: no filter
                  top_p: float | None,
-                ) -> tuple[np.ndarray, np.ndarray] | None: # ids [rows], and which of them are sure
-    "Draw ids from the likeliest ones alone; None if these can't be determined."
-    if (found := likeliest(scores, top_k or RAW_IDS)) is None: return None
-    (values, ids), row = found, np.arange(len(scores))
-    share, sure = np.exp(values - values[:, :1]), True
-    reached = share.cumsum(-1)
-    whole = reached[:, -1:] if top_k else np.exp(scores - values[:, :1]).sum(-1, keepdims=True)
-    if top_p is not None and top_p < 1:
-        beyond = reached - share - top_p * whole
-        sure = (np.abs(beyond) > NEAR * whole).all(-1)
-        share[beyond >= 0] = 0
-        reached = share.cumsum(-1)
-        whole = reached[:, -1:]
-    apart = reached - chances[:, None] * whole
-    rank = np.minimum((apart <= 0).sum(-1), values.shape[1] - 1)
-    gaps = np.pad(values[:, :-1] - values[:, 1:], ((0, 0), (1, 1)), constant_values=1)      # to both neighbours
-    sure &= (np.abs(apart) > NEAR * whole).all(-1) & (apart[:, -1] > 0)
-    return ids[row, rank], sure & (np.minimum(gaps[row, rank], gaps[row, rank + 1]) > 1e-6)
+                ) -> tuple[np.ndarray, np.ndarray]: # ids [rows], and which of them are sure
+    "Draw ids from the likeliest ones alone."
+    most, row = top_k or RAW_IDS, np.arange(len(scores))
+    values, ids = (part.numpy() for part in torch.from_numpy(scores).topk(most + 1))        # one more, for its distance
+    with np.errstate(invalid="ignore"):                     # where logits are not numbers, nothing is sure
+        gaps, share = values[:, :-1] - values[:, 1:], np.exp(values[:, :-1] - values[:, :1])
+        reached, sure = share.cumsum(-1), gaps[:, -1] > 0   # equal ones at the edge are all kept by `filter_logits`
+        whole = reached[:, -1:] if top_k else np.exp(scores - values[:, :1]).sum(-1, keepdims=True)
+        if top_p is not None and top_p < 1:
+            beyond = reached - share - top_p * whole
+            sure &= (np.abs(beyond) > NEAR * whole).all(-1)
+            share[beyond >= 0] = 0
+            reached = share.cumsum(-1)
+            whole = reached[:, -1:]
+        apart = reached - chances[:, None] * whole
+        rank = np.minimum((apart <= 0).sum(-1), most - 1)
+        sure &= (np.abs(apart) > NEAR * whole).all(-1) & (apart[:, -1] > 0)
+        sure &= np.minimum(gaps[row, rank], np.where(rank > 0, gaps[row, rank - 1], 1)) > 1e-6      # to both neighbours
+    return ids[row, rank], sure
 
 # %% ../nbs/06_control.ipynb #572a262a
 def draw_filtered(logits: torch.Tensor, # [..., vocabulary], float32
@@ -208,10 +196,10 @@ def draw_filtered(logits: torch.Tensor, # [..., vocabulary], float32
     if logits.device.type != "cpu" or logits.dtype != torch.float32 or not few: return slowly(logits, chances)
     scores = logits / sampling.temperature if sampling and sampling.temperature != 1 else logits
     rows, given = scores.detach().numpy().reshape(-1, logits.shape[-1]), chances.numpy().reshape(-1)
-    if (drawn := draw_quickly(rows, given, top_k, top_p)) is None: return slowly(logits, chances)
-    ids = torch.from_numpy(drawn[0]).view(chances.shape)
-    if not drawn[1].all():
-        unsure = torch.from_numpy(~drawn[1]).view(chances.shape)
+    drawn, sure = draw_quickly(rows, given, top_k, top_p)
+    ids = torch.from_numpy(drawn).view(chances.shape)
+    if not sure.all():
+        unsure = torch.from_numpy(~sure).view(chances.shape)
         ids[unsure] = slowly(logits[unsure], chances[unsure])
     return ids
 

@@ -5,7 +5,8 @@
 
 On a GPU use benchmark_gpu.py, which also measures the graphs.
 
-Weights are random, so the speech is noise, but the times are real. No row ends early: each gets `--columns` columns after a
+Weights are random, so the speech is noise, but the times are real. They are rounded to half precision, which
+checkpoints of small networks have. No row ends early: each gets `--columns` columns after a
 prompt of `--positions` positions, most of them a reference. Prompts are read before the clock starts. A step reads
 the weights of the audio path once and the keys and values of every row; with the `--bandwidth` of the device, this gives the
 largest possible number of steps a second, and the share of it that was reached. Speech is 25 steps a second.
@@ -22,7 +23,9 @@ from voicelab.codec import STREAM_BOS, STREAM_EOS
 from voicelab.control import Sampling
 from voicelab.families.higgs.engine import decode
 from voicelab.families.higgs.prompt import clone_messages, render
+from voicelab.families.higgs.step import ColumnStep
 from voicelab.families.higgs.tiny import build_config, build_tokenizer
+from voicelab.models.step import Halves
 
 STEPS_A_SECOND = 25
 # hidden, layers, heads, heads of keys and values, width of a head, feed-forward; None: as in the tiny model
@@ -43,6 +46,7 @@ def build(shape: str, device: str, dtype: torch.dtype) -> HiggsAudioV2ForConditi
     with random_weights(device, dtype): network = HiggsAudioV2ForConditionalGeneration(config).eval()
     rows = network.audio_lm_head.weight.data.view(config.num_codebooks, -1, config.hidden_size)
     rows[:, (STREAM_BOS, STREAM_EOS)] = 0           # a logit of 0 is never the greatest of 1026
+    for weight in network.parameters(): weight.data.copy_(weight.data.half())
     return network
 
 
@@ -88,7 +92,8 @@ def step_bytes(network, batch: int, positions: float) -> int:
     config = network.config
     kept = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * positions * batch
     weights = sum(tensor.numel() for part in parts for tensor in part.parameters())
-    return int(weights + kept) * network.dtype.itemsize
+    size = network.dtype.itemsize
+    return int(weights * (2 if isinstance(ColumnStep(network).head_matrix, Halves) else size) + kept * size)
 
 
 def measure(network, batch: int, args) -> dict:

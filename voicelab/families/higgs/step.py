@@ -6,6 +6,8 @@
 __all__ = ['PARTS', 'obstacle', 'layer_of', 'rotation_table', 'ColumnStep']
 
 # %% ../../../nbs/08_higgs_step.ipynb #5f0d2068
+from collections.abc import Callable
+
 import torch
 from fastcore.basics import patch
 from torch import nn
@@ -13,7 +15,8 @@ from torch.nn import functional as F
 from transformers.activations import SiLUActivation
 from transformers.models.higgs_audio_v2 import modeling_higgs_audio_v2 as known
 
-from ...models.step import Layer, feed_forward, plus_product, product, rms_norm, rotate, turn_table, watched, why_not
+from ...models.step import (MOST_HALVED, Layer, feed_forward, halved, packed, plus_product, product, rms_norm,
+                                  rotate, turn_table, watched, why_not)
 
 # %% ../../../nbs/08_higgs_step.ipynb #4d642f89
 PARTS = {nn.Linear, nn.Embedding, nn.ModuleList, SiLUActivation, known.HiggsAudioV2Model, known.HiggsAudioV2Embeddings,
@@ -28,9 +31,12 @@ def obstacle(network) -> str | None: # HiggsAudioV2ForConditionalGeneration
     return why_not([*model.modules()], network.parameters(), PARTS, model.rotary_emb, ("default", "llama3"))
 
 # %% ../../../nbs/08_higgs_step.ipynb #80d3df3c
-def layer_of(layer: known.HiggsAudioV2DecoderLayer) -> Layer:
+def layer_of(layer: known.HiggsAudioV2DecoderLayer,
+             pack: Callable = packed, # or `halved`
+            ) -> Layer:
     "The weights of the sound's path, packed."
-    return Layer.of(layer.audio_input_layernorm, layer.self_attn, layer.audio_post_attention_layernorm, layer.audio_mlp)
+    return Layer.of(layer.audio_input_layernorm, layer.self_attn, layer.audio_post_attention_layernorm, layer.audio_mlp,
+                    pack)
 
 
 def rotation_table(network, # HiggsAudioV2ForConditionalGeneration
@@ -41,10 +47,18 @@ def rotation_table(network, # HiggsAudioV2ForConditionalGeneration
 
 # %% ../../../nbs/08_higgs_step.ipynb #b1baddc7
 class ColumnStep:
-    "The forward pass of one new column for each row of a batch. It has the network's weights, not a copy."
+    """The forward pass of one new column for each row of a batch. It has the network's weights, not a copy; of a small
+    network's matrices also one in half precision, if that is exact."""
+    may_halve = True
+
     def __init__(self, network): # HiggsAudioV2ForConditionalGeneration without an `obstacle`
         config, model = network.config, network.model
-        self.layers, self.norm, self.head = [*map(layer_of, model.layers)], model.norm.weight, network.audio_lm_head
+        small = self.may_halve and sum(weight.numel() for weight in network.parameters()) <= MOST_HALVED
+        pack = halved if small else packed
+        self.layers = [layer_of(layer, pack) for layer in model.layers]
+        self.norm, self.head = model.norm.weight, network.audio_lm_head
+        plain = type(self.head) is nn.Linear and self.head.bias is None
+        self.head_matrix = pack([self.head]) if plain else None
         self.embedding = model.embed_audio_tokens.embed_audio_tokens.weight
         self.offsets, self.epsilon = model.embed_audio_tokens.audio_tokens_offsets, config.rms_norm_eps
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
@@ -64,8 +78,8 @@ class ColumnStep:
         for layer, kept in zip(self.layers, cache):
             x = feed_forward(layer, self.attend(layer, x, kept, turns, first, place, mask), self.epsilon)
         y = rms_norm(x, self.norm, self.epsilon)
-        plain = type(self.head) is nn.Linear and self.head.bias is None and not watched(self.head)
-        logits = product(y, self.head.weight) if plain else self.head(y[:, None])[:, -1]
+        as_it_is = self.head_matrix is None or watched(self.head)
+        logits = self.head(y[:, None])[:, -1] if as_it_is else product(y, self.head_matrix)
         return logits.float().reshape(*columns.shape, -1)
 
 # %% ../../../nbs/08_higgs_step.ipynb #721a14e3
