@@ -608,6 +608,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'voicelab.engine.Engine.flush': ('engine.html#engine.flush', 'voicelab/engine.py'),
                                  'voicelab.engine.Engine.generation': ('engine.html#engine.generation', 'voicelab/engine.py'),
                                  'voicelab.engine.Engine.listener': ('engine.html#engine.listener', 'voicelab/engine.py'),
+                                 'voicelab.engine.Engine.on_cpu': ('engine.html#engine.on_cpu', 'voicelab/engine.py'),
                                  'voicelab.engine.Engine.push': ('engine.html#engine.push', 'voicelab/engine.py'),
                                  'voicelab.engine.Engine.read': ('engine.html#engine.read', 'voicelab/engine.py'),
                                  'voicelab.engine.Engine.whole': ('engine.html#engine.whole', 'voicelab/engine.py'),

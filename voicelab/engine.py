@@ -16,7 +16,7 @@ import torch
 from fastcore.basics import patch
 
 from .audio import Audio
-from .codec import Codec, StreamDecoder, decode_batch
+from .codec import Codec, StreamDecoder, decode_batch, hop_of
 from .generation import Fact, Generation, ModelInfo
 from .old_names import moved
 
@@ -65,6 +65,12 @@ class Engine:
         "Steps for the current chunk of each session."
         raise NotImplementedError
 
+    @property
+    def on_cpu(self) -> bool:
+        "Whether the network computes on a CPU; True without one."
+        device = getattr(self.network, "device", None)
+        return device is None or torch.device(device).type == "cpu"
+
     def check(self, sessions: list["Session"]):
         "Raise an EngineError if the sessions do not fit into memory."
 
@@ -92,11 +98,12 @@ def timed(sessions: list["Session"], part: str):
 
 @patch
 def push(self: Engine, made: list[tuple["Session", Tick]]) -> list[Audio | None]:
-    "Pass new frames to the streams of their sessions; decode the windows that are ready in one batch."
+    "Pass new frames to the streams of their sessions; decode the windows that are ready."
     windows = {n: session.sound.grow(tick.frames) for n, (session, tick) in enumerate(made) if tick.frames.shape[1]}
     due = [n for n, window in windows.items() if window is not None]
     with timed([session for session, _ in made], "codec"):
-        sounds = decode_batch(self.codec, [windows[n] for n in due]) if due else []
+        if self.on_cpu: sounds = [self.codec.decode(windows[n]) for n in due]
+        else: sounds = decode_batch(self.codec, [windows[n] for n in due]) if due else []
     kept = {n: made[n][0].sound.keep(sound) for n, sound in zip(due, sounds)}
     return [kept.get(n) for n in range(len(made))]
 
@@ -109,7 +116,10 @@ def flush(self: Engine, session: "Session") -> Audio | None:
 
 @patch
 def whole(self: Engine, session: "Session") -> Audio:
-    "The sound of all codes of a session, decoded separately, bit-identical to a single run."
+    "The sound of a session: its pieces, or that of all codes if some were never heard."
+    heard = Audio.join(session.pieces) if session.pieces else None
+    frames = session.codes.shape[1]
+    if heard is not None and len(heard.samples) == frames * hop_of(self.codec): return heard
     with timed([session], "codec"): return decode_batch(self.codec, [session.codes])[0]
 
 # %% ../nbs/07_engine.ipynb #5de1a4b7

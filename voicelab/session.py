@@ -47,7 +47,7 @@ class Session:
         self.reference, self.sampling, self.control, self.render = reference, sampling, control, render
         self.plan = Plan.make(chunks, engine.context, turns)
         self.generator = torch.Generator().manual_seed(sampling.seed)
-        self.trace, self.words, self.pieces = [], [], []        # words: text ids of each chunk; pieces: of a stream
+        self.trace, self.words, self.pieces = [], [], []        # words: text ids of each chunk; pieces: of sound
         self.owners, self.silent_frames = [], []      # of each frame: its chunk's rules; their count when it was heard
         self.timings = dict(prefill=0.0, decode=0.0, codec=0.0, trace=0.0, first_audio=math.nan, rows=1)
         self.prepared = parts_so_far()          # what the preparation takes; it is not yet over
@@ -94,8 +94,7 @@ def elapsed(self: Session) -> float:
 @patch
 def waiting(self: Session) -> float:
     "Elapsed seconds in which the process did not compute; nan on a device that it would wait for anyway."
-    device = getattr(self.engine.network, "device", None)
-    return self.begun.waiting() if device is None or torch.device(device).type == "cpu" else math.nan
+    return self.begun.waiting() if self.engine.on_cpu else math.nan
 
 # %% ../nbs/07_session.ipynb #027fc30c
 @patch
@@ -177,7 +176,7 @@ def hear(self: Session, piece: Audio) -> Audio:
         rules.hear(level)
         self.silent_frames.append(rules.silent_frames)
     piece = marked(piece, self.engine.info, self.reference)
-    if self.live: self.pieces.append(piece)
+    self.pieces.append(piece)
     return piece
 
 
