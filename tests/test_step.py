@@ -319,7 +319,7 @@ def test_other_numbers_are_not_halved(dtype):
 def test_large_networks_are_not_halved(half_exact, monkeypatch):
     network, kind = half_exact
     assert kinds(ColumnStep(network)) == {kind}
-    monkeypatch.setattr("voicelab.families.higgs.step.MOST_HALVED", sum(each.numel() for each in network.parameters()) - 1)
+    monkeypatch.setattr("voicelab.models.step.MOST_HALVED", sum(each.numel() for each in network.parameters()) - 1)
     assert kinds(ColumnStep(network)) == {torch.Tensor}
 
 

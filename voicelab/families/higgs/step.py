@@ -15,8 +15,18 @@ from torch.nn import functional as F
 from transformers.activations import SiLUActivation
 from transformers.models.higgs_audio_v2 import modeling_higgs_audio_v2 as known
 
-from ...models.step import (MOST_HALVED, Layer, feed_forward, halved, packed, plus_product, product, rms_norm,
-                                  rotate, turn_table, watched, why_not)
+from voicelab.models.step import (
+    Layer,
+    feed_forward,
+    packing,
+    plus_product,
+    product,
+    rms_norm,
+    rotate,
+    turn_table,
+    watched,
+    why_not,
+)
 
 # %% ../../../nbs/08_higgs_step.ipynb #4d642f89
 PARTS = {nn.Linear, nn.Embedding, nn.ModuleList, SiLUActivation, known.HiggsAudioV2Model, known.HiggsAudioV2Embeddings,
@@ -32,7 +42,7 @@ def obstacle(network) -> str | None: # HiggsAudioV2ForConditionalGeneration
 
 # %% ../../../nbs/08_higgs_step.ipynb #80d3df3c
 def layer_of(layer: known.HiggsAudioV2DecoderLayer,
-             pack: Callable = packed, # or `halved`
+             pack: Callable, # as from `packing`
             ) -> Layer:
     "The weights of the sound's path, packed."
     return Layer.of(layer.audio_input_layernorm, layer.self_attn, layer.audio_post_attention_layernorm, layer.audio_mlp,
@@ -53,8 +63,7 @@ class ColumnStep:
 
     def __init__(self, network): # HiggsAudioV2ForConditionalGeneration without an `obstacle`
         config, model = network.config, network.model
-        small = self.may_halve and sum(weight.numel() for weight in network.parameters()) <= MOST_HALVED
-        pack = halved if small else packed
+        pack = packing(network, self.may_halve)
         self.layers = [layer_of(layer, pack) for layer in model.layers]
         self.norm, self.head = model.norm.weight, network.audio_lm_head
         plain = type(self.head) is nn.Linear and self.head.bias is None
