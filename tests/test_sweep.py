@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -226,6 +228,29 @@ def test_ctrl_c_and_stop_keep_what_there_is(make, monkeypatch):
     with pytest.warns(UserWarning, match="3 made"): made.run()
     monkeypatch.undo()
     assert statuses(made.run(most=1)) == {"ok": 4, "missing": 2} and statuses(made.run()) == {"ok": 6} and not twice(made) and not made.stopped
+
+
+@pytest.mark.parametrize("at", (0, 1, 3))
+def test_ctrl_c_while_a_batch_is_saved_loses_none_of_it(make, monkeypatch, at):
+    "The samples of a batch are saved one by one, and are made already."
+    real, adds = vl.Run._add, count()
+    def add(self, *given):
+        if next(adds) == at: signal.raise_signal(signal.SIGINT)
+        return real(self, *given)
+    monkeypatch.setattr(vl.Run, "_add", add)
+    with pytest.warns(UserWarning, match="stopped: 6 cells, 4 made; 2 missing"): made = make(batch=4).run()
+    assert statuses(made) == {"ok": 4, "missing": 2} and made.stopped
+    assert statuses(made.run()) == {"ok": 6} and not twice(made) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_a_batch_had_ended_before_ctrl_c_is_kept(make, monkeypatch):
+    real = Whistler.clone_batch
+    def clone_batch(self, *given, **options):
+        return [replace(made, stop_reason="interrupted") if n % 2 else made for n, made in enumerate(real(self, *given, **options))]
+    monkeypatch.setattr(Whistler, "clone_batch", clone_batch)
+    with pytest.warns(UserWarning, match="stopped: 6 cells, 2 made; 4 missing"): made = make(batch=4).run()
+    monkeypatch.undo()
+    assert made.stopped and statuses(made.run()) == {"ok": 6} and not twice(made)
 
 
 def test_a_full_disk_ends_the_run_and_no_more(make, monkeypatch):

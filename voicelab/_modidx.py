@@ -2562,6 +2562,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'voicelab.progress.SaidProgress.words': ('progress.html#saidprogress.words', 'voicelab/progress.py'),
                                    'voicelab.progress.SaidProgress.write': ('progress.html#saidprogress.write', 'voicelab/progress.py'),
                                    'voicelab.progress._own_locks': ('progress.html#_own_locks', 'voicelab/progress.py'),
+                                   'voicelab.progress.interrupts_wait': ('progress.html#interrupts_wait', 'voicelab/progress.py'),
                                    'voicelab.progress.time_words': ('progress.html#time_words', 'voicelab/progress.py'),
                                    'voicelab.progress.watched': ('progress.html#watched', 'voicelab/progress.py')},
             'voicelab.prosody': { 'voicelab.prosody.differences': ('prosody.html#differences', 'voicelab/prosody.py'),

@@ -140,7 +140,7 @@ class Maker:
         self.speaker(label)
 
     def make(self, job: Job) -> list[Made]:
-        "The results of the cells of a job, in their order."
+        "The results of the cells of a job, in their order; fewer after Ctrl-C."
         speaker = self.speaker(job.model)
         with using_threads(1), warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -166,17 +166,17 @@ def alone(self: Maker, speaker: Speaker, cell: Cell, said: list) -> Made: # said
 
 @patch
 def together(self: Maker, speaker: Speaker, cells: tuple[Cell, ...], said: list) -> list[Made]:
-    "Make several cells in one batch; those that it can't make are failed cells."
+    "Make several cells in one batch; those that it can't make are failed cells, those that Ctrl-C ended are left out."
     begun = time.perf_counter()
     try:
         results = speaker.clone_batch([cell.text for cell in cells], references=[cell.reference for cell in cells],
                                       seeds=[cell.seed for cell in cells], on_error="row",
                                       **self._options(speaker, cells[0]))
     except Exception as error: return [failed_from(cell, error) for cell in cells]
-    if any(getattr(each, "stop_reason", None) == "interrupted" for each in results): raise KeyboardInterrupt
     share, words = (time.perf_counter() - begun) / len(cells), [str(each.message) for each in said]
     return [failed_from(cell, each.error) if isinstance(each, Failure) else
-            made_from(cell, each, share, words, each.timings["rows"]) for cell, each in zip(cells, results)]
+            made_from(cell, each, share, words, each.timings["rows"])
+            for cell, each in zip(cells, results) if getattr(each, "stop_reason", None) != "interrupted"]
 
 # %% ../nbs/11_backends.ipynb #52737056
 @dataclass(frozen=True)
@@ -193,7 +193,9 @@ def inline(jobs: list[Job], setup: WorkerSetup, workers: int, speakers: dict[str
     "Make the cells here, one after the other."
     if workers != 1: raise BackendError(f"workers: the backend 'inline' has one, got {workers}; use backend='process'")
     maker = Maker(setup, speakers)
-    for job in jobs: yield from maker.make(job)
+    for job in jobs:
+        yield from (made := maker.make(job))
+        if len(made) < len(job.cells): raise KeyboardInterrupt
 
 
 BACKENDS.add(Backend("inline", inline))

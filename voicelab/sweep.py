@@ -36,7 +36,7 @@ from .manifest import info_fields, line_of
 from .measured import Measured, column_of, sound_of
 from .metrics import METRICS, Metric
 from .pairs import Pair
-from .progress import Progress, SaidProgress
+from .progress import Progress, SaidProgress, interrupts_wait
 from .reference import Reference
 from .runs import Run, plain_errors
 from .settings import Settings, settings_or_default
@@ -322,10 +322,12 @@ def _make(self: Sweep, jobs: list[Job], results: Iterator[Made], say):
     with (closing(results), progress(total=there + len(cells), initial=there, desc="sweep", unit="cell",
                                      smoothing=0.05, leave=False) as bar):
         for made in results:
-            self._keep(made, cells)
+            try:
+                with interrupts_wait(): self._keep(made, cells)
+            except KeyboardInterrupt: self.stopped = True       # after the rest of its batch, which is made already
             failed, new = failed + (made.row["status"] == "failed"), new + 1
             spent += made.row.get("work_seconds", 0.0)
-            if made.cell not in ends: continue              # whoever stops it loses nothing that is made
+            if made.cell not in ends: continue
             bar.begin(spent)
             if failed: bar.set_postfix(failed=failed, refresh=False)
             bar.update(new)
