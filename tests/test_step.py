@@ -22,6 +22,7 @@ from voicelab.families.higgs.prompt import PROMPT_FORMS
 from voicelab.families.higgs.step import ColumnStep, obstacle
 from voicelab.families.higgs.tiny import build_config
 from voicelab.generation import EngineError, ModelInfo, weights_version
+from voicelab.lab import load as load_model
 from voicelab.models.step import Halves, _halved, can_halve, halved, packed, product, rms_norm, side_by_side
 
 FORMS = (*PROMPT_FORMS, None)
@@ -332,8 +333,12 @@ def test_halves_go_with_their_network(tiny_tokenizer):
     assert len(_halved) <= before
 
 
-def test_the_released_tiny_model_is_halved(model):
-    assert kinds(ColumnStep(model.network)) == {Halves if can_halve() else torch.Tensor}
+def test_a_model_is_packed_and_halved_when_it_is_loaded():
+    model = load_model("tiny")
+    assert side_by_side([getattr(model.network.model.layers[0].self_attn, f"{name}_proj").weight for name in "qkv"])
+    assert (model.network.audio_lm_head in _halved) == can_halve()
+    before = len(_halved)
+    assert kinds(ColumnStep(model.network)) == {Halves if can_halve() else torch.Tensor} and len(_halved) == before
 
 
 # Parts

@@ -47,7 +47,7 @@ from .messages import read_messages
 from .prompt import PROMPT_FORMS, SCENE_TEXT, Scene, clone_messages
 from .prompt import render as render_chat
 from .speakers import SPEAKER_TAG, carry_speakers, count_speakers, describe, normalise_turns, warn_of_held_sounds
-from .step import obstacle
+from .step import ColumnStep, obstacle
 from .writing import WritingEngine, check_mode, turn_budget
 
 # isort: split
@@ -92,6 +92,7 @@ class HiggsModel(BaseSpeaker):
                 ):
         super().__init__(parts.info, parts.card, parts.network, parts.codec, source)
         self.tokenizer, self.prefixes, self.graph, self.graphs = parts.tokenizer, PrefixStore(), graph, Graphs()
+        if not self._slower: ColumnStep(self.network)           # packs the weights now, so that forks share them
 
     @property
     def engine(self) -> HiggsEngine:
