@@ -291,6 +291,8 @@ def test_weights_count_where_they_are(endless, tiny_tokenizer):
     network.double().float()                                            # moved: the buffers know the old place
     assert_loops_agree(network, prompts, [12], GREEDY, graphs)
     assert used not in graphs.kept and len(graphs.kept) == 1
+    network.audio_lm_head.weight.data = network.audio_lm_head.weight.data * 2         # the head alone
+    assert_loops_agree(network, prompts, [12], Sampling(seed=0), graphs)
 
 
 def test_a_stream_that_is_left_gives_its_buffers_back(endless, tiny_tokenizer):

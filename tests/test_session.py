@@ -289,6 +289,16 @@ def test_ctrl_c_in_the_codec_keeps_what_was_made(tiny_network, tiny_tokenizer, c
     assert np.abs(joined(pieces) - session.generation.audio.samples).max() < 1e-4
 
 
+@pytest.mark.parametrize("rows", (1, 3))
+def test_no_frame_is_decoded_twice_but_as_context(tiny_network, tiny_tokenizer, rows):
+    codec = ToneCodec()
+    sessions = [make(tiny_network, tiny_tokenizer, codec=codec, texts=("One.", "Two."), frames=60) for _ in range(rows)]
+    with saying(tiny_network, endless): made = run_together(sessions)
+    windows = [codes.shape[1] for codes in codec.decoded]
+    assert sum(windows) < rows * (120 + len(windows) // rows * 2 * codec.context_frames + 1) and max(windows) < 60
+    for each, spoken in zip(made, sessions): assert np.array_equal(each.audio.samples, joined(spoken.pieces))
+
+
 def test_ctrl_c_while_it_finishes_loses_nothing(tiny_network, tiny_tokenizer):
     "In the last piece: all codes have been made by then, and are decoded once more."
     session = make(tiny_network, tiny_tokenizer, codec=Interrupted(3))

@@ -301,6 +301,32 @@ def test_changed_weights_count_from_the_next_sample_on(half_exact, tiny_tokenize
     assert_alike(*both(network, prompts), 3)
 
 
+def test_an_edit_that_keeps_all_sums_is_noticed_where_torch_counts_it():
+    linear = torch.nn.Linear(8, 4, bias=False).requires_grad_(False)
+    linear.weight.fill_(0.5)
+    before = halved([linear])
+    linear.weight[:2, :2] += torch.tensor([[1, -1], [-1, 1]]) / 64
+    if can_halve(): assert halved([linear]) is not before
+    assert torch.allclose(product(torch.eye(8), halved([linear])), linear.weight.T)
+
+
+def test_inside_a_chunk_changed_matrices_of_halves_do_not_count(half_exact, tiny_tokenizer):
+    network, kind = half_exact
+    steps = [both(network, prompts_for(tiny_tokenizer, 1))[0] for _ in range(2)]
+    for each in steps: each.prefill()
+    before = steps[0].step(columns_for(1, 0))
+    with torch.no_grad(): network.audio_lm_head.weight.mul_(2)
+    assert torch.allclose(steps[1].step(columns_for(1, 0)), before * (1 if kind is Halves else 2), atol=1e-5)
+
+
+def test_copies_go_when_a_network_is_moved(half_exact):
+    network, kind = half_exact
+    ColumnStep(network)
+    assert (network.audio_lm_head in _halved) == (kind is Halves)
+    ColumnStep(network.bfloat16())
+    assert network.audio_lm_head not in _halved
+
+
 @pytest.mark.parametrize("value", (float("inf"), float("nan"), 70_000.0, 1e-8, 1 / 3))
 def test_a_matrix_that_half_precision_does_not_hold_stays(value):
     linear = torch.nn.Linear(8, 4, bias=False)
@@ -337,8 +363,9 @@ def test_a_model_is_packed_and_halved_when_it_is_loaded():
     model = load_model("tiny")
     assert side_by_side([getattr(model.network.model.layers[0].self_attn, f"{name}_proj").weight for name in "qkv"])
     assert (model.network.audio_lm_head in _halved) == can_halve()
-    before = len(_halved)
-    assert kinds(ColumnStep(model.network)) == {Halves if can_halve() else torch.Tensor} and len(_halved) == before
+    one, other = ColumnStep(model.network), ColumnStep(model.network)
+    assert kinds(one) == {Halves if can_halve() else torch.Tensor}
+    if can_halve(): assert one.head_matrix is other.head_matrix is _halved[model.network.audio_lm_head][-1]
 
 
 # Parts

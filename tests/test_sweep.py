@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -241,6 +242,15 @@ def test_ctrl_c_while_a_batch_is_saved_loses_none_of_it(make, monkeypatch, at):
     with pytest.warns(UserWarning, match="stopped: 6 cells, 4 made; 2 missing"): made = make(batch=4).run()
     assert statuses(made) == {"ok": 4, "missing": 2} and made.stopped
     assert statuses(made.run()) == {"ok": 6} and not twice(made) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_a_worker_leaves_out_of_a_batch_is_given_out_again():
+    cells, worker = tuple(SimpleNamespace(name=name) for name in "abc"), backends.Worker()
+    pool = backends.Pool([], None, None, 1)
+    pool.todo = deque()
+    worker.held.append(backends.Job(cells))
+    made = [SimpleNamespace(cell="a"), SimpleNamespace(cell="c")]
+    assert [*pool.hear(worker, "made", made)] == made and [*pool.todo] == [backends.Job(cells[1:2])] and not worker.held
 
 
 def test_what_a_batch_had_ended_before_ctrl_c_is_kept(make, monkeypatch):

@@ -251,8 +251,9 @@ def hear(self: Pool, worker: Worker, event: str, content) -> Iterator[Made]:
     if event == "ready": worker.ready, self.failed_starts = True, 0
     elif event == "refused": raise BackendError(str(content))
     elif event == "made":
-        worker.held.popleft()
+        job, kept = worker.held.popleft(), {made.cell for made in content}
         yield from content
+        if rest := tuple(cell for cell in job.cells if cell.name not in kept): self.todo.appendleft(Job(rest))
     else: yield from self.lose(worker, str(content))
 
 

@@ -61,7 +61,7 @@ class Study:
         texts=None, # to say; None: four short sentences
         seeds=(0, 1, 2),
         folder: str | Path | None = None, # of the sweep; None: study-NAME
-        batch: int = 8, # cells made together: twice as fast as one by one, and as many are lost by Ctrl-C
+        batch: int = 8, # cells made together: twice as fast as one by one; Ctrl-C loses those that have not ended
         **options, # of `clone`, the same for all cells
     ):
         if references is None: references = [shipped_voices()[name] for name in VOICES]

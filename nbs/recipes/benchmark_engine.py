@@ -85,7 +85,7 @@ def time_generate(network, prompts: list[Prompt], columns: int, device: str, cac
     return (columns - 1) / (seconds - first), made
 
 
-def step_bytes(network, batch: int, positions: float) -> int:
+def step_bytes(network, batch: int, positions: float, halved: bool = False) -> int: # halved: with weights of 2 bytes
     "What one step has to read: the audio path of every layer, the audio head, keys and values."
     parts = [network.audio_lm_head, *(part for layer in network.model.layers for part in (
         layer.self_attn, layer.audio_mlp, layer.audio_input_layernorm, layer.audio_post_attention_layernorm))]
@@ -93,7 +93,7 @@ def step_bytes(network, batch: int, positions: float) -> int:
     kept = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * positions * batch
     weights = sum(tensor.numel() for part in parts for tensor in part.parameters())
     size = network.dtype.itemsize
-    return int(weights * (2 if isinstance(ColumnStep(network).head_matrix, Halves) else size) + kept * size)
+    return int(weights * (2 if halved else size) + kept * size)
 
 
 def measure(network, batch: int, args) -> dict:
@@ -107,8 +107,9 @@ def measure(network, batch: int, args) -> dict:
            "voicelab tokens/s": batch * ours, "generate tokens/s": batch * theirs, "voicelab x real time": ours / STEPS_A_SECOND,
            "same columns": f"{int((columns == wanted).all(1).sum())}/{batch * args.columns}"}
     if args.bandwidth:
-        most = args.bandwidth * 1e9 / step_bytes(network, batch, args.positions + args.columns / 2)
-        row |= {"limit steps/s": most, "voicelab share": ours / most, "generate share": theirs / most}
+        halved, positions = isinstance(ColumnStep(network).head_matrix, Halves), args.positions + args.columns / 2
+        most, plain = (args.bandwidth * 1e9 / step_bytes(network, batch, positions, each) for each in (halved, False))
+        row |= {"limit steps/s": most, "voicelab share": ours / most, "generate share": theirs / plain}
     return row
 
 

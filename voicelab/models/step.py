@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_HALVED', 'side_by_side', 'packed', 'Halves', 'can_halve', 'halved', 'packing', 'watched', 'why_not', 'Layer',
-           'root', 'rms_norm', 'turn_table', 'rotate', 'on_amd', 'product', 'plus_product', 'feed_forward']
+           'rms_norm', 'turn_table', 'rotate', 'on_amd', 'product', 'plus_product', 'feed_forward']
 
 # %% ../../nbs/04_models_step.ipynb #25d94e37
 import platform
@@ -65,24 +65,28 @@ def can_halve() -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")     # once in a process torch says that it may drop this; it has nothing else
         try: return Halves(torch.ones(2, 2)).times(torch.ones(1, 2)).tolist() == [[2, 2]]
-        except (AttributeError, RuntimeError): return False
+        except (AttributeError, RuntimeError, TypeError): return False      # not there, not for this processor, not alike
 
 # %% ../../nbs/04_models_step.ipynb #4a1f0e03
-_halved = WeakKeyDictionary()       # by the first of the layers: sums of the matrix; `Halves` or None
+_halved = WeakKeyDictionary()       # by the first of the layers: torch's counts of changes; sums; `Halves` or None
 
 
 @torch.no_grad()
 def halved(linears: list[nn.Linear]) -> torch.Tensor | Halves:
     "What `packed` gives, in half precision if this changes no number of it; made once, and again after a change."
     matrix = packed(linears)
-    if matrix.device.type != "cpu" or matrix.dtype != torch.float32 or not can_halve(): return matrix
+    if matrix.device.type != "cpu" or matrix.dtype != torch.float32 or not can_halve():
+        _halved.pop(linears[0], None)
+        return matrix
+    weights = [linear.weight for linear in linears]
+    changes = [0 if weight.is_inference() else weight._version for weight in weights]
     sums = torch.cat([matrix.sum(0), matrix.sum(1)])
     with _lock:
-        before, halves = _halved.get(linears[0], (None, None))
-        if before is None or not torch.equal(before, sums):
+        known, before, halves = _halved.get(linears[0], (None, None, None))
+        if known != changes or not torch.equal(before, sums):
             half = matrix.half()
             halves = Halves(matrix) if half.isfinite().all() and torch.equal(half.float(), matrix) else None
-            _halved[linears[0]] = sums, halves
+            _halved[linears[0]] = changes, sums, halves
     return matrix if halves is None else halves
 
 
@@ -137,7 +141,7 @@ class Layer:
 
 # %% ../../nbs/04_models_step.ipynb #d20dea35
 @cache
-def root(number: float) -> torch.Tensor: # []
+def _root(number: float) -> torch.Tensor: # []
     "The square root."
     return torch.tensor(number, dtype=torch.float32, device="cpu").sqrt()
 
@@ -149,7 +153,7 @@ def rms_norm(x: torch.Tensor, # [rows, hidden]
     "The same as `F.rms_norm`, up to rounding."
     if x.device.type != "cpu" or x.dtype != torch.float32: return F.rms_norm(x, x.shape[1:], weight, epsilon)
     size = torch.linalg.vector_norm(x, 2, -1, True).mul_(x.shape[1]**-0.5)
-    return (x * weight).div_(size.hypot(root(epsilon)))
+    return (x * weight).div_(size.hypot(_root(epsilon)))
 
 # %% ../../nbs/04_models_step.ipynb #610e7d19
 @torch.inference_mode()
@@ -167,8 +171,8 @@ def rotate(vectors: torch.Tensor, # [rows, heads, head_dim]; changed in place
            turns: torch.Tensor, # [rows, 2, head_dim], rows of a `turn_table`
           ):
     "Turn every head's vector to the position of its row."
-    halves = vectors.roll(vectors.shape[-1] // 2, -1)
-    vectors.mul_(turns[:, :1]).addcmul_(halves, turns[:, 1:])
+    exchanged = vectors.roll(vectors.shape[-1] // 2, -1)            # its two halves
+    vectors.mul_(turns[:, :1]).addcmul_(exchanged, turns[:, 1:])
 
 # %% ../../nbs/04_models_step.ipynb #0d5f264b
 @cache

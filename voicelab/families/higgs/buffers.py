@@ -38,7 +38,8 @@ class BucketStep(ColumnStep):
     @property
     def weights(self) -> list[int]:
         "Addresses of the weights; a graph reads them there."
-        own = [self.norm, self.embedding, self.offsets, self.head.weight]
+        head = self.head.weight if self.head_matrix is None else self.head_matrix
+        own = [self.norm, self.embedding, self.offsets, head]
         return [each.data_ptr() for each in [*own, *(part for layer in self.layers for part in vars(layer).values())]]
 
 # %% ../../../nbs/08_higgs_buffers.ipynb #36184dd2
