@@ -114,7 +114,8 @@ def clone_batch(self: BaseSpeaker,
     on_error: str = "raise", # or "row": a `Failure` takes the place of what could not be made
     **options, # those of `stream`, the same for all
 ) -> list[Generation | Failure]: # in the order of `texts`
-    "Say many texts; each result is what `clone` would give (on a GPU: up to rounding). The family's engine decides whether they share steps."
+    """Say many texts; each result is what `clone` would give, on a GPU up to rounding. The family's engine decides
+    whether they share steps."""
     return run_batch(self.stream, texts, references, seeds, options, on_error)
 
 # %% ../nbs/07_family.ipynb #cda12a5c

@@ -65,7 +65,7 @@ def can_halve() -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")     # once in a process torch says that it may drop this; it has nothing else
         try: return Halves(torch.ones(2, 2)).times(torch.ones(1, 2)).tolist() == [[2, 2]]
-        except (AttributeError, RuntimeError, TypeError): return False      # not there, not for this processor, not alike
+        except (AttributeError, RuntimeError, TypeError): return False      # another processor, another torch
 
 # %% ../../nbs/04_models_step.ipynb #4a1f0e03
 _halved = WeakKeyDictionary()       # by the first of the layers: torch's counts of changes; sums; `Halves` or None
@@ -76,7 +76,7 @@ def halved(linears: list[nn.Linear]) -> torch.Tensor | Halves:
     "What `packed` gives, in half precision if this changes no number of it; made once, and again after a change."
     matrix = packed(linears)
     if matrix.device.type != "cpu" or matrix.dtype != torch.float32 or not can_halve():
-        _halved.pop(linears[0], None)
+        with _lock: _halved.pop(linears[0], None)
         return matrix
     weights = [linear.weight for linear in linears]
     changes = [0 if weight.is_inference() else weight._version for weight in weights]

@@ -15,18 +15,10 @@ from torch.nn import functional as F
 from transformers.activations import SiLUActivation
 from transformers.models.higgs_audio_v2 import modeling_higgs_audio_v2 as known
 
-from voicelab.models.step import (
-    Layer,
-    feed_forward,
-    packing,
-    plus_product,
-    product,
-    rms_norm,
-    rotate,
-    turn_table,
-    watched,
-    why_not,
-)
+from ...models.step import Layer, feed_forward, plus_product, product, rms_norm, rotate, turn_table, watched, why_not
+
+# isort: split
+from ...models.step import packing
 
 # %% ../../../nbs/08_higgs_step.ipynb #4d642f89
 PARTS = {nn.Linear, nn.Embedding, nn.ModuleList, SiLUActivation, known.HiggsAudioV2Model, known.HiggsAudioV2Embeddings,
