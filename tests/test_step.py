@@ -351,6 +351,7 @@ def test_large_networks_are_not_halved(half_exact, monkeypatch):
 
 
 def test_halves_go_with_their_network(tiny_tokenizer):
+    gc.collect()
     before, network = len(_halved), network_of(tiny_tokenizer)
     ColumnStep(network)
     assert len(_halved) > before or not can_halve()

@@ -28,7 +28,7 @@ def bucket_of(positions: int) -> int:
 # %% ../../../nbs/08_higgs_buffers.ipynb #26c209bc
 class BucketStep(ColumnStep):
     "A `ColumnStep` whose `place` is a LongTensor [1], and that reads the whole cache it is given: a mask is needed."
-    may_halve = False
+    may_halve = False           # a graph reads the weights where they are
 
     def remember(self, kept, new, first, place) -> torch.Tensor: # as `ColumnStep.remember`, but for the positions
         "Write the keys and values of the new position; returns those of the whole bucket."
